@@ -1,0 +1,158 @@
+"""A height and a width cut into overlapping windows. Integers only.
+
+Rows and columns are counted from the scene's upper left pixel; ranges are `[start, stop)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from geohr.errors import UsageError
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of pixels; it may reach beyond the scene.
+
+    Attributes:
+        row: First row.
+        col: First column.
+        height: Rows, at least 1.
+        width: Columns, at least 1.
+    """
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Refuse an empty window.
+
+        Raises:
+            ValueError: When a side is below 1.
+        """
+        if self.height < 1 or self.width < 1:
+            raise ValueError(
+                f"a window has at least 1 x 1 pixels; got {self.height} x {self.width}"
+            )
+
+    @property
+    def row_stop(self) -> int:
+        """The row after the last."""
+        return self.row + self.height
+
+    @property
+    def col_stop(self) -> int:
+        """The column after the last."""
+        return self.col + self.width
+
+    def clip(self, height: int, width: int) -> Window:
+        """The part inside a scene of `height` x `width` pixels.
+
+        Raises:
+            ValueError: When no part of the window is inside.
+        """
+        row, col = max(self.row, 0), max(self.col, 0)
+        return Window(row, col, min(self.row_stop, height) - row, min(self.col_stop, width) - col)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Windows of one size that cover a scene, row by row; indexed and iterated like a sequence.
+
+    The windows reach `overlap // 2` pixels beyond each of the scene's edges, so that a pixel at
+    the edge lies as deep in its window as any other. Along each axis there are as few windows as
+    cover that span, spread evenly; neighbours share at least `overlap` pixels. A side that fits
+    into one window gets one, centred.
+
+    Attributes:
+        height: Rows of the scene, in pixels.
+        width: Columns of the scene, in pixels.
+        tile: Side of a window, in pixels.
+        overlap: Pixels that neighbouring windows share at least, in [0, tile).
+    """
+
+    height: int
+    width: int
+    tile: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        """Refuse a grid that cannot cover.
+
+        Raises:
+            UsageError: In one sentence with what came and what is allowed.
+        """
+        if self.height < 1 or self.width < 1:
+            raise UsageError(f"a scene has at least 1 x 1 pixels; got {self.height} x {self.width}")
+        if self.tile < 1:
+            raise UsageError(f"tile must be at least 1 pixel; got {self.tile}")
+        if not 0 <= self.overlap < self.tile:
+            raise UsageError(f"overlap must be in [0, tile={self.tile}); got {self.overlap}")
+
+    @property
+    def row_starts(self) -> tuple[int, ...]:
+        """First rows of the windows, ascending."""
+        return starts(self.height, self.tile, self.overlap)
+
+    @property
+    def col_starts(self) -> tuple[int, ...]:
+        """First columns of the windows, ascending."""
+        return starts(self.width, self.tile, self.overlap)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Windows down and windows across."""
+        return len(self.row_starts), len(self.col_starts)
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        rows, cols = self.shape
+        return rows * cols
+
+    def __getitem__(self, index: int) -> Window:
+        """The window at `index`, counted along rows; negative from the end.
+
+        Raises:
+            IndexError: Beyond the last window.
+        """
+        rows, cols = self.shape
+        if not -rows * cols <= index < rows * cols:
+            raise IndexError(f"grid has {rows * cols} windows; got index {index}")
+        row, col = divmod(index % (rows * cols), cols)
+        return Window(self.row_starts[row], self.col_starts[col], self.tile, self.tile)
+
+    def __iter__(self) -> Iterator[Window]:
+        """All windows, row by row."""
+        for row in range(self.shape[0]):
+            yield from self.row(row)
+
+    def row(self, index: int) -> tuple[Window, ...]:
+        """The windows of one grid row, left to right."""
+        start = self.row_starts[index]
+        return tuple(Window(start, col, self.tile, self.tile) for col in self.col_starts)
+
+    def finished(self, index: int) -> tuple[int, int]:
+        """Scene rows `[start, stop)` that no grid row after `index` touches, but `index` does."""
+        tops = self.row_starts
+        start = 0 if index == 0 else max(tops[index], 0)
+        last = index + 1 == len(tops)
+        return start, self.height if last else min(max(tops[index + 1], 0), self.height)
+
+
+def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
+    """First pixels of the windows along one axis; see `Grid`.
+
+    Args:
+        length: Pixels of the axis.
+        tile: Pixels of a window.
+        overlap: Pixels that neighbours share at least.
+    """
+    margin = overlap // 2
+    span = length + 2 * margin
+    if span <= tile:
+        return (-((tile - length) // 2),)
+    gaps = -(-(span - tile) // (tile - overlap))
+    return tuple(-margin + (span - tile) * index // gaps for index in range(gaps + 1))

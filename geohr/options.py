@@ -1,0 +1,206 @@
+"""One frozen dataclass for each verb: a field is its default, its bounds and its help, once.
+
+The command line makes its flags from the fields, a TOML file may set them, Python passes an
+instance. `choices`, `low` and `high` are checked when an instance is made, so that every way in
+is refused in the same words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+
+from geohr.errors import UsageError
+
+T = TypeVar("T")
+
+
+def opt(
+    default: T,
+    text: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    metavar: str | None = None,
+) -> T:
+    """A dataclass field with its help and its closed bounds.
+
+    Args:
+        default: What holds where nothing is said.
+        text: The help, one sentence.
+        low: The smallest value allowed.
+        high: The largest value allowed.
+        metavar: What the command line shows for the value.
+    """
+    described: T = field(
+        default=default, metadata={"help": text, "low": low, "high": high, "metavar": metavar}
+    )
+    return described
+
+
+@dataclass(frozen=True)
+class Options:
+    """The base of all options: checks bounds and choices, and reads mappings."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value outside its field's bounds or choices.
+
+        Raises:
+            UsageError: Naming the field, what came and what is allowed.
+        """
+        hints = get_type_hints(type(self))
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            allowed = choices(hints[each.name])
+            if allowed and value not in allowed:
+                listed = ", ".join(str(choice) for choice in allowed)
+                raise UsageError(f"{each.name} must be one of {listed}; got {value!r}")
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                check_bounds(each, value)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> Self:
+        """Options from names and values, such as a TOML file's.
+
+        Args:
+            values: Field names, with dashes or underscores, to values.
+            source: Where they come from, for the message.
+
+        Raises:
+            UsageError: For a name that is no option (the nearest one is named) or a bad value.
+        """
+        return cls(**cls.parse(values, source=source))
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], *, source: str) -> dict[str, Any]:
+        """The same names with underscores, and lists as tuples; see `from_mapping`."""
+        known = {each.name: each for each in dataclasses.fields(cls)}
+        parsed = {}
+        for name, value in values.items():
+            plain = name.replace("-", "_")
+            if plain not in known:
+                near = get_close_matches(plain, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+                raise UsageError(f"{source}: unknown option {name!r}; {hint}")
+            parsed[plain] = tuple(value) if isinstance(value, list) else value
+        return parsed
+
+
+def choices(hint: Any) -> tuple[Any, ...]:
+    """The allowed values of a `Literal` annotation (also inside `| None`); else none."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(
+        value
+        for part in get_args(hint)
+        if get_origin(part) is Literal
+        for value in (*get_args(part), None)
+    )
+
+
+def check_bounds(described: dataclasses.Field[Any], value: float) -> None:
+    """Refuse `value` outside the field's closed bounds."""
+    low, high = described.metadata.get("low"), described.metadata.get("high")
+    below = low is not None and not value >= low
+    above = high is not None and not value <= high
+    if below or above:
+        span = f"at least {low:g}" if high is None else f"in [{low:g}, {high:g}]"
+        raise UsageError(f"{described.name} must be {span}; got {value:g}")
+
+
+@dataclass(frozen=True)
+class SceneOptions(Options):
+    """How a scene's pixels are to be understood."""
+
+    bands: tuple[int, ...] | None = opt(
+        None,
+        "Bands to use, from 1, in the order the model expects; by default the first ones.",
+        metavar="1,2,3",
+    )
+    nodata: float | None = opt(
+        None, "Value that means no data, where the file does not declare one."
+    )
+    nodata_match: Literal["all", "any"] = opt(
+        "all", "Whether all bands or any band must equal the nodata value."
+    )
+    scale: tuple[float, ...] | None = opt(
+        None,
+        "Scene values mapped to the bottom and top of the model's range, one scale for the scene.",
+        metavar="MIN,MAX",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a scale that is no interval and bands that cannot be.
+
+        Raises:
+            UsageError: In one sentence.
+        """
+        super().__post_init__()
+        if self.scale is not None and (len(self.scale) != 2 or not self.scale[0] < self.scale[1]):
+            raise UsageError(
+                f"scale must be two numbers MIN,MAX with MIN < MAX; got {listed(self.scale)}"
+            )
+        if self.bands is not None and (not self.bands or min(self.bands) < 1):
+            raise UsageError(
+                f"bands must be band numbers from 1, such as 3,2,1; got {listed(self.bands)}"
+            )
+
+
+@dataclass(frozen=True)
+class GridOptions(Options):
+    """How a scene is cut into overlapping windows."""
+
+    tile: int | None = opt(
+        None, "Window side in pixels; by default the model card's.", low=32, high=8192
+    )
+    overlap: float = opt(
+        0.25, "Share of the window side that neighbouring windows have in common.", low=0, high=0.75
+    )
+
+
+@dataclass(frozen=True)
+class PolygonOptions(Options):
+    """How objects become polygons. Lengths in metres, areas in square metres, in any CRS."""
+
+    outline: Literal["pixel", "contour"] = opt(
+        "pixel", "Follow pixel edges, or the threshold's contour between pixels."
+    )
+    connectivity: Literal[4, 8] = opt(4, "Whether pixels that touch at a corner are one object.")
+    min_area: float | None = opt(
+        None,
+        "Smallest object kept, in square metres; by default the model card's, else all.",
+        low=0,
+        metavar="M2",
+    )
+    simplify: float = opt(
+        0.0, "Largest distance an outline may move when simplified, in metres.", low=0, metavar="M"
+    )
+    regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
+
+
+def listed(values: tuple[Any, ...]) -> str:
+    """Values joined by commas, as they are typed on the command line."""
+    return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+
+
+@dataclass(frozen=True)
+class SegmentOptions(PolygonOptions, GridOptions, SceneOptions):
+    """Everything that `segment` can be told besides the scene, the model and the outputs."""
+
+    blend: Literal["hann", "gaussian", "linear", "flat"] = opt(
+        "hann", "How overlapping windows are weighted."
+    )
+    batch: int | None = opt(
+        None, "Windows predicted at once; by default the engine's.", low=1, high=256
+    )
+    threshold: float | None = opt(
+        None,
+        "Probability from which a pixel belongs to a class; by default the model card's.",
+        low=0.004,
+        high=1,
+    )
+    tta: bool = opt(False, "Average the prediction over the eight flips and rotations.")
+    device: str = opt("auto", "Device to predict on: auto, cpu, cuda, cuda:1, mps.")

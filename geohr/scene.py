@@ -1,0 +1,319 @@
+"""A raster described, and read by windows.
+
+`Scene` is a description without an open handle: it can be pickled and sent to a worker.
+`SceneReader` holds the handle. Pixels are `(band, row, col)` in the file's own type, masks are
+`(row, col)` with True = valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyproj
+import rasterio
+import rasterio.errors
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window as RasterWindow
+
+from geohr.errors import InputError
+from geohr.grid import Grid, Window
+from geohr.options import SceneOptions
+
+BLOCK_ROWS_MAX = 2048
+"""Blocks up to this height are read whole; of higher ones only the rows that are needed."""
+
+Pixels = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The pixels of one window.
+
+    Attributes:
+        window: Where in the scene; it may reach beyond the edge, where pixels are reflected.
+        pixels: `(band, row, col)`, in the scene's data type.
+        valid: `(row, col)`, True = valid.
+    """
+
+    window: Window
+    pixels: Pixels
+    valid: Mask
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A raster file, described.
+
+    Attributes:
+        path: The file, or any name GDAL can open.
+        crs: Its coordinate reference system, or None.
+        transform: From (col, row) to its coordinates.
+        height: Rows.
+        width: Columns.
+        bands: Numbers of the bands in use, from 1, without alpha.
+        band_count: Bands in the file, without alpha.
+        dtype: Name of numpy's data type of the bands.
+        nodata: Value that means no data, or None.
+        nodata_match: Whether `all` bands or `any` band must equal it.
+        mask_band: Whether the file carries a mask or an alpha band.
+        block_height: Rows of the file's blocks.
+        gsd: Ground sampling distance at the scene's centre in metres, or None without a CRS.
+    """
+
+    path: str
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
+    bands: tuple[int, ...]
+    band_count: int
+    dtype: str
+    nodata: float | None
+    nodata_match: Literal["all", "any"]
+    mask_band: bool
+    block_height: int
+    gsd: float | None
+
+    @classmethod
+    def open(cls, path: str | Path, options: SceneOptions | None = None) -> Self:
+        """Describe the raster at `path`.
+
+        Args:
+            path: A file, or any name GDAL can open.
+            options: Bands and nodata where the file does not say.
+
+        Raises:
+            InputError: When it is missing, no raster, complex, or has too few bands.
+        """
+        options = options or SceneOptions()
+        with open_raster(path) as raster:
+            alpha = [
+                band
+                for band, meaning in enumerate(raster.colorinterp, start=1)
+                if meaning == ColorInterp.alpha
+            ]
+            data_bands = [band for band in raster.indexes if band not in alpha]
+            if not data_bands:
+                raise InputError(f"{path}: has no band besides alpha; at least one is needed")
+            bands = options.bands or tuple(data_bands)
+            missing = [band for band in bands if band not in data_bands]
+            if missing:
+                raise InputError(
+                    f"{path}: band {missing[0]} was asked for, but its bands are "
+                    f"{', '.join(map(str, data_bands))}; choose with --bands"
+                )
+            dtype = np.result_type(*(raster.dtypes[band - 1] for band in bands))
+            if dtype.kind == "c":
+                raise InputError(
+                    f"{path}: pixels are complex numbers ({dtype}); give a raster of real numbers, "
+                    "such as the amplitude"
+                )
+            flags = {flag for band in bands for flag in raster.mask_flag_enums[band - 1]}
+            nodata = options.nodata
+            if nodata is None and raster.nodatavals[bands[0] - 1] is not None:
+                nodata = float(raster.nodatavals[bands[0] - 1])
+            return cls(
+                path=str(path),
+                crs=raster.crs,
+                transform=raster.transform,
+                height=raster.height,
+                width=raster.width,
+                bands=bands,
+                band_count=len(data_bands),
+                dtype=str(dtype),
+                nodata=nodata,
+                nodata_match=options.nodata_match,
+                mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
+                block_height=max(height for height, _ in raster.block_shapes),
+                gsd=ground_sampling_distance(
+                    raster.crs, raster.transform, height=raster.height, width=raster.width
+                )
+                if raster.crs is not None
+                else None,
+            )
+
+    def select(self, count: int) -> Scene:
+        """The same scene with its first `count` bands in use.
+
+        Raises:
+            InputError: When it has fewer.
+        """
+        if len(self.bands) < count:
+            raise InputError(
+                f"{self.path}: the model needs {count} bands and the scene has {len(self.bands)}; "
+                "give another scene, or another model with --model"
+            )
+        return replace(self, bands=self.bands[:count])
+
+    def read(self, window: Window) -> Tile:
+        """One window; see `SceneReader.read`."""
+        with SceneReader(self) as reader:
+            return reader.read(window)
+
+
+def open_raster(path: str | Path) -> rasterio.DatasetReader:
+    """The raster at `path`, open.
+
+    Raises:
+        InputError: When it is missing or no raster.
+    """
+    try:
+        return rasterio.open(path)
+    except rasterio.errors.RasterioIOError as error:
+        if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+            raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+
+class SceneReader:
+    """A scene with its file open; a context manager.
+
+    Args:
+        scene: What to read.
+
+    Raises:
+        InputError: When the file is gone or no longer a raster.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._raster = open_raster(scene.path)
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._raster.close()
+
+    def read(self, window: Window) -> Tile:
+        """The pixels of `window`; what lies beyond the scene's edge is reflected.
+
+        Returns:
+            Tile of the window's own size.
+
+        Raises:
+            InputError: When the file cannot be read there.
+        """
+        inside = reach(window, self.scene)
+        pixels, valid = self._read(inside)
+        return cut(pixels, valid, inside, window, self.scene)
+
+    def rows(self, grid: Grid) -> Iterator[list[Tile]]:
+        """All windows of `grid`, one grid row after the other; each pixel is read once.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        scene = self.scene
+        whole = max(scene.block_height, 1)
+        pixels = np.empty((len(scene.bands), 0, scene.width), scene.dtype)
+        valid = np.empty((0, scene.width), bool)
+        first = 0
+        for index in range(grid.shape[0]):
+            windows = grid.row(index)
+            needed = reach(Window(windows[0].row, 0, grid.tile, scene.width), scene)
+            loaded = first + len(valid)
+            stop = needed.row_stop
+            if whole <= BLOCK_ROWS_MAX:
+                stop = min(-(-stop // whole) * whole, scene.height)
+            kept = min(max(needed.row - first, 0), len(valid))
+            first += kept
+            pixels, valid = pixels[:, kept:], valid[kept:]
+            if stop > loaded:
+                more, more_valid = self._read(Window(loaded, 0, stop - loaded, scene.width))
+                pixels = np.concatenate([pixels, more], axis=1)
+                valid = np.concatenate([valid, more_valid])
+            held = Window(first, 0, len(valid), scene.width)
+            yield [cut(pixels, valid, held, window, scene) for window in windows]
+
+    def _read(self, window: Window) -> tuple[Pixels, Mask]:
+        """Pixels and validity of a window that lies inside the scene."""
+        scene, raster = self.scene, self._raster
+        where = RasterWindow(window.col, window.row, window.width, window.height)
+        try:
+            pixels = raster.read(list(scene.bands), window=where)
+            valid = is_valid(pixels, scene)
+            if scene.mask_band:
+                valid &= raster.dataset_mask(window=where) > 0
+        except rasterio.errors.RasterioIOError as error:
+            raise InputError(
+                f"{scene.path}: cannot be read at rows {window.row} to {window.row_stop} "
+                f"({error.__cause__ or error}); the file may be truncated or damaged"
+            ) from error
+        return pixels, valid
+
+
+def is_valid(pixels: Pixels, scene: Scene) -> Mask:
+    """Where pixels are neither nodata nor NaN nor infinite.
+
+    Args:
+        pixels: `(band, row, col)`.
+        scene: Whose nodata value and rule hold.
+
+    Returns:
+        `(row, col)`, True = valid.
+    """
+    valid = np.ones(pixels.shape[1:], bool)
+    if pixels.dtype.kind == "f":
+        valid &= np.isfinite(pixels).all(axis=0)
+    if scene.nodata is not None and not np.isnan(scene.nodata):
+        equal = pixels == scene.nodata
+        valid &= ~(equal.all(axis=0) if scene.nodata_match == "all" else equal.any(axis=0))
+    return valid
+
+
+def reach(window: Window, scene: Scene) -> Window:
+    """The part of the scene from which `window` is filled, reflections included."""
+    rows = reflect(window.row, window.row_stop, scene.height)
+    cols = reflect(window.col, window.col_stop, scene.width)
+    return Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
+
+
+def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, scene: Scene) -> Tile:
+    """The tile at `window` out of pixels that cover the part `held` of the scene."""
+    inside = window.clip(scene.height, scene.width)
+    if inside == window:
+        rows: Any = slice(window.row - held.row, window.row_stop - held.row)
+        cols: Any = slice(window.col - held.col, window.col_stop - held.col)
+        return Tile(window, pixels[:, rows, cols], valid[rows, cols])
+    rows = reflect(window.row, window.row_stop, scene.height) - held.row
+    cols = reflect(window.col, window.col_stop, scene.width) - held.col
+    return Tile(window, pixels[:, rows[:, None], cols], valid[rows[:, None], cols])
+
+
+def reflect(start: int, stop: int, length: int) -> NDArray[np.int64]:
+    """Indices `[start, stop)` folded back into `[0, length)`, the edge pixel not repeated."""
+    if length == 1:
+        return np.zeros(stop - start, np.int64)
+    period = 2 * (length - 1)
+    folded = np.arange(start, stop) % period
+    return np.minimum(folded, period - folded)
+
+
+def ground_sampling_distance(crs: CRS, transform: Affine, *, height: int, width: int) -> float:
+    """Side in true ground metres of a square as large as the scene's middle pixel.
+
+    Args:
+        crs: Any coordinate reference system that is tied to the earth.
+        transform: From (col, row) to its coordinates.
+        height: Rows of the scene.
+        width: Columns of the scene.
+    """
+    col, row = width / 2, height / 2
+    corners = [transform * corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
+    to_degrees = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform(*zip(*corners, strict=True))
+    ellipsoid = pyproj.Geod(ellps="WGS84")
+    _, _, across = ellipsoid.inv(lon[0], lat[0], lon[1], lat[1])
+    _, _, down = ellipsoid.inv(lon[0], lat[0], lon[2], lat[2])
+    return float(np.sqrt(across * down))
