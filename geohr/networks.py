@@ -22,13 +22,14 @@ SMP_DECODERS = (
 
 def build_hrnetv2(card: Card) -> nn.Module:
     """HRNet with the V2 head."""
-    return HRNetV2(
+    network: nn.Module = HRNetV2(
         card.encoder,
         in_channels=len(card.bands),
         classes=card.channels,
         fusion=card.fusion,
         align_corners=card.align_corners,
     )
+    return network
 
 
 def build_smp(card: Card) -> nn.Module:

@@ -312,7 +312,7 @@ def ground_sampling_distance(crs: CRS, transform: Affine, *, height: int, width:
     col, row = width / 2, height / 2
     corners = [transform * corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
     to_degrees = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lon, lat = to_degrees.transform(*zip(*corners, strict=True))
+    lon, lat = to_degrees.transform([x for x, _ in corners], [y for _, y in corners])
     ellipsoid = pyproj.Geod(ellps="WGS84")
     _, _, across = ellipsoid.inv(lon[0], lat[0], lon[1], lat[1])
     _, _, down = ellipsoid.inv(lon[0], lat[0], lon[2], lat[2])

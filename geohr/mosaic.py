@@ -1,0 +1,133 @@
+"""Scores of overlapping windows summed into finished rows.
+
+Sums are whole numbers, so a result depends neither on the order of the windows nor on how they
+were grouped. Memory is one band of rows, whatever the scene's height.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.blend import weights
+from geohr.grid import Window
+from geohr.scene import Mask
+
+SCORE_MAX = 4095
+"""A score of 1 in fixed point. 4095 x 255 x 255 x 16 windows over one pixel fit into 32 bits."""
+PROBABILITY_MAX = 254
+"""A probability of 1 in a raster of uint8."""
+NODATA = 255
+"""No data, in rasters of probabilities and of classes."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Finished rows of the scene, in full width.
+
+    Attributes:
+        start: First row in the scene.
+        probabilities: `(class, row, col)`, uint8: probability x 254, rounded; 255 = no data.
+    """
+
+    start: int
+    probabilities: NDArray[np.uint8]
+
+
+class Mosaic:
+    """Weighted sums over windows that come from top to bottom.
+
+    Args:
+        height: Rows of the scene.
+        width: Columns of the scene.
+        classes: Channels of the scores.
+        reach: Rows of the highest window, which is how many are held.
+        blend: A name in `geohr.blend.BLENDS`.
+    """
+
+    def __init__(self, height: int, width: int, *, classes: int, reach: int, blend: str) -> None:
+        self._height = height
+        self._width = width
+        self._blend = blend
+        held = min(reach, height)
+        self._sums = np.zeros((classes, held, width), np.uint32)
+        self._weights = np.zeros((held, width), np.uint32)
+        self._valid = np.zeros((held, width), bool)
+        self._first = 0
+
+    def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
+        """Sum one window's scores.
+
+        Args:
+            window: Where; it may reach beyond the scene, but not above the finished rows.
+            valid: `(row, col)` of the window, True = valid.
+            scores: `(class, row, col)` of the window, in [0, 1].
+        """
+        inside = window.clip(self._height, self._width)
+        rows = slice(inside.row - window.row, inside.row_stop - window.row)
+        cols = slice(inside.col - window.col, inside.col_stop - window.col)
+        weight = window_weights(self._blend, window.height, window.width)[rows, cols]
+        fixed = scores[:, rows, cols] * np.float32(SCORE_MAX)
+        fixed += np.float32(0.5)
+        weighted = fixed.astype(np.uint32)
+        weighted *= weight
+        to_rows = slice(inside.row - self._first, inside.row_stop - self._first)
+        to_cols = slice(inside.col, inside.col_stop)
+        self._sums[:, to_rows, to_cols] += weighted
+        self._weights[to_rows, to_cols] += weight
+        self._valid[to_rows, to_cols] |= valid[rows, cols]
+
+    def finish(self, stop: int) -> Rows:
+        """The rows above `stop` that were not handed out yet; they are forgotten here.
+
+        Args:
+            stop: No window that is still to come reaches above this row.
+        """
+        start, count = self._first, stop - self._first
+        valid = self._valid[:count]
+        share = (PROBABILITY_MAX / SCORE_MAX) / np.maximum(self._weights[:count], 1)
+        probabilities = np.empty((len(self._sums), count, self._width), np.uint8)
+        for sums, target in zip(self._sums[:, :count], probabilities, strict=True):
+            target[...] = sums * share + 0.5
+        probabilities[:, ~valid] = NODATA
+        for held in (self._sums.swapaxes(0, 1), self._weights, self._valid):
+            held[: len(held) - count] = held[count:].copy()
+            held[len(held) - count :] = 0
+        self._first = stop
+        return Rows(start, probabilities)
+
+
+@lru_cache(maxsize=8)
+def window_weights(blend: str, height: int, width: int) -> NDArray[np.uint32]:
+    """The weights of a window's pixels, `(row, col)`; see `geohr.blend`."""
+    return weights(blend, height)[:, None] * weights(blend, width)
+
+
+def classify(probabilities: NDArray[np.uint8], threshold: float | None) -> NDArray[np.uint8]:
+    """The class of each pixel.
+
+    Args:
+        probabilities: `(class, row, col)`, as in `Rows`.
+        threshold: From which probability a pixel belongs to its likeliest class; None where it
+            must be likelier than the background, which has what the classes leave of 1.
+
+    Returns:
+        `(row, col)`, uint8: 0 background, class ids from 1, 255 no data.
+    """
+    if len(probabilities) == 1:
+        best: NDArray[np.uint8] = probabilities[0]
+        ids = np.uint8(1)
+    else:
+        best = probabilities.max(axis=0)
+        ids = probabilities.argmax(axis=0).astype(np.uint8) + np.uint8(1)
+    if threshold is not None:
+        kept = best >= np.ceil(threshold * PROBABILITY_MAX)
+    else:
+        background = PROBABILITY_MAX - probabilities.sum(axis=0, dtype=np.int32)
+        kept = best > background
+    classes = np.where(kept, ids, np.uint8(0))
+    classes[probabilities[0] == NODATA] = NODATA
+    return classes

@@ -1,0 +1,77 @@
+"""Stages that run at the same time, each in a thread, joined by short queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+
+POLL_SECONDS = 0.1
+"""How often a waiting stage looks whether the other end has gone."""
+
+
+class _End:
+    """The last thing in a queue: nothing more, or the error that ended the stage."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
+    """The same items, made by another thread up to `depth` items before they are taken.
+
+    An error in `items` is raised where they are taken. When the taker stops early, the thread
+    ends after the item in hand.
+
+    Args:
+        items: Iterated in the other thread, and only there.
+        depth: Items that may wait.
+    """
+    queue: Queue[T | _End] = Queue(depth)
+    closed = Event()
+
+    def put(item: T | _End) -> bool:
+        while not closed.is_set():
+            try:
+                queue.put(item, timeout=POLL_SECONDS)
+            except Full:
+                continue
+            return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    break
+        except BaseException as error:
+            put(_End(error))
+        else:
+            put(_End(None))
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item = queue.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+    finally:
+        closed.set()
+        drain(queue)
+        thread.join()
+
+
+def drain(queue: Queue[T]) -> None:
+    """Empty a queue so that whoever waits to put something sees that nobody takes."""
+    while True:
+        try:
+            queue.get_nowait()
+        except Empty:
+            return

@@ -1,0 +1,184 @@
+"""Finished rows to cloud-optimised GeoTIFFs that appear whole or not at all.
+
+The COG layout needs the overviews before the pixels, so rows go to a plain tiled GeoTIFF beside
+the target first and are copied when all are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterWindow
+
+from geohr.errors import OutputError
+from geohr.files import written_whole
+from geohr.mosaic import NODATA, PROBABILITY_MAX
+from geohr.scene import Scene
+
+BLOCK = 512
+"""Side in pixels of the output's internal tiles."""
+
+
+class RasterSink:
+    """A raster of uint8 with 255 as nodata, written row by row; a context manager.
+
+    The file appears when the block ends without an error.
+
+    Args:
+        path: The target, `.tif` or `.tiff`.
+        scene: Whose ground and size it takes.
+        descriptions: A name for each band.
+        tags: Text that goes into the file's metadata.
+        resampling: How overviews are made, `nearest` or `average`.
+        colours: RGB by pixel value, for a raster of classes.
+        scale: What a pixel value is multiplied by to mean a probability.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        scene: Scene,
+        *,
+        descriptions: Sequence[str],
+        tags: Mapping[str, str],
+        resampling: str,
+        colours: Mapping[int, tuple[int, int, int]] | None = None,
+        scale: float = 1.0,
+    ) -> None:
+        self._path = path
+        self._resampling = resampling
+        self._bands = len(descriptions)
+        self._profile = {
+            "driver": "GTiff",
+            "dtype": "uint8",
+            "count": self._bands,
+            "height": scene.height,
+            "width": scene.width,
+            "crs": scene.crs,
+            "transform": scene.transform,
+            "nodata": NODATA,
+            "tiled": True,
+            "blockxsize": BLOCK,
+            "blockysize": BLOCK,
+            "compress": "lzw",
+            "bigtiff": "if_safer",
+        }
+        self._descriptions = tuple(descriptions)
+        self._tags = dict(tags)
+        self._colours = colours
+        self._scale = scale
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._row = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the temporary files."""
+        with self._stack as stack:
+            self._target = stack.enter_context(written_whole(self._path))
+            self._rows = self._target.with_suffix(".rows.tif")
+            stack.callback(self._rows.unlink, missing_ok=True)
+            try:
+                self._raster = stack.enter_context(rasterio.open(self._rows, "w", **self._profile))
+            except (RasterioError, OSError) as error:
+                raise OutputError(f"{self._path}: cannot be written ({error})") from error
+            self._describe()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        """Make the COG and give it its name, or leave nothing behind."""
+        if error is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        with self._stack:
+            self._finish()
+
+    def write(self, rows: NDArray[np.uint8]) -> None:
+        """Append rows.
+
+        Args:
+            rows: `(band, row, col)`, or `(row, col)` for one band.
+
+        Raises:
+            OutputError: When the disk is full or went away.
+        """
+        self._waiting.append(rows if rows.ndim == 3 else rows[None])
+        if sum(each.shape[1] for each in self._waiting) >= BLOCK:
+            self._flush(whole_blocks=True)
+
+    def _flush(self, *, whole_blocks: bool) -> None:
+        """Write what waits, in whole rows of blocks where more is to come."""
+        rows = np.concatenate(self._waiting, axis=1)
+        count = rows.shape[1] // BLOCK * BLOCK if whole_blocks else rows.shape[1]
+        where = RasterWindow(0, self._row, rows.shape[2], count)
+        try:
+            self._raster.write(rows[:, :count], window=where)
+        except (RasterioError, OSError) as error:
+            raise OutputError(f"{self._path}: cannot be written ({error})") from error
+        self._waiting = [rows[:, count:]]
+        self._row += count
+
+    def _describe(self) -> None:
+        """Names, tags and colours of the bands."""
+        raster = self._raster
+        raster.update_tags(**self._tags)
+        for band, name in enumerate(self._descriptions, start=1):
+            raster.set_band_description(band, name)
+        raster.scales = (self._scale,) * self._bands
+        if self._colours is not None:
+            raster.write_colormap(1, {**self._colours, NODATA: (0, 0, 0)})
+
+    def _finish(self) -> None:
+        """Copy the finished rows into the COG."""
+        try:
+            if self._waiting and self._waiting[0].size:
+                self._flush(whole_blocks=False)
+            self._raster.close()
+            rasterio.shutil.copy(
+                self._rows,
+                self._target,
+                driver="COG",
+                compress="DEFLATE",
+                level=6,
+                predictor="NO",
+                blocksize=BLOCK,
+                overview_resampling=self._resampling,
+                num_threads="ALL_CPUS",
+                bigtiff="IF_SAFER",
+            )
+        except (RasterioError, OSError) as error:
+            raise OutputError(f"{self._path}: cannot be written ({error})") from error
+
+
+def class_sink(
+    path: Path, scene: Scene, colours: Mapping[int, tuple[int, int, int]], tags: Mapping[str, str]
+) -> RasterSink:
+    """A raster of class ids: 0 background, ids from 1, 255 no data."""
+    return RasterSink(
+        path, scene, descriptions=["class"], tags=tags, resampling="nearest", colours=colours
+    )
+
+
+def probability_sink(
+    path: Path, scene: Scene, names: Sequence[str], tags: Mapping[str, str]
+) -> RasterSink:
+    """A raster of probabilities, a band a class: value / 254, 255 no data."""
+    return RasterSink(
+        path,
+        scene,
+        descriptions=names,
+        tags=tags,
+        resampling="average",
+        scale=1 / PROBABILITY_MAX,
+    )
