@@ -62,8 +62,8 @@ class Window:
 class Grid:
     """Windows of one size that cover a scene, row by row; indexed and iterated like a sequence.
 
-    The windows reach `overlap // 2` pixels beyond each of the scene's edges, so that a pixel at
-    the edge lies as deep in its window as any other. Along each axis there are as few windows as
+    The windows reach `margin` pixels beyond each of the scene's edges, so that a pixel at the
+    edge lies as deep in its window as any other. Along each axis there are as few windows as
     cover that span, spread evenly; neighbours share at least `overlap` pixels. A side that fits
     into one window gets one, centred.
 
@@ -72,12 +72,14 @@ class Grid:
         width: Columns of the scene, in pixels.
         tile: Side of a window, in pixels.
         overlap: Pixels that neighbouring windows share at least, in [0, tile).
+        margin: Pixels by which the windows reach beyond the scene; by default `overlap // 2`.
     """
 
     height: int
     width: int
     tile: int
     overlap: int
+    margin: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse a grid that cannot cover.
@@ -91,16 +93,18 @@ class Grid:
             raise UsageError(f"tile must be at least 1 pixel; got {self.tile}")
         if not 0 <= self.overlap < self.tile:
             raise UsageError(f"overlap must be in [0, tile={self.tile}); got {self.overlap}")
+        if self.margin is None:
+            object.__setattr__(self, "margin", self.overlap // 2)
 
     @property
     def row_starts(self) -> tuple[int, ...]:
         """First rows of the windows, ascending."""
-        return starts(self.height, self.tile, self.overlap)
+        return starts(self.height, self.tile, self.overlap, margin=self.margin or 0)
 
     @property
     def col_starts(self) -> tuple[int, ...]:
         """First columns of the windows, ascending."""
-        return starts(self.width, self.tile, self.overlap)
+        return starts(self.width, self.tile, self.overlap, margin=self.margin or 0)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -142,15 +146,15 @@ class Grid:
         return start, self.height if last else min(max(tops[index + 1], 0), self.height)
 
 
-def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
+def starts(length: int, tile: int, overlap: int, *, margin: int) -> tuple[int, ...]:
     """First pixels of the windows along one axis; see `Grid`.
 
     Args:
         length: Pixels of the axis.
         tile: Pixels of a window.
         overlap: Pixels that neighbours share at least.
+        margin: Pixels beyond both ends.
     """
-    margin = overlap // 2
     span = length + 2 * margin
     if span <= tile:
         return (-((tile - length) // 2),)

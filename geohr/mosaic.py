@@ -46,16 +46,19 @@ class Mosaic:
         classes: Channels of the scores.
         reach: Rows of the highest window, which is how many are held.
         blend: A name in `geohr.blend.BLENDS`.
+
+    Attributes:
+        reach: Rows held.
     """
 
     def __init__(self, height: int, width: int, *, classes: int, reach: int, blend: str) -> None:
         self._height = height
         self._width = width
         self._blend = blend
-        held = min(reach, height)
-        self._sums = np.zeros((classes, held, width), np.uint32)
-        self._weights = np.zeros((held, width), np.uint32)
-        self._valid = np.zeros((held, width), bool)
+        self.reach = min(reach, height)
+        self._sums = np.zeros((classes, self.reach, width), np.uint32)
+        self._weights = np.zeros((self.reach, width), np.uint32)
+        self._valid = np.zeros((self.reach, width), bool)
         self._first = 0
 
     def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
@@ -84,7 +87,8 @@ class Mosaic:
         """The rows above `stop` that were not handed out yet; they are forgotten here.
 
         Args:
-            stop: No window that is still to come reaches above this row.
+            stop: No window that is still to come reaches above this row; at most `reach` rows
+                below the last one handed out.
         """
         start, count = self._first, stop - self._first
         valid = self._valid[:count]

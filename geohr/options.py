@@ -187,12 +187,17 @@ def listed(values: tuple[Any, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class SegmentOptions(PolygonOptions, GridOptions, SceneOptions):
-    """Everything that `segment` can be told besides the scene, the model and the outputs."""
+class StitchOptions(SceneOptions):
+    """How tile predictions are joined."""
 
     blend: Literal["hann", "gaussian", "linear", "flat"] = opt(
         "hann", "How overlapping windows are weighted."
     )
+
+
+@dataclass(frozen=True)
+class SegmentOptions(PolygonOptions, GridOptions, StitchOptions):
+    """Everything that `segment` can be told besides the scene, the model and the outputs."""
     batch: int | None = opt(
         None, "Windows predicted at once; by default the engine's.", low=1, high=256
     )

@@ -74,16 +74,15 @@ def read_batches(
     """All windows of the grid, gathered into batches of those with a valid pixel."""
     with SceneReader(scene) as reader:
         held: list[tuple[int, Tile]] = []
-        index = -1
-        for row in reader.rows(grid):
-            for index, tile in enumerate(row, start=index + 1):
-                if tile.valid.any():
-                    check_tile(tile, scene, normalizer)
-                    held.append((index, tile))
-                if len(held) == batch:
-                    yield gather(index, held, normalizer, batch=batch)
-                    held = []
-        yield gather(index, held, normalizer, batch=batch)
+        tiles = (tile for row in reader.rows(grid) for tile in row)
+        for index, tile in enumerate(tiles):
+            if tile.valid.any():
+                check_tile(tile, scene, normalizer)
+                held.append((index, tile))
+            if len(held) == batch:
+                yield gather(index, held, normalizer, batch=batch)
+                held = []
+        yield gather(len(grid) - 1, held, normalizer, batch=batch)
 
 
 def gather(

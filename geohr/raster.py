@@ -9,22 +9,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import OutputError
 from geohr.files import written_whole
 from geohr.mosaic import NODATA, PROBABILITY_MAX
-from geohr.scene import Scene
 
 BLOCK = 512
 """Side in pixels of the output's internal tiles."""
+
+
+class Georeferenced(Protocol):
+    """What has a place on the ground: a scene, or the extent of a mosaic."""
+
+    @property
+    def crs(self) -> CRS | None:
+        """Coordinate reference system."""
+
+    @property
+    def transform(self) -> Affine:
+        """From (col, row) to its coordinates."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
 
 
 class RasterSink:
@@ -48,7 +69,7 @@ class RasterSink:
     def __init__(
         self,
         path: Path,
-        scene: Scene,
+        scene: Georeferenced,
         *,
         descriptions: Sequence[str],
         tags: Mapping[str, str],
@@ -162,7 +183,7 @@ class RasterSink:
 
 
 def class_sink(
-    path: Path, scene: Scene, colours: Mapping[int, tuple[int, int, int]], tags: Mapping[str, str]
+    path: Path, scene: Georeferenced, colours: Mapping[int, tuple[int, int, int]], tags: Mapping[str, str]
 ) -> RasterSink:
     """A raster of class ids: 0 background, ids from 1, 255 no data."""
     return RasterSink(
@@ -171,7 +192,7 @@ def class_sink(
 
 
 def probability_sink(
-    path: Path, scene: Scene, names: Sequence[str], tags: Mapping[str, str]
+    path: Path, scene: Georeferenced, names: Sequence[str], tags: Mapping[str, str]
 ) -> RasterSink:
     """A raster of probabilities, a band a class: value / 254, 255 no data."""
     return RasterSink(

@@ -1,0 +1,151 @@
+"""Flags made from the fields of an options dataclass, and from a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+from geohr.errors import UsageError
+from geohr.options import Options, choices
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas.
+
+    Args:
+        kind: `int` or `float`.
+    """
+
+    name = "numbers"
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self._kind = kind
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | float, ...]:
+        """The numbers in a text, or in a list from a TOML file."""
+        parts = value.split(",") if isinstance(value, str) else value
+        try:
+            return tuple(self._kind(part) for part in parts)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r} is not a list of numbers such as 3,2,1", param, ctx)
+
+
+def options_of(kind: type[Options]) -> Callable[[Command], Command]:
+    """A decorator that adds a flag for each field; `chosen` gives what they were set to."""
+
+    def decorate(command: Command) -> Command:
+        hints = get_type_hints(kind)
+        for each in reversed(dataclasses.fields(kind)):
+            command = flag(each, hints[each.name])(command)
+        return command
+
+    return decorate
+
+
+def chosen(kind: type[Chosen]) -> Chosen:
+    """The options of the command that is running.
+
+    Raises:
+        UsageError: When a value is out of its bounds.
+    """
+    values = click.get_current_context().meta
+    return kind(**{each.name: values[each.name] for each in dataclasses.fields(kind)})
+
+
+def flag(described: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
+    """The click option of one field."""
+    name = "--" + described.name.replace("_", "-")
+    text, metavar = described.metadata["help"], described.metadata["metavar"]
+    listed = [choice for choice in choices(hint) if choice is not None]
+    if hint is bool:
+        return click.option(
+            f"{name}/--no-{name[2:]}",
+            described.name,
+            default=described.default,
+            help=text,
+            callback=keep,
+            expose_value=False,
+        )
+    return click.option(
+        name,
+        described.name,
+        type=click.Choice(listed) if listed else value_type(hint),
+        default=described.default,
+        show_default=described.default is not None,
+        metavar=metavar,
+        help=text,
+        callback=keep,
+        expose_value=False,
+    )
+
+
+def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Hold a flag's value for `chosen`."""
+    ctx.meta[str(param.name)] = value
+
+
+def value_type(hint: Any) -> Any:
+    """The click type of an annotation."""
+    parts = [part for part in (get_args(hint) or (hint,)) if part is not type(None)]
+    if get_origin(hint) is tuple:
+        return Numbers(get_args(hint)[0])
+    if get_origin(parts[0]) is tuple:
+        return Numbers(get_args(parts[0])[0])
+    return parts[0]
+
+
+def config_option(command: Command) -> Command:
+    """Add `--config FILE.toml`: values for any of the command's flags; flags win over it."""
+    return click.option(
+        "--config",
+        type=click.Path(dir_okay=False, path_type=Path),
+        callback=load_config,
+        is_eager=True,
+        expose_value=False,
+        metavar="FILE.toml",
+        help="Read options from a TOML file, names as the flags'; flags win over it.",
+    )(command)
+
+
+def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make a TOML file's values the command's defaults.
+
+    Raises:
+        UsageError: When it cannot be read, is no TOML, or names an option that is not known.
+    """
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: not a TOML file that can be read ({error})") from error
+    values = values.get(str(ctx.info_name), values)
+    known = {
+        str(param.name)
+        for param in ctx.command.params
+        if isinstance(param, click.Option) and param.name != "config"
+    }
+    plain = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in plain.keys() - known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+        raise UsageError(f"{path}: unknown option {name!r}; {hint}")
+    ctx.default_map = {**(ctx.default_map or {}), **plain}
+
+
+def debug_option(command: Command) -> Command:
+    """Add `--debug`, which `main` looks for: tracebacks instead of one line."""
+    return click.option(
+        "--debug", is_flag=True, expose_value=False, help="Show a traceback after an error."
+    )(command)

@@ -1,0 +1,71 @@
+"""`geohr`: the group of commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from geohr.errors import GeohrError, InterruptedRunError, UsageError
+from geohr.version import __version__
+from geohr_cli.models import models
+from geohr_cli.segment import segment
+from geohr_cli.stitch import stitch
+from geohr_cli.tile import tile
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example: geohr segment scene.tif --out buildings.gpkg",
+)
+@click.version_option(__version__, prog_name="geohr")
+def geohr() -> None:
+    """Large satellite and aerial scenes into georeferenced objects."""
+
+
+for command in (segment, tile, stitch, models):
+    geohr.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; ends the process with a documented exit code."""
+    signal.signal(signal.SIGTERM, interrupt)
+    debug = "--debug" in sys.argv
+    try:
+        code = geohr.main(standalone_mode=False, prog_name="geohr")
+    except (KeyboardInterrupt, click.Abort):
+        code = fail("interrupted", InterruptedRunError.exit_code, debug=debug)
+    except click.ClickException as error:
+        code = fail(click_message(error), UsageError.exit_code, debug=debug)
+    except GeohrError as error:
+        code = fail(str(error), error.exit_code, debug=debug)
+    except MemoryError:
+        code = fail("out of memory; use a smaller --tile or --batch", 1, debug=debug)
+    except Exception as error:
+        text = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+        code = fail(text, GeohrError.exit_code, debug=debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def interrupt(_: int, __: FrameType | None) -> None:
+    """Take SIGTERM as SIGINT is taken, so that temporary files are removed."""
+    raise KeyboardInterrupt
+
+
+def fail(message: str, code: int, *, debug: bool) -> int:
+    """Print one line on stderr, with the traceback before it where asked for."""
+    if debug:
+        traceback.print_exc()
+    print(f"geohr: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def click_message(error: click.ClickException) -> str:
+    """A usage error of click's, with where to look."""
+    text = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "geohr"
+    return f"{text}; see {command} --help"
