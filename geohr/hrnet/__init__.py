@@ -1,11 +1,33 @@
 """The HRNet family in plain torch, registered with segmentation-models-pytorch on import."""
 
 from geohr.hrnet.backbone import HRNet
-from geohr.hrnet.encoder import HRNetEncoder, register_encoders
-from geohr.hrnet.segmentation import HRNetV2, register_models
+from geohr.hrnet.bands import EXTRA_BANDS
+from geohr.hrnet.classification import HRNetClassifier
+from geohr.hrnet.detection import HRNetV2p
+from geohr.hrnet.encoder import IMAGENET_MEAN, IMAGENET_STD, HRNetEncoder, register_encoders
+from geohr.hrnet.inference import fuse
+from geohr.hrnet.keypoints import HRNetHeatmaps
+from geohr.hrnet.ocr import auxiliary_loss
+from geohr.hrnet.segmentation import HRNetOCR, HRNetV1, HRNetV2, register_models
 from geohr.hrnet.variants import VARIANTS, Variant
 
 register_encoders()
 register_models()
 
-__all__ = ["VARIANTS", "HRNet", "HRNetEncoder", "HRNetV2", "Variant"]
+__all__ = [
+    "EXTRA_BANDS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "VARIANTS",
+    "HRNet",
+    "HRNetClassifier",
+    "HRNetEncoder",
+    "HRNetHeatmaps",
+    "HRNetOCR",
+    "HRNetV1",
+    "HRNetV2",
+    "HRNetV2p",
+    "Variant",
+    "auxiliary_loss",
+    "fuse",
+]

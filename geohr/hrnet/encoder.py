@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from geohr.errors import UsageError
 from geohr.hrnet.backbone import HRNet
-from geohr.hrnet.bands import adapt_bands, replace_bands
+from geohr.hrnet.bands import RGB, adapt_bands, check_policy, replace_bands
 from geohr.hrnet.variants import STEM_CHANNELS, VARIANTS
 
 ENCODER_PREFIX = "hrnetv2_"
@@ -52,6 +52,7 @@ class HRNetEncoder(HRNet, EncoderMixin):  # type: ignore[misc]
         in_channels: Bands of the input.
         fusion: See ``HRNet``.
         align_corners: See ``HRNet``.
+        multi_scale: See ``HRNet``; False gives no feature beyond stride 4.
 
     Raises:
         UsageError: A depth out of range, or what ``HRNet`` refuses.
@@ -68,6 +69,7 @@ class HRNetEncoder(HRNet, EncoderMixin):  # type: ignore[misc]
         in_channels: int = 3,
         fusion: str = "bilinear",
         align_corners: bool = False,
+        multi_scale: bool = True,
     ) -> None:
         if depth not in (3, 4, FULL_DEPTH):
             raise UsageError(f"the depth of an HRNet encoder must be 3, 4 or 5, got {depth}")
@@ -77,10 +79,15 @@ class HRNetEncoder(HRNet, EncoderMixin):  # type: ignore[misc]
             fusion=fusion,
             align_corners=align_corners,
             stages=depth - 1,
+            multi_scale=multi_scale,
         )
         self._depth = depth
         self._in_channels = in_channels
-        self._out_channels = [in_channels, STEM_CHANNELS, *self.variant.channels]
+        self._out_channels = [
+            in_channels,
+            STEM_CHANNELS,
+            *self.variant.channels[: self.out_streams],
+        ]
         self._output_stride = output_stride
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
@@ -130,17 +137,23 @@ class HRNetEncoder(HRNet, EncoderMixin):  # type: ignore[misc]
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         """Load trunk weights, leaving out a classification head and stages that were not built."""
-        unbuilt = tuple(
-            f"{part}{stage - shift}."
-            for stage in range(self.stages + 1, FULL_DEPTH)
-            for part, shift in (("transition", 1), ("stage", 0))
-        )
+        unbuilt = self._unbuilt()
         trunk = {
             key: value
             for key, value in state_dict.items()
             if not key.startswith((*CLASSIFICATION_HEAD, *unbuilt))
         }
         return super().load_state_dict(trunk, strict=strict, assign=assign)
+
+    def _unbuilt(self) -> tuple[str, ...]:
+        """Prefixes of the parameters that the full trunk has and this one does not."""
+        later = range(self.stages + 1, FULL_DEPTH)
+        last = f"stage{self.stages}.{self.variant.modules[self.stages - 2] - 1}"
+        return (
+            *(f"transition{stage - 1}." for stage in later),
+            *(f"stage{stage}." for stage in later),
+            *(f"{last}.fuse_layers.{out}." for out in range(self.out_streams, self.stages)),
+        )
 
 
 def build_encoder(
@@ -151,6 +164,7 @@ def build_encoder(
     fusion: str,
     align_corners: bool,
     extra_bands: str,
+    multi_scale: bool = True,
 ) -> HRNetEncoder:
     """Build a full-depth encoder by its registered name, with weights if asked for.
 
@@ -158,16 +172,23 @@ def build_encoder(
         UsageError: An unknown name, weights or policy.
     """
     variant = variant_of(encoder_name)
-    if encoder_weights is None:
-        return HRNetEncoder(
-            variant, in_channels=in_channels, fusion=fusion, align_corners=align_corners
-        )
-    if encoder_weights not in encoders[encoder_name]["pretrained_settings"]:
-        raise UsageError(f"encoder_weights must be 'imagenet' or None, got {encoder_weights!r}")
-    pretrained = get_encoder(encoder_name, weights=encoder_weights)
-    encoder = HRNetEncoder(variant, fusion=fusion, align_corners=align_corners)
-    encoder.load_state_dict(pretrained.state_dict())
-    encoder.set_in_channels(in_channels, extra_bands=extra_bands)
+    check_policy(extra_bands)
+    encoder = HRNetEncoder(
+        variant,
+        in_channels=in_channels if encoder_weights is None else RGB,
+        fusion=fusion,
+        align_corners=align_corners,
+        multi_scale=multi_scale,
+    )
+    if encoder_weights is not None:
+        known = encoders[encoder_name]["pretrained_settings"]
+        if encoder_weights not in known:
+            raise UsageError(
+                f"encoder_weights must be None or one of {', '.join(known)}, "
+                f"got {encoder_weights!r}"
+            )
+        encoder.load_state_dict(get_encoder(encoder_name, weights=encoder_weights).state_dict())
+        encoder.set_in_channels(in_channels, extra_bands=extra_bands)
     return encoder
 
 

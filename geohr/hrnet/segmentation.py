@@ -1,6 +1,8 @@
-"""HRNet segmentation networks as models of segmentation-models-pytorch."""
+"""HRNet segmentation networks as models of segmentation-models-pytorch (SMP)."""
 
 from __future__ import annotations
+
+from typing import Self
 
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.base import SegmentationModel
@@ -11,22 +13,96 @@ from geohr.errors import UsageError
 from geohr.hrnet.backbone import resize_bilinear
 from geohr.hrnet.encoder import build_encoder
 from geohr.hrnet.heads import V2Decoder
+from geohr.hrnet.inference import fuse
+from geohr.hrnet.ocr import OCRDecoder
 
 FIRST_STREAM = 2
 """Where the streams start among an encoder's features, after the input and the stem."""
 
+DEFAULT_ENCODER = "hrnetv2_w18_small_v2"
 
-def check_classes(classes: int) -> None:
-    """Refuse a number of classes that gives no logits.
+
+class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
+    """What the segmentation networks share: any input size, logits of that size, ``fuse``."""
+
+    _is_torch_scriptable = False
+    requires_divisible_input_shape = False
+
+    align_corners: bool
+
+    def _finish(self, *, channels: int, classes: int, name: str) -> None:
+        """Add the 1x1 classifier and draw the weights of decoder and head."""
+        if classes < 1:
+            raise UsageError(f"classes must be at least 1, got {classes}")
+        self.segmentation_head = nn.Conv2d(channels, classes, 1)
+        self.classification_head = None
+        self.name = name
+        self.initialize()
+        # What save_pretrained writes holds the weights: loading it must not fetch others first.
+        self._hub_mixin_config["encoder_weights"] = None
+
+    def _logits(self, representation: Tensor, pixels: Tensor) -> Tensor:
+        return self._upsample(self.segmentation_head(representation), pixels)
+
+    def _upsample(self, logits: Tensor, pixels: Tensor) -> Tensor:
+        return resize_bilinear(logits, pixels.shape[-2:], align_corners=self.align_corners)
+
+    def fuse(self) -> Self:
+        """The inference form of this network, a copy; see ``geohr.hrnet.fuse``."""
+        return fuse(self)
+
+
+class HRNetV1(HRNetSegmentation):
+    """HRNetV1 for segmentation: the high-resolution stream alone, for comparison with V2.
+
+    Logits are computed at stride 4 and upsampled bilinearly to the size of the input.
+
+    Args:
+        encoder_name: See ``HRNetV2``, as all the others.
+        encoder_weights: None or "imagenet".
+        in_channels: Bands of the input.
+        classes: Classes of the output.
+        align_corners: For every bilinear upsampling.
+        fusion: Upsampling inside the trunk.
+        extra_bands: How ImageNet weights serve other than 3 bands.
 
     Raises:
-        UsageError: Fewer than one class.
+        UsageError: An unknown name or value.
     """
-    if classes < 1:
-        raise UsageError(f"classes must be at least 1, got {classes}")
+
+    @supports_config_loading  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        encoder_name: str = DEFAULT_ENCODER,
+        *,
+        encoder_weights: str | None = None,
+        in_channels: int = 3,
+        classes: int = 1,
+        align_corners: bool = False,
+        fusion: str = "bilinear",
+        extra_bands: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.encoder = build_encoder(
+            encoder_name,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            fusion=fusion,
+            align_corners=align_corners,
+            extra_bands=extra_bands,
+            multi_scale=False,
+        )
+        self.decoder = nn.Identity()
+        width = self.encoder.variant.width
+        self._finish(channels=width, classes=classes, name=f"hrnetv1-{encoder_name}")
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns."""
+        return self._logits(self.decoder(self.encoder(pixels)[FIRST_STREAM]), pixels)
 
 
-class HRNetV2(SegmentationModel):  # type: ignore[misc]
+class HRNetV2(HRNetSegmentation):
     """HRNetV2: semantic segmentation from all four streams (paper, section 3.3).
 
     Logits are computed at stride 4 and upsampled bilinearly to the size of the input, which may
@@ -46,13 +122,10 @@ class HRNetV2(SegmentationModel):  # type: ignore[misc]
         UsageError: An unknown name or value.
     """
 
-    _is_torch_scriptable = False
-    requires_divisible_input_shape = False
-
     @supports_config_loading  # type: ignore[untyped-decorator]
     def __init__(
         self,
-        encoder_name: str = "hrnetv2_w18_small_v2",
+        encoder_name: str = DEFAULT_ENCODER,
         *,
         encoder_weights: str | None = None,
         in_channels: int = 3,
@@ -62,7 +135,6 @@ class HRNetV2(SegmentationModel):  # type: ignore[misc]
         extra_bands: str = "mean",
     ) -> None:
         super().__init__()
-        check_classes(classes)
         self.align_corners = align_corners
         self.encoder = build_encoder(
             encoder_name,
@@ -73,21 +145,82 @@ class HRNetV2(SegmentationModel):  # type: ignore[misc]
             extra_bands=extra_bands,
         )
         self.decoder = V2Decoder(self.encoder.variant.channels, align_corners=align_corners)
-        self.segmentation_head = nn.Conv2d(self.decoder.out_channels, classes, 1)
-        self.classification_head = None
-        self.name = f"hrnetv2-{encoder_name}"
-        self.initialize()
+        channels = self.decoder.out_channels
+        self._finish(channels=channels, classes=classes, name=f"hrnetv2-{encoder_name}")
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns."""
-        streams = self.encoder(pixels)[FIRST_STREAM:]
-        logits = self.segmentation_head(self.decoder(streams))
-        return resize_bilinear(logits, pixels.shape[-2:], align_corners=self.align_corners)
+        return self._logits(self.decoder(self.encoder(pixels)[FIRST_STREAM:]), pixels)
+
+
+class HRNetOCR(HRNetSegmentation):
+    """HRNetV2 with object-contextual representations (paper, section 5.2; Yuan et al., 2020).
+
+    Args:
+        encoder_name: See ``HRNetV2``, as those that are not listed here.
+        encoder_weights: None or "imagenet".
+        in_channels: Bands of the input.
+        classes: Classes of the output.
+        align_corners: For every bilinear upsampling; the released OCR weights need True.
+        fusion: Upsampling inside the trunk.
+        extra_bands: How ImageNet weights serve other than 3 bands.
+        ocr_channels: Channels of the pixel representations; None for 512, less on narrow trunks.
+        key_channels: Channels of the attention; None for half of those.
+
+    Raises:
+        UsageError: An unknown name or value.
+    """
+
+    @supports_config_loading  # type: ignore[untyped-decorator]
+    def __init__(
+        self,
+        encoder_name: str = DEFAULT_ENCODER,
+        *,
+        encoder_weights: str | None = None,
+        in_channels: int = 3,
+        classes: int = 1,
+        align_corners: bool = False,
+        fusion: str = "bilinear",
+        extra_bands: str = "mean",
+        ocr_channels: int | None = None,
+        key_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+        self.encoder = build_encoder(
+            encoder_name,
+            encoder_weights=encoder_weights,
+            in_channels=in_channels,
+            fusion=fusion,
+            align_corners=align_corners,
+            extra_bands=extra_bands,
+        )
+        self.decoder = OCRDecoder(
+            self.encoder.variant.channels,
+            classes=classes,
+            ocr_channels=ocr_channels,
+            key_channels=key_channels,
+            align_corners=align_corners,
+        )
+        channels = self.decoder.out_channels
+        self._finish(channels=channels, classes=classes, name=f"hrnetocr-{encoder_name}")
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns.
+
+        In training mode the auxiliary logits, of the same shape, come second; see
+        ``auxiliary_loss``.
+        """
+        representation, auxiliary = self.decoder(self.encoder(pixels)[FIRST_STREAM:])
+        logits = self._logits(representation, pixels)
+        if self.training:
+            return logits, self._upsample(auxiliary, pixels)
+        return logits
 
 
 def register_models() -> None:
     """Let ``smp.create_model`` and ``smp.from_pretrained`` find the models; names taken stay."""
-    for model in (HRNetV2,):
+    for model in (HRNetV1, HRNetV2, HRNetOCR):
         smp.MODEL_ARCHITECTURES_MAPPING.setdefault(model.__name__.lower(), model)
         if not hasattr(smp, model.__name__):
             setattr(smp, model.__name__, model)

@@ -1,0 +1,62 @@
+"""The inference form of a network: folded batch norms, channels-last weights, a cheaper head."""
+
+from __future__ import annotations
+
+import copy
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from geohr.hrnet.heads import SplitV2Decoder, V2Decoder
+
+Network = TypeVar("Network", bound=nn.Module)
+
+SPLIT_FROM_CHANNELS = 400
+"""Concatenated channels from which the split V2 head is the faster one (`benchmarks.hrnet_speed`
+measures it); below, one pass over a tensor that fits the cache is."""
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Fold every batch norm into the convolution registered just before it, in place.
+
+    All modules of this package register a convolution and its batch norm next to each other.
+    """
+    for parent in list(network.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+
+
+def _split_heads(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, V2Decoder) and child.out_channels >= SPLIT_FROM_CHANNELS:
+                mix = child.project[0]
+                assert isinstance(mix, nn.Conv2d)
+                split = SplitV2Decoder(mix, child.channels, align_corners=child.align_corners)
+                setattr(parent, name, split)
+
+
+def fuse(network: Network) -> Network:
+    """Make the inference form of any HRNet network; the network itself stays as it is.
+
+    Batch norms are folded into their convolutions, weights are laid out channels-last, and a wide
+    V2 head mixes the coarsest stream before upsampling it. The result equals the original in
+    evaluation mode up to float rounding. It still exports and traces, but is not for training,
+    and its parameters no longer have the names that checkpoints use.
+
+    Args:
+        network: Any network of this package; only batch norms that follow a convolution change.
+
+    Returns:
+        A copy in evaluation mode, without gradients.
+    """
+    fused = copy.deepcopy(network).eval().requires_grad_(False)
+    fold_batch_norms(fused)
+    _split_heads(fused)
+    return fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)
