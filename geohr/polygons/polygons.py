@@ -1,0 +1,75 @@
+"""The result: geometries beside the columns that describe them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import geopandas
+import numpy as np
+import numpy.typing as npt
+
+Geometries = npt.NDArray[np.object_]
+
+DTYPES: dict[str, str] = {
+    "class": "object",
+    "class_id": "int32",
+    "confidence": "float32",
+    "confidence_min": "float32",
+    "area_m2": "float64",
+    "perimeter_m": "float64",
+    "orientation": "float32",
+    "vertices": "int32",
+    "touches_edge": "bool",
+}
+"""The columns, in order, and their types; `class` holds str."""
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Objects, one row each.
+
+    Columns: class, class_id, confidence and confidence_min (mean and minimum over the object's
+    pixels of its class's probability, 0 to 1; NaN where no probabilities were given), area_m2 and
+    perimeter_m (true ground metres; NaN without a CRS), orientation (degrees clockwise from
+    north of the longest walls, [0, 90)), vertices (corners of all rings), touches_edge (whether
+    the object goes on beyond the scene's edge or into a place without data).
+    """
+
+    geometry: Geometries
+    """`(n,)` shapely Polygon or MultiPolygon, exteriors counterclockwise."""
+    columns: dict[str, npt.NDArray[Any]]
+    """`(n,)` each, named and typed as in `DTYPES`."""
+
+    @classmethod
+    def none(cls) -> Polygons:
+        """No object, all columns."""
+        return cls(
+            np.zeros(0, object), {name: np.zeros(0, dtype) for name, dtype in DTYPES.items()}
+        )
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.geometry)
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Polygons:
+        """The given rows, in the given order."""
+        return Polygons(
+            self.geometry[rows], {name: values[rows] for name, values in self.columns.items()}
+        )
+
+    def to_geodataframe(self, crs: Any = None) -> geopandas.GeoDataFrame:
+        """The same as a GeoDataFrame in the given CRS."""
+        return geopandas.GeoDataFrame(dict(self.columns), geometry=self.geometry, crs=crs)
+
+
+def concatenate(parts: list[Polygons]) -> Polygons:
+    """All rows of all parts, in order."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Polygons.none()
+    return Polygons(
+        np.concatenate([part.geometry for part in parts]),
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in DTYPES},
+    )

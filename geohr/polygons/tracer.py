@@ -1,0 +1,292 @@
+"""Finished rows in, whole objects out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from affine import Affine
+
+from geohr.errors import InputError, UsageError
+from geohr.mosaic import NODATA
+from geohr.options import PolygonOptions
+from geohr.polygons.chains import Chains, Pieces, end_key
+from geohr.polygons.components import Components, Step
+from geohr.polygons.corners import candidates, sides
+from geohr.polygons.finish import Finish
+from geohr.polygons.polygons import Polygons, concatenate
+from geohr.polygons.rings import canonical, gather, last_vertex, signed_area, split_touching
+from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
+from geohr.polygons.statistics import Statistics, count, no_scores, run_scores
+from geohr.polygons.vertices import (
+    SADDLE,
+    SIDE_MAX,
+    SUBPIXEL,
+    Ragged,
+    Waiting,
+    join,
+    pack,
+    unpack,
+)
+
+FRAME_PIXELS = 2**22
+"""Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
+FRAME_ROWS = (64, 1024)
+"""Fewest and most rows worked on at a time."""
+
+
+class Tracer:
+    """Traces objects from bands of finished rows, in memory bounded by the objects still open.
+
+    Rows come from top to bottom, each once, any number at a time. An object is handed out once,
+    whole, after its last row; objects come in the order of their last row, then of their first
+    pixel in raster order, however the rows were cut.
+
+    Args:
+        width: Columns of the scene.
+        transform: From (column, row) of pixel corners to the CRS.
+        crs: The scene's CRS, anything pyproj understands; None leaves metres unknown.
+        options: Outline, connectivity, simplification and the rest.
+        class_names: Name of each class id; others are named "class ID".
+        background: The class id that is not traced; 255 (nodata) never is.
+
+    Raises:
+        UsageError: For a width or background out of range.
+        InputError: When metres are asked for and there is no CRS.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        transform: Affine,
+        crs: Any = None,
+        options: PolygonOptions | None = None,
+        class_names: Mapping[int, str] | None = None,
+        background: int = 0,
+    ) -> None:
+        if not 1 <= width <= SIDE_MAX:
+            raise UsageError(f"width must be in [1, {SIDE_MAX}] pixels, got {width}")
+        if not 0 <= background <= NODATA:
+            raise UsageError(f"background must be in [0, 255], got {background}")
+        self._options = options or PolygonOptions()
+        self._finish = Finish(
+            width=width,
+            transform=transform,
+            crs=crs,
+            options=self._options,
+            class_names=dict(class_names or {}),
+        )
+        self._width = width
+        self._rows = int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
+        self._frame = np.full((self._rows + 1, width + 2), background, np.uint8)
+        self._scores: Bytes | None = None
+        self._filled = 0
+        self._top = -1
+        self._background = background
+        self._traced = np.ones(256, np.bool_)
+        self._traced[[background, NODATA]] = False
+        self._parts = Components()
+        self._groups = Components() if self._options.connectivity == 8 else None
+        self._chains: dict[int, Chains] = {}
+        self._rings = Waiting()
+        self._shapes = Waiting()
+        self._statistics = Statistics.none()
+        self._has_scores: bool | None = None
+        self._finished = False
+
+    def push(self, class_rows: Bytes, probability_rows: Bytes | None = None) -> Polygons:
+        """Take the next rows.
+
+        Args:
+            class_rows: `(row, col)` uint8 class ids; 255 = no data.
+            probability_rows: `(class, row, col)` uint8 of the same rows: probability x 254,
+                rounded, 255 = no data; channel i is class id i + 1.
+
+        Returns:
+            The objects that are now whole.
+
+        Raises:
+            UsageError: For arrays of another type or shape.
+            InputError: When the scene gets too high.
+        """
+        self._check(class_rows, probability_rows)
+        done: list[Polygons] = []
+        start = 0
+        while start < len(class_rows):
+            stop = min(len(class_rows), start + self._rows - self._filled)
+            into = slice(self._filled, self._filled + stop - start)
+            self._frame[1:][into, 1:-1] = class_rows[start:stop]
+            if probability_rows is not None:
+                if self._scores is None:
+                    shape = (len(probability_rows), self._rows, self._width)
+                    self._scores = np.empty(shape, np.uint8)
+                self._scores[:, into] = probability_rows[:, start:stop]
+            self._filled += stop - start
+            start = stop
+            if self._filled == self._rows:
+                done.append(self._step(last=False))
+        return concatenate(done)
+
+    def finish(self) -> Polygons:
+        """The objects that end at the scene's last row. No row can follow.
+
+        Raises:
+            UsageError: When called twice.
+        """
+        if self._finished:
+            raise UsageError("the tracer is finished; make a new one for another scene")
+        self._finished = True
+        if self._filled == self._rows:
+            self._frame = np.pad(self._frame, ((0, 1), (0, 0)))
+        self._frame[self._filled + 1] = self._background
+        return self._step(last=True)
+
+    def _check(self, class_rows: Bytes, probability_rows: Bytes | None) -> None:
+        if self._finished:
+            raise UsageError("the tracer is finished; make a new one for another scene")
+        shape = class_rows.shape
+        if class_rows.dtype != np.uint8 or len(shape) != 2 or shape[1] != self._width:
+            raise UsageError(
+                f"class rows must be uint8 (row, {self._width}), got {class_rows.dtype} {shape}"
+            )
+        if self._top + self._filled + shape[0] > SIDE_MAX:
+            raise InputError(f"a scene can have {SIDE_MAX} rows at most")
+        has_scores = probability_rows is not None
+        if self._has_scores not in (None, has_scores):
+            raise UsageError("probabilities must come with all rows or with none")
+        self._has_scores = has_scores
+        if probability_rows is not None and (
+            probability_rows.dtype != np.uint8 or probability_rows.shape[1:] != shape
+        ):
+            raise UsageError(
+                f"probability rows must be uint8 (class, {shape[0]}, {shape[1]}), "
+                f"got {probability_rows.dtype} {probability_rows.shape}"
+            )
+
+    def _step(self, *, last: bool) -> Polygons:
+        """Work on the frame: the carried row, the filled rows and, at the end, a closing row."""
+        rows = self._filled + last
+        frame = self._frame[: rows + 1]
+        change = frame[:, 1:] != frame[:, :-1]
+        runs = find_runs(frame, change, self._traced)
+        scores = no_scores(runs)
+        if self._scores is not None:
+            scores = run_scores(runs, self._scores[:, : self._filled])
+        stride = self._width + 1
+        part = self._parts.step(runs, touching(runs, stride, 4), rows)
+        group = part
+        if self._groups is not None:
+            group = self._groups.step(runs, touching(runs, stride, 8), rows)
+        statistics = count(
+            self._statistics,
+            group,
+            runs,
+            scores=scores,
+            at_nodata=_beside_nodata(frame, runs),
+            top=self._top,
+            width=self._width,
+        )
+        rings, part_of_ring = self._closed_rings(frame, change, runs, part)
+        shapes, owner = self._closed_shapes(rings, part_of_ring, runs, part, group)
+        self._statistics = statistics.take(group.open)
+        self._top += self._filled
+        self._frame[0] = self._frame[self._filled]
+        self._filled = 0
+        bottom_edge = self._top + 1 if last else SIDE_MAX
+        return self._hand_out(shapes, owner, statistics, bottom_edge)
+
+    def _closed_rings(
+        self, frame: Bytes, change: Bools, runs: Runs, part: Step
+    ) -> tuple[Ragged, Ints]:
+        """Simple, canonical rings that close in the frame, and their parts."""
+        lines = len(frame) - 1
+        line, column, around = candidates(frame, change)
+        labels = np.flatnonzero(np.bincount(around.reshape(-1), minlength=256))
+        found, owners = [Ragged.empty()], [np.zeros(0, np.int64)]
+        for label in sorted({*labels[self._traced[labels]].tolist(), *self._chains}):
+            chains = self._chains.setdefault(label, Chains())
+            side = sides(line, column, around, label)
+            y = (side.line + self._top) * SUBPIXEL
+            ends = [
+                pack(y, at * SUBPIXEL) | np.where(saddle, SADDLE, 0)
+                for at, saddle in (
+                    (side.column_in, side.saddle_in),
+                    (side.column_out, side.saddle_out),
+                )
+            ]
+            pieces = Pieces(
+                np.stack(ends, axis=1),
+                end_key(side.column_in, side.line, side.down_in, lines),
+                end_key(side.column_out, side.line, side.down_out, lines),
+            )
+            rings = chains.link(pieces, lines)
+            owner = part.of_run[self._run_at_end(rings, runs)]
+            simple, origin = split_touching(rings)
+            found.append(simple)
+            owners.append(owner[origin])
+        return canonical(join(found)), np.concatenate(owners)
+
+    def _run_at_end(self, rings: Ragged, runs: Runs) -> Ints:
+        """A run of the object that each ring bounds, found at the ring's last vertex."""
+        y, x = unpack(last_vertex(rings))
+        line, column = y // SUBPIXEL - self._top, x // SUBPIXEL
+        # Above the last line, an exterior has its object to the left, a hole to the right.
+        column = column - (signed_area(rings) > 0)
+        return runs.at((line - 1) * (self._width + 1) + column)
+
+    def _closed_shapes(
+        self, rings: Ragged, part_of_ring: Ints, runs: Runs, part: Step, group: Step
+    ) -> tuple[Ragged, Ints]:
+        """The rings of groups that close in the frame, one item a part, and the groups."""
+        self._rings.renumber(part.of_old)
+        self._rings.add(rings, part_of_ring)
+        whole, owner = self._rings.take(~part.open)
+        closed = np.flatnonzero(~part.open)
+        place = np.cumsum(~part.open) - 1
+        shapes = gather(whole, place[owner], signed_area(whole) < 0, len(closed))
+        self._rings.renumber(np.where(part.open, part.renumber, -1))
+        if self._groups is None:
+            return shapes, closed
+        group_of_part = np.zeros(part.count, np.int64)
+        group_of_part[part.of_run] = group.of_run
+        self._shapes.renumber(group.of_old)
+        self._shapes.add(shapes, group_of_part[closed])
+        taken = self._shapes.take(~group.open)
+        self._shapes.renumber(np.where(group.open, group.renumber, -1))
+        return taken
+
+    def _hand_out(
+        self, shapes: Ragged, owner: Ints, statistics: Statistics, bottom_edge: int
+    ) -> Polygons:
+        """Polygons in canonical order: by last row, then by first pixel."""
+        closed = np.unique(owner)
+        order = closed[np.lexsort((statistics.first[closed], statistics.bottom[closed]))]
+        rank = np.zeros(len(statistics), np.int64)
+        rank[order] = np.arange(len(order))
+        if len(shapes):
+            arranged = np.lexsort((shapes.flat[shapes.offsets[:-1]], rank[owner]))
+            shapes, owner = shapes.take(arranged), owner[arranged]
+        return self._finish.polygons(
+            shapes,
+            rank[owner],
+            statistics.take(order),
+            has_scores=bool(self._has_scores),
+            bottom_edge=bottom_edge,
+        )
+
+
+def _beside_nodata(frame: Bytes, runs: Runs) -> Bools:
+    """`(run,)` whether a pixel without data shares a side with the run."""
+    empty = frame == NODATA
+    if len(runs.start) == 0 or not empty.any():
+        return np.zeros(len(runs.start), np.bool_)
+    near = np.zeros(frame.shape, np.uint8)
+    near[1:] |= empty[:-1]
+    near[:-1] |= empty[1:]
+    near[:, 1:] |= empty[:, :-1]
+    near[:, :-1] |= empty[:, 1:]
+    # Vertices to pixels of the frame, which has one column more on each side.
+    spans = np.stack([runs.start + runs.row + 1, runs.stop + runs.row + 1], axis=1).reshape(-1)
+    return np.maximum.reduceat(near.reshape(-1), spans)[::2] > 0
