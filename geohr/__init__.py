@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geohr.model import Model
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
     from geohr.scene import Scene, Tile
+    from geohr.segmenting import Prediction, Summary, predict, segment, segment_to_files
 
 _LAZY = {
     "Card": "geohr.card",
@@ -38,6 +39,11 @@ _LAZY = {
     "SceneOptions": "geohr.options",
     "SegmentOptions": "geohr.options",
     "Source": "geohr.card",
+    "Prediction": "geohr.segmenting",
+    "Summary": "geohr.segmenting",
+    "predict": "geohr.segmenting",
+    "segment": "geohr.segmenting",
+    "segment_to_files": "geohr.segmenting",
     "Tile": "geohr.scene",
     "Window": "geohr.grid",
 }
@@ -56,14 +62,19 @@ __all__ = [
     "Model",
     "OutputError",
     "PolygonOptions",
+    "Prediction",
     "Scene",
     "SceneOptions",
     "SegmentOptions",
     "Source",
+    "Summary",
     "Tile",
     "UsageError",
     "Window",
     "__version__",
+    "predict",
+    "segment",
+    "segment_to_files",
 ]
 
 

@@ -138,6 +138,27 @@ class Card:
         """How many channels of logits the network gives."""
         return len(self.classes) + self.background
 
+    def describe(self) -> str:
+        """The card for a person, a line an entry."""
+        lines = []
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, Mapping):
+                lines += [
+                    f"{each.name} {place}: "
+                    + ", ".join(f"{measure} {number:g}" for measure, number in scores.items())
+                    for place, scores in value.items()
+                ]
+            elif each.name == "classes":
+                lines.append("classes: " + ", ".join(f"{c.name} {c.colour}" for c in value))
+            elif each.name == "sources":
+                lines += [f"source: {s.name}; {s.licence}; {s.attribution}" for s in value]
+            elif isinstance(value, tuple):
+                lines.append(f"{each.name}: {', '.join(map(str, value))}")
+            else:
+                lines.append(f"{each.name}: {value}")
+        return "\n".join(lines)
+
     def to_json(self) -> str:
         """The card as JSON with sorted keys."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)

@@ -31,10 +31,12 @@ class Rows:
     Attributes:
         start: First row in the scene.
         probabilities: `(class, row, col)`, uint8: probability x 254, rounded; 255 = no data.
+        windows: How many windows were summed since the rows before.
     """
 
     start: int
     probabilities: NDArray[np.uint8]
+    windows: int
 
 
 class Mosaic:
@@ -60,6 +62,7 @@ class Mosaic:
         self._weights = np.zeros((self.reach, width), np.uint32)
         self._valid = np.zeros((self.reach, width), bool)
         self._first = 0
+        self._windows = 0
 
     def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
         """Sum one window's scores.
@@ -82,6 +85,7 @@ class Mosaic:
         self._sums[:, to_rows, to_cols] += weighted
         self._weights[to_rows, to_cols] += weight
         self._valid[to_rows, to_cols] |= valid[rows, cols]
+        self._windows += 1
 
     def finish(self, stop: int) -> Rows:
         """The rows above `stop` that were not handed out yet; they are forgotten here.
@@ -100,8 +104,9 @@ class Mosaic:
         for held in (self._sums.swapaxes(0, 1), self._weights, self._valid):
             held[: len(held) - count] = held[count:].copy()
             held[len(held) - count :] = 0
+        windows, self._windows = self._windows, 0
         self._first = stop
-        return Rows(start, probabilities)
+        return Rows(start, probabilities, windows)
 
 
 @lru_cache(maxsize=8)

@@ -162,6 +162,11 @@ class GridOptions(Options):
 
 
 @dataclass(frozen=True)
+class TileOptions(GridOptions, SceneOptions):
+    """How a scene is cut into chips."""
+
+
+@dataclass(frozen=True)
 class PolygonOptions(Options):
     """How objects become polygons. Lengths in metres, areas in square metres, in any CRS."""
 
@@ -196,16 +201,27 @@ class StitchOptions(SceneOptions):
 
 
 @dataclass(frozen=True)
-class SegmentOptions(PolygonOptions, GridOptions, StitchOptions):
-    """Everything that `segment` can be told besides the scene, the model and the outputs."""
+class EngineOptions(Options):
+    """What computes."""
+
+    backend: Literal["auto", "openvino", "onnx", "torch"] = opt(
+        "auto", "Engine; auto is the fastest that is installed for the device."
+    )
+    precision: Literal["float32", "bfloat16"] = opt("float32", "Number format of the engine.")
+    device: str = opt("auto", "Device to predict on: auto, cpu, cuda, cuda:1, mps.")
     batch: int | None = opt(
         None, "Windows predicted at once; by default the engine's.", low=1, high=256
     )
+    tta: bool = opt(False, "Average the prediction over the eight flips and rotations.")
+
+
+@dataclass(frozen=True)
+class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, StitchOptions):
+    """Everything that `segment` can be told besides the scene, the model and the outputs."""
+
     threshold: float | None = opt(
         None,
         "Probability from which a pixel belongs to a class; by default the model card's.",
         low=0.004,
         high=1,
     )
-    tta: bool = opt(False, "Average the prediction over the eight flips and rotations.")
-    device: str = opt("auto", "Device to predict on: auto, cpu, cuda, cuda:1, mps.")

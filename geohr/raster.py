@@ -182,8 +182,59 @@ class RasterSink:
             raise OutputError(f"{self._path}: cannot be written ({error})") from error
 
 
+def write_raster(
+    path: Path,
+    pixels: NDArray[Any],
+    *,
+    crs: CRS | None,
+    transform: Affine,
+    nodata: float | None,
+    valid: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write a small raster in one go, whole or not at all.
+
+    Args:
+        path: The target, `.tif`.
+        pixels: `(band, row, col)`.
+        crs: Coordinate reference system.
+        transform: From (col, row) to its coordinates.
+        nodata: Value that means no data.
+        valid: `(row, col)`, True = valid; written as the file's mask.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    bands, height, width = pixels.shape
+    with written_whole(path) as part:
+        try:
+            with (
+                rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+                rasterio.open(
+                    part,
+                    "w",
+                    driver="GTiff",
+                    dtype=pixels.dtype,
+                    count=bands,
+                    height=height,
+                    width=width,
+                    crs=crs,
+                    transform=transform,
+                    nodata=nodata,
+                    compress="deflate",
+                ) as raster,
+            ):
+                raster.write(pixels)
+                if valid is not None:
+                    raster.write_mask(valid)
+        except (RasterioError, OSError) as error:
+            raise OutputError(f"{path}: cannot be written ({error})") from error
+
+
 def class_sink(
-    path: Path, scene: Georeferenced, colours: Mapping[int, tuple[int, int, int]], tags: Mapping[str, str]
+    path: Path,
+    scene: Georeferenced,
+    colours: Mapping[int, tuple[int, int, int]],
+    tags: Mapping[str, str],
 ) -> RasterSink:
     """A raster of class ids: 0 background, ids from 1, 255 no data."""
     return RasterSink(

@@ -18,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-class Numbers(click.ParamType):
+class Numbers(click.ParamType[tuple[int | float, ...]]):
     """Numbers separated by commas.
 
     Args:

@@ -48,7 +48,7 @@ def segment(
     options = chosen(SegmentOptions)
 
     from geohr.model import resolve_model
-    from geohr.segment import segment_to_files
+    from geohr.segmenting import segment_to_files
 
     with progress(f"segment {Path(scene).name}") as report:
         summary = segment_to_files(

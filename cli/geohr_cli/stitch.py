@@ -27,7 +27,7 @@ def stitch(tiles: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """
     options = chosen(StitchOptions)
 
-    from geohr.stitch import stitch as join_tiles
+    from geohr.stitching import stitch as join_tiles
 
     extent = join_tiles(tile_files(tiles), out, options=options, overwrite=overwrite)
     click.echo(f"{out}: {extent.height} x {extent.width} pixels")
@@ -42,7 +42,9 @@ def tile_files(named: tuple[Path, ...]) -> list[Path]:
     found: list[Path] = []
     for path in named:
         if path.is_dir():
-            found += sorted(each for each in path.iterdir() if each.suffix.lower() in (".tif", ".tiff"))
+            found += sorted(
+                each for each in path.iterdir() if each.suffix.lower() in (".tif", ".tiff")
+            )
         elif path.exists():
             found.append(path)
         else:

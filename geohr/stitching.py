@@ -104,7 +104,7 @@ def place(scenes: Sequence[Scene]) -> tuple[Extent, list[Placed]]:
     ]
     extent = Extent(
         first.crs,
-        first.transform * Affine.translation(left, top),
+        first.transform @ Affine.translation(left, top),
         max(each.window.row_stop for each in placed),
         max(each.window.col_stop for each in placed),
     )
@@ -127,7 +127,7 @@ def offset(scene: Scene, first: Scene) -> tuple[int, int]:
             f"{scene.path}: has {len(scene.bands)} bands, but {first.path} has {len(first.bands)}; "
             "choose with --bands"
         )
-    local = ~first.transform * scene.transform
+    local = ~first.transform @ scene.transform
     col, row = local.c, local.f
     linear = np.array([local.a - 1, local.b, local.d, local.e - 1])
     if np.abs(linear).max() * max(scene.height, scene.width) > GRID_TOLERANCE:

@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made from nothing but Python and pip.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCENE := examples/data/kampala.tif
+OUT := build/kampala_buildings.gpkg
+
+.PHONY: demo test test-full lint clean
+
+demo: $(VENV)/.demo
+	mkdir -p $(dir $(OUT))
+	$(BIN)/geohr segment $(SCENE) --out $(OUT) --overwrite
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest -m "not full"
+
+test-full: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The constraints hold the versions that the tests pass with.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[openvino]'
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) build dist site

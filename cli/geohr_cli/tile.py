@@ -1,0 +1,42 @@
+"""`geohr tile`: a scene in, chips out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geohr.options import TileOptions
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.progress import progress
+
+
+@click.command()
+@click.argument("scene")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="For the chips."
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Polygons in any CRS, or a raster on the scene's grid, cut like the scene.",
+)
+@options_of(TileOptions)
+@config_option
+@click.option("--overwrite", is_flag=True, help="Replace chips that exist.")
+@debug_option
+def tile(scene: str, out: Path, labels: Path | None, overwrite: bool) -> None:
+    """Cut the raster SCENE into georeferenced chips, and its labels with it.
+
+    Example: geohr tile scene.tif --out chips/ --labels buildings.gpkg --tile 256
+    """
+    options = chosen(TileOptions)
+
+    from geohr.tiling import tile as cut_tiles
+
+    with progress(f"tile {Path(scene).name}") as report:
+        count = cut_tiles(
+            scene, out, labels=labels, options=options, overwrite=overwrite, progress=report
+        )
+    click.echo(f"{out}: {count} chips")

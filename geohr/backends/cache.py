@@ -1,0 +1,77 @@
+"""Compiled networks kept between runs.
+
+An entry is a folder named by a digest of all that its content depends on. It is written beside
+its final name and renamed, so it is whole or not there; one that an engine cannot read is removed
+and made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from geohr.errors import OutputError
+
+T = TypeVar("T")
+
+ENVIRONMENT = "GEOHR_CACHE"
+"""Environment variable that names the cache folder."""
+FORMAT = "1"
+"""Changes when what lies in an entry changes."""
+
+
+def cache_folder() -> Path:
+    """Where compiled networks are kept: $GEOHR_CACHE, else the user's cache folder."""
+    if ENVIRONMENT in os.environ:
+        return Path(os.environ[ENVIRONMENT])
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "geohr"
+
+
+def cached(
+    key: Mapping[str, object], build: Callable[[Path], None], load: Callable[[Path], T]
+) -> T:
+    """What `load` makes of the entry for `key`; `build` fills the entry where there is none.
+
+    Args:
+        key: All that the content depends on.
+        build: Writes the entry's files into an empty folder.
+        load: Reads them; any exception means that the entry is damaged.
+
+    Raises:
+        OutputError: When the cache folder cannot be written.
+    """
+    text = json.dumps({**key, "format": FORMAT}, sort_keys=True)
+    entry = cache_folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
+    if entry.is_dir():
+        try:
+            return load(entry)
+        except Exception:
+            shutil.rmtree(entry, ignore_errors=True)
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-") as made:
+            build(Path(made) / "entry")
+            (Path(made) / "entry" / "key.json").write_text(text)
+            publish(Path(made) / "entry", entry)
+    except OSError as error:
+        raise OutputError(
+            f"{entry.parent}: the cache of compiled networks cannot be written "
+            f"({error.strerror or error}); name another folder with ${ENVIRONMENT}"
+        ) from error
+    return load(entry)
+
+
+def publish(made: Path, entry: Path) -> None:
+    """Give a finished entry its name; one that another process finished first stays."""
+    try:
+        made.rename(entry)
+    except OSError:
+        if not entry.is_dir():
+            raise

@@ -1,0 +1,72 @@
+"""Torch: any device, any architecture."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from geohr.backends.scores import Scored
+from geohr.errors import EngineError
+from geohr.model import Model
+from geohr.options import EngineOptions
+from geohr.predictor import Batch
+
+BATCH = {"cpu": 2, "cuda": 8, "mps": 4}
+"""Windows at once by kind of device, where nothing is asked for."""
+
+
+class TorchPredictor:
+    """A network on torch.
+
+    Args:
+        network: Scores from normalised pixels.
+        device: A torch device name.
+        precision: Number format of the convolutions, `float32` or `bfloat16`.
+        batch: Windows at once.
+    """
+
+    def __init__(self, network: nn.Module, *, device: str, precision: str, batch: int) -> None:
+        self._device = torch.device(device)
+        self._network = network.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._autocast = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=precision == "bfloat16"
+        )
+        self.batch = batch
+        self.engine = f"torch {torch.__version__} {precision} on {device}"
+
+    def predict(self, pixels: Batch) -> Batch:
+        """Scores of foreground classes; see `Predictor.predict`."""
+        held = torch.from_numpy(pixels).to(self._device).to(memory_format=torch.channels_last)
+        with torch.inference_mode(), self._autocast:
+            scores: Batch = self._network(held).float().cpu().numpy()
+        return scores
+
+
+def open_engine(model: Model, tile: int, options: EngineOptions) -> TorchPredictor:
+    """The model on torch; the tile size is free.
+
+    Raises:
+        EngineError: When the device is not there.
+        InputError: When the model's weights cannot be used.
+    """
+    device = choose_device(options.device)
+    batch = options.batch or BATCH.get(device.partition(":")[0], 1)
+    return TorchPredictor(Scored.of(model), device=device, precision=options.precision, batch=batch)
+
+
+def choose_device(name: str) -> str:
+    """The device meant by `name`; `auto` is the best there is.
+
+    Raises:
+        EngineError: When it is unknown or not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f"device {name!r} is not available here ({reason}); use --device cpu or auto"
+        ) from error
+    return name

@@ -1,0 +1,346 @@
+"""The front door: a scene in, georeferenced objects out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geohr.backends import open_predictor
+from geohr.card import Card
+from geohr.errors import UsageError
+from geohr.files import check_writable
+from geohr.grid import Grid
+from geohr.model import Model, resolve_model
+from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
+from geohr.options import SegmentOptions
+from geohr.pixels import Normalizer, check_range
+from geohr.polygons import Polygons, Tracer, concatenate
+from geohr.streaming import Progress, predict_rows
+from geohr.predictor import Predictor
+from geohr.raster import RasterSink, class_sink, probability_sink
+from geohr.scene import Scene
+from geohr.vector import EXTENSIONS, Sink, open_sink
+from geohr.version import __version__
+
+if TYPE_CHECKING:
+    import geopandas
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scene, a model and what was asked for, with every default resolved.
+
+    Attributes:
+        scene: With the bands that the model takes.
+        model: Network and card.
+        options: Tile, threshold and smallest area are set.
+        grid: How the scene is cut.
+        predictor: The model on its engine.
+    """
+
+    scene: Scene
+    model: Model
+    options: SegmentOptions
+    grid: Grid
+    predictor: Predictor
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.model.card
+
+    def rows(self, progress: Progress | None) -> Iterator[Rows]:
+        """Finished rows, top to bottom."""
+        return predict_rows(
+            self.scene,
+            self.grid,
+            self.predictor,
+            normalizer=Normalizer.of(self.card, self.options.scale),
+            classes=len(self.card.classes),
+            blend=self.options.blend,
+            progress=progress,
+        )
+
+    def tracer(self) -> Tracer:
+        """Polygons from finished rows."""
+        return Tracer(
+            self.scene.width,
+            transform=self.scene.transform,
+            crs=self.scene.crs,
+            options=self.options,
+            class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
+        )
+
+    def provenance(self) -> dict[str, str]:
+        """What made the outputs: text by name. No time of day, so that outputs repeat."""
+        options = dataclasses.asdict(self.options)
+        return {
+            "geohr_version": __version__,
+            "geohr_scene": Path(self.scene.path).name,
+            "geohr_model": f"{self.card.name} {self.card.version}",
+            "geohr_model_sha256": self.model.digest,
+            "geohr_engine": self.predictor.engine,
+            "geohr_options": json.dumps(options, sort_keys=True),
+        }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes:
+        scene: The scene's path.
+        outputs: Files written.
+        objects: Polygons found, or None where no vector output was asked for.
+        windows: Windows in all.
+        predicted: Windows with a valid pixel, which were predicted.
+        seconds: From start to end.
+        engine: What predicted.
+    """
+
+    scene: str
+    outputs: tuple[str, ...]
+    objects: int | None
+    windows: int
+    predicted: int
+    seconds: float
+    engine: str
+
+    def describe(self) -> str:
+        """One line for a person or a log."""
+        found = "" if self.objects is None else f"{self.objects} objects; "
+        return (
+            f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
+            f"predicted in {self.seconds:.1f} s on {self.engine}"
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities of a whole scene, in memory.
+
+    Attributes:
+        probabilities: `(class, row, col)`, float32 in [0, 1]; NaN where there is no data.
+        transform: From (col, row) to coordinates.
+        crs: Of these coordinates.
+        classes: A name for each channel.
+    """
+
+    probabilities: NDArray[np.float32]
+    transform: Affine
+    crs: CRS | None
+    classes: tuple[str, ...]
+
+
+def segment(
+    scene: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+) -> geopandas.GeoDataFrame:
+    """Objects in a scene.
+
+    Args:
+        scene: A raster file, or any name GDAL can open.
+        model: A bundled name, a model file or a `Model`; by default the bundled building model.
+        options: How; by default as the model card says.
+        progress: Called with windows done and windows in all.
+
+    Returns:
+        A polygon a row, in the scene's coordinate reference system, with `class`, `confidence`
+        (mean probability), `area_m2` and `perimeter_m` on the ground, and what else
+        `geohr.polygons.Polygons` lists.
+
+    Raises:
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        EngineError: When the device is not there.
+    """
+    run = prepare(scene, resolve_model(model), options or SegmentOptions())
+    tracer = run.tracer()
+    found = [
+        tracer.push(classify(rows.probabilities, run.options.threshold), rows.probabilities)
+        for rows in run.rows(progress)
+    ]
+    return concatenate([*found, tracer.finish()]).to_geodataframe(run.scene.crs)
+
+
+def predict(
+    scene: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    options: SegmentOptions | None = None,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Probabilities of a whole scene as an array; for scenes that fit into memory.
+
+    Args:
+        scene: A raster file, or any name GDAL can open.
+        model: A bundled name, a model file or a `Model`; by default the bundled building model.
+        options: How; by default as the model card says.
+        progress: Called with windows done and windows in all.
+
+    Raises:
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        EngineError: When the device is not there.
+    """
+    run = prepare(scene, resolve_model(model), options or SegmentOptions())
+    stacked = np.concatenate([rows.probabilities for rows in run.rows(progress)], axis=1)
+    probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
+    probabilities[stacked == NODATA] = np.nan
+    names = tuple(label.name for label in run.card.classes)
+    return Prediction(probabilities, run.scene.transform, run.scene.crs, names)
+
+
+def segment_to_files(
+    scene: str | Path,
+    out: Sequence[Path],
+    *,
+    probs: Path | None = None,
+    model: str | Path | Model | None = None,
+    options: SegmentOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Summary:
+    """Objects, classes and probabilities of a scene into files, in memory that stays flat.
+
+    Args:
+        scene: A raster file, or any name GDAL can open.
+        out: Polygons or a raster of classes, by extension.
+        probs: A raster of probabilities to write, or None.
+        model: A bundled name, a model file or a `Model`; by default the bundled building model.
+        options: How; by default as the model card says.
+        overwrite: Replace outputs that exist.
+        progress: Called with windows done and windows in all.
+
+    Raises:
+        UsageError: When an output exists or its extension is not known.
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        OutputError: When an output cannot be written.
+        EngineError: When the device is not there.
+    """
+    started = time.monotonic()
+    vectors, rasters = sort_outputs(out, probs)
+    for path in (*out, *([probs] if probs else [])):
+        check_writable(path, overwrite=overwrite)
+    run = prepare(scene, resolve_model(model), options or SegmentOptions())
+    predicted = objects = 0
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
+        classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
+        probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
+        tracer = run.tracer() if sinks else None
+
+        def keep(polygons: Polygons) -> None:
+            nonlocal objects
+            objects += len(polygons)
+            for sink in sinks:
+                sink.write(polygons)
+
+        for rows in run.rows(progress):
+            predicted += rows.windows
+            for raster in probabilities:
+                raster.write(rows.probabilities)
+            if classes or tracer is not None:
+                ids = classify(rows.probabilities, run.options.threshold)
+                for raster in classes:
+                    raster.write(ids)
+                if tracer is not None:
+                    keep(tracer.push(ids, rows.probabilities))
+        if tracer is not None:
+            keep(tracer.finish())
+    return Summary(
+        scene=str(scene),
+        outputs=tuple(str(path) for path in (*out, *([probs] if probs else []))),
+        objects=objects if vectors else None,
+        windows=len(run.grid),
+        predicted=predicted,
+        seconds=time.monotonic() - started,
+        engine=run.predictor.engine,
+    )
+
+
+def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Run:
+    """Resolve every default and refuse what cannot work, before anything is predicted.
+
+    Raises:
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        EngineError: When the device is not there.
+    """
+    card = model.card
+    scene = Scene.open(scene_path, options).select(len(card.bands))
+    resolved = dataclasses.replace(
+        options,
+        tile=options.tile or card.tile,
+        threshold=card.threshold if options.threshold is None else options.threshold,
+        min_area=card.min_area if options.min_area is None else options.min_area,
+    )
+    side = resolved.tile or card.tile
+    grid = Grid(scene.height, scene.width, side, round(side * resolved.overlap))
+    check_range(scene, Normalizer.of(card, options.scale))
+    return Run(scene, model, resolved, grid, open_predictor(model, side, options))
+
+
+def sort_outputs(out: Sequence[Path], probs: Path | None) -> tuple[list[Path], list[Path]]:
+    """Vector and raster outputs, by extension.
+
+    Raises:
+        UsageError: For an extension that is not known, or one file named twice.
+    """
+    named = [*out, *([probs] if probs else [])]
+    for path in named:
+        if named.count(path) > 1:
+            raise UsageError(f"{path}: named twice; give each output a file of its own")
+    for path in out:
+        if path.suffix.lower() not in (*EXTENSIONS, *RASTER_SUFFIXES):
+            raise UsageError(
+                f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
+                f"{', '.join(EXTENSIONS)}, classes to .tif"
+            )
+    if probs is not None and probs.suffix.lower() not in RASTER_SUFFIXES:
+        raise UsageError(f"{probs}: probabilities go to a .tif")
+    vectors = [path for path in out if path.suffix.lower() in EXTENSIONS]
+    return vectors, [path for path in out if path not in vectors]
+
+
+def raster_of_classes(run: Run, path: Path) -> RasterSink:
+    """A sink for class ids, coloured as the card says."""
+    colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
+    return class_sink(path, run.scene, {0: (0, 0, 0), **colours}, run.provenance())
+
+
+def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
+    """A sink for probabilities, a band a class."""
+    names = [label.name for label in run.card.classes]
+    return probability_sink(path, run.scene, names, run.provenance())
+
+
+def vector_sink(run: Run, path: Path) -> Sink:
+    """A sink for polygons."""
+    return open_sink(
+        path,
+        crs=run.scene.crs,
+        multi=run.options.connectivity == 8,
+        constants={"scene": Path(run.scene.path).name},
+        colours={label.name: label.colour for label in run.card.classes},
+        provenance=run.provenance(),
+    )
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of `#rrggbb`."""
+    digits = colour.removeprefix("#")
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)
