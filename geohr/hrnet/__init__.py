@@ -2,6 +2,7 @@
 
 from geohr.hrnet.backbone import HRNet
 from geohr.hrnet.bands import EXTRA_BANDS
+from geohr.hrnet.checkpoints import Checkpoint, load_checkpoint, load_trunk
 from geohr.hrnet.classification import HRNetClassifier
 from geohr.hrnet.detection import HRNetV2p
 from geohr.hrnet.encoder import IMAGENET_MEAN, IMAGENET_STD, HRNetEncoder, register_encoders
@@ -19,6 +20,7 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "VARIANTS",
+    "Checkpoint",
     "HRNet",
     "HRNetClassifier",
     "HRNetEncoder",
@@ -30,4 +32,6 @@ __all__ = [
     "Variant",
     "auxiliary_loss",
     "fuse",
+    "load_checkpoint",
+    "load_trunk",
 ]

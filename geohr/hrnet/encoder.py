@@ -18,18 +18,25 @@ from geohr.hrnet.variants import STEM_CHANNELS, VARIANTS
 ENCODER_PREFIX = "hrnetv2_"
 FULL_DEPTH = 5
 
-TIMM_REPOSITORIES: dict[str, str] = {
-    "w18_small_v1": "timm/hrnet_w18_small.ms_in1k",
-    "w18_small_v2": "timm/hrnet_w18_small_v2.ms_in1k",
-    "w18": "timm/hrnet_w18.ms_in1k",
-    "w30": "timm/hrnet_w30.ms_in1k",
-    "w32": "timm/hrnet_w32.ms_in1k",
-    "w40": "timm/hrnet_w40.ms_in1k",
-    "w44": "timm/hrnet_w44.ms_in1k",
-    "w48": "timm/hrnet_w48.ms_in1k",
-    "w64": "timm/hrnet_w64.ms_in1k",
+TIMM_REPOSITORIES: dict[str, dict[str, str]] = {
+    "imagenet": {
+        "w18_small_v1": "timm/hrnet_w18_small.ms_in1k",
+        "w18_small_v2": "timm/hrnet_w18_small_v2.ms_in1k",
+        "w18": "timm/hrnet_w18.ms_in1k",
+        "w30": "timm/hrnet_w30.ms_in1k",
+        "w32": "timm/hrnet_w32.ms_in1k",
+        "w40": "timm/hrnet_w40.ms_in1k",
+        "w44": "timm/hrnet_w44.ms_in1k",
+        "w48": "timm/hrnet_w48.ms_in1k",
+        "w64": "timm/hrnet_w64.ms_in1k",
+    },
+    "ssld": {
+        "w18": "timm/hrnet_w18_ssld.paddle_in1k",
+        "w48": "timm/hrnet_w48_ssld.paddle_in1k",
+    },
 }
-"""Where timm keeps the ImageNet weights of each variant on the Hugging Face hub."""
+"""Where timm keeps ImageNet weights on the Hugging Face hub: the authors' own, and better ones
+that were distilled (Cui et al., "Beyond Self-Supervision", 2021)."""
 
 CLASSIFICATION_HEAD = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 """Prefixes of the parameters that only the classification network has."""
@@ -213,7 +220,9 @@ def register_encoders() -> None:
             {
                 "encoder": HRNetEncoder,
                 "pretrained_settings": {
-                    "imagenet": {"repo_id": TIMM_REPOSITORIES[variant], "revision": "main"}
+                    tag: {"repo_id": repositories[variant], "revision": "main"}
+                    for tag, repositories in TIMM_REPOSITORIES.items()
+                    if variant in repositories
                 },
                 "params": {"variant": variant},
             },

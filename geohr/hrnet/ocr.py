@@ -37,8 +37,9 @@ def default_channels(concatenated: int) -> int:
 
 def in_float32(like: Tensor) -> AbstractContextManager[object]:
     """A region that autocast leaves alone; where autocast is off, nothing that could be traced."""
-    if torch.is_autocast_enabled(like.device.type):
-        return torch.autocast(like.device.type, enabled=False)
+    device = like.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
     return nullcontext()
 
 

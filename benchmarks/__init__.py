@@ -1,0 +1,1 @@
+"""Measurements: each prints a table of ratios against something named, taken in one run."""
