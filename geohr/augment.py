@@ -1,0 +1,157 @@
+"""Changes of light, lens and file that a training window may undergo.
+
+Every function takes a random generator and an image `(band, row, col)`, float32 in [0, 1], and
+gives a new image of the same shape; values may leave [0, 1] and are clipped by `augment`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from geohr.errors import UsageError
+
+Floats = NDArray[np.float32]
+Augmentation = Callable[[np.random.Generator, Floats], Floats]
+
+RGB = 3
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+
+def colour(rng: np.random.Generator, image: Floats) -> Floats:
+    """Gain and offset for the whole image and for each band, then more or less saturation."""
+    bands = len(image)
+    gain = rng.uniform(0.7, 1.35) * rng.uniform(0.88, 1.12, (bands, 1, 1))
+    offset = rng.uniform(-0.1, 0.1) + rng.uniform(-0.04, 0.04, (bands, 1, 1))
+    middle = image.mean(dtype=np.float64)
+    image = (image - middle) * np.float32(gain) + np.float32(middle + offset)
+    brightness = image.mean(axis=0, keepdims=True)
+    saturated: Floats = brightness + (image - brightness) * np.float32(rng.uniform(0.5, 1.5))
+    return saturated
+
+
+def gamma(rng: np.random.Generator, image: Floats) -> Floats:
+    """A power of the values, from half to twice."""
+    power = np.float32(2 ** rng.uniform(-0.8, 0.8))
+    curved: Floats = np.clip(image, 0, 1, dtype=np.float32) ** power
+    return curved
+
+
+def grey(rng: np.random.Generator, image: Floats) -> Floats:
+    """No colour: brightness in every band; or bands in another order."""
+    if len(image) != RGB or rng.random() < 0.5:
+        return image[rng.permutation(len(image))]
+    return np.repeat(np.tensordot(GREY, image, axes=1)[None], RGB, axis=0)
+
+
+def haze(rng: np.random.Generator, image: Floats) -> Floats:
+    """A veil of light whose thickness varies over the image."""
+    thickness = np.float32(rng.uniform(0.1, 0.5)) * smooth_field(rng, image.shape[1:])
+    light = np.float32(rng.uniform(0.7, 1.0, (len(image), 1, 1)))
+    veiled: Floats = image * (1 - thickness) + light * thickness
+    return veiled
+
+
+def shadow(rng: np.random.Generator, image: Floats) -> Floats:
+    """A darkened half plane or stripe with a soft edge."""
+    rows, cols = np.ogrid[: image.shape[1], : image.shape[2]]
+    angle, side = rng.uniform(0, 2 * np.pi), max(image.shape[1:])
+    across = (
+        (rows - rng.uniform(0, image.shape[1])) * np.cos(angle)
+        + (cols - rng.uniform(0, image.shape[2])) * np.sin(angle)
+    ).astype(np.float32)
+    width = np.float32(rng.uniform(0.1, 1.0) * side)
+    inside = np.clip((width / 2 - np.abs(across - width / 2)) / 2, 0, 1, dtype=np.float32)
+    darkened: Floats = image * (1 - inside * np.float32(rng.uniform(0.3, 0.65)))
+    return darkened
+
+
+def blur(rng: np.random.Generator, image: Floats) -> Floats:
+    """Out of focus, or sharpened as mosaics often are."""
+    sigma = rng.uniform(0.4, 1.6)
+    soft: Floats = ndimage.gaussian_filter(image, (0, sigma, sigma))
+    if rng.random() < 0.3:
+        return image + (image - soft) * np.float32(rng.uniform(0.3, 1.0))
+    return soft
+
+
+def noise(rng: np.random.Generator, image: Floats) -> Floats:
+    """Independent Gaussian noise."""
+    strength = np.float32(rng.uniform(0.005, 0.04))
+    return image + strength * rng.standard_normal(image.shape, dtype=np.float32)
+
+
+def jpeg(rng: np.random.Generator, image: Floats) -> Floats:
+    """Compressed as JPEG and back; images of other than three bands band by band."""
+    quality = int(rng.integers(25, 90))
+    values = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
+    if len(values) == RGB:
+        return through_jpeg(values.transpose(1, 2, 0), quality).transpose(2, 0, 1)
+    return np.stack([through_jpeg(band, quality) for band in values])
+
+
+def through_jpeg(values: NDArray[np.uint8], quality: int) -> Floats:
+    """An image `(row, col)` or `(row, col, 3)` after JPEG of that quality, in [0, 1]."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG", quality=quality)
+    with Image.open(file) as decoded:
+        unpacked: Floats = np.asarray(decoded, np.float32) / np.float32(255)
+    return unpacked
+
+
+def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+    """A random `(row, col)` field in [0, 1] that varies slowly."""
+    coarse = rng.random((4, 4), dtype=np.float32)
+    factors = (shape[0] / 4, shape[1] / 4)
+    field: Floats = ndimage.zoom(coarse, factors, order=1, grid_mode=True, mode="nearest")
+    return field
+
+
+AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
+    "colour": (0.8, colour),
+    "gamma": (0.3, gamma),
+    "grey": (0.1, grey),
+    "haze": (0.15, haze),
+    "shadow": (0.2, shadow),
+    "blur": (0.3, blur),
+    "noise": (0.2, noise),
+    "jpeg": (0.3, jpeg),
+}
+"""By name, in the order applied: how often, and what."""
+
+
+def check_augmentations(names: Sequence[str]) -> None:
+    """Refuse a name that is no augmentation.
+
+    Raises:
+        UsageError: With the known ones.
+    """
+    for name in names:
+        if name not in AUGMENTATIONS and name != "none":
+            raise UsageError(
+                f"augment must name some of {', '.join(AUGMENTATIONS)}, or none; got {name!r}"
+            )
+
+
+def augment(rng: np.random.Generator, image: Floats, names: Sequence[str]) -> Floats:
+    """The image after those of the named augmentations that chance picks.
+
+    Args:
+        rng: Decides.
+        image: `(band, row, col)` in [0, 1].
+        names: Keys of `AUGMENTATIONS`.
+
+    Returns:
+        The same shape, clipped to [0, 1].
+    """
+    for name, (chance, change) in AUGMENTATIONS.items():
+        if name in names and rng.random() < chance:
+            image = change(rng, image)
+    clipped: Floats = np.clip(image, 0, 1, dtype=np.float32)
+    return clipped

@@ -1,0 +1,99 @@
+"""Scores as pure functions of counts.
+
+Counts may be plain numbers or arrays of replicates: every function works element by element, and
+gives 1 for 0/0 where nothing was there and nothing was found.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = 255
+"""The label of a pixel that counts for nothing."""
+
+Counts = NDArray[Any]
+
+
+def ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
+    """`part / whole`, and 1 where both are 0."""
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(whole == 0, 1.0, part / whole)
+
+
+def precision(true: Counts, false: Counts) -> NDArray[np.float64]:
+    """Share of what was found that is there."""
+    return ratio(true, np.asarray(true) + false)
+
+
+def recall(true: Counts, missed: Counts) -> NDArray[np.float64]:
+    """Share of what is there that was found."""
+    return ratio(true, np.asarray(true) + missed)
+
+
+def f1(true: Counts, false: Counts, missed: Counts) -> NDArray[np.float64]:
+    """Harmonic mean of precision and recall."""
+    return ratio(2 * np.asarray(true), 2 * np.asarray(true) + false + missed)
+
+
+def iou(true: Counts, false: Counts, missed: Counts) -> NDArray[np.float64]:
+    """Intersection over union."""
+    return ratio(true, np.asarray(true) + false + missed)
+
+
+def panoptic_quality(
+    overlap: Counts, true: Counts, false: Counts, missed: Counts
+) -> NDArray[np.float64]:
+    """Kirillov et al., Panoptic Segmentation, 2019, equation 1, for one class.
+
+    Args:
+        overlap: Sum of the matches' intersections over union.
+        true: Matches.
+        false: Objects found that match none.
+        missed: Objects there that none matches.
+    """
+    return ratio(overlap, np.asarray(true) + (np.asarray(false) + missed) / 2)
+
+
+def confusion(
+    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
+) -> NDArray[np.int64]:
+    """A table (truth, predicted) of pixels; those ignored in either are left out.
+
+    Args:
+        truth: Class ids.
+        predicted: Class ids, the same shape.
+        classes: Foreground classes; the table has one row and column more.
+    """
+    kept = (truth != IGNORE) & (predicted != IGNORE)
+    size = classes + 1
+    pairs = truth[kept].astype(np.int64) * size + predicted[kept]
+    return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+
+def mean_iou(table: NDArray[np.int64]) -> float:
+    """Mean over the foreground classes that occur, from a table (truth, predicted); else 1."""
+    both = np.diag(table)
+    either = table.sum(0) + table.sum(1) - both
+    occurs = either[1:] > 0
+    return float((both[1:][occurs] / either[1:][occurs]).mean()) if occurs.any() else 1.0
+
+
+def bootstrap(counts: Counts, replicates: int, *, seed: int = 0) -> Counts:
+    """Sums of counts over blocks drawn with replacement.
+
+    Args:
+        counts: `(block, count)`.
+        replicates: How often as many blocks as there are are drawn.
+        seed: Of the draw.
+
+    Returns:
+        `(replicate, count)`.
+    """
+    rng = np.random.default_rng(seed)
+    blocks = len(counts)
+    times = rng.multinomial(blocks, np.full(blocks, 1 / blocks), replicates)
+    return times @ counts

@@ -1,0 +1,277 @@
+"""The training loop: samples in, a model file out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from geohr.augment import check_augmentations
+from geohr.card import Card
+from geohr.data import Windows
+from geohr.errors import InputError, InterruptedRunError, UsageError
+from geohr.losses import check_losses, distillation, total_loss
+from geohr.metrics import IGNORE
+from geohr.model import Model
+from geohr.samples import Sample
+from geohr.train_options import TrainOptions
+from geohr.train_run import Run
+from geohr.train_state import State, load_checkpoint, save_checkpoint, write_log
+from geohr.validate import validate
+
+GRADIENT_NORM_MAX = 5.0
+"""Longer gradients are shortened to this: one strange window must not undo many steps."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is, after one step.
+
+    Attributes:
+        step: Steps done.
+        steps: Steps in all.
+        loss: Of this step.
+        score: Of the last validation, or None.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    score: float | None
+
+
+def train(
+    samples: Sequence[Sample],
+    out: Path,
+    *,
+    card: Card,
+    options: TrainOptions | None = None,
+    resume: bool = False,
+    on_step: Callable[[Progress], None] | None = None,
+) -> Model:
+    """Train a network and write it with its card.
+
+    Checkpoints and the log lie in a folder beside `out` that ends in `.run`. The averaged weights
+    of the best validation are kept; without validation samples, the last.
+
+    Args:
+        samples: Those of split train are learnt from, those of validation choose the weights.
+        out: The model file, `*.safetensors`.
+        card: Of the new model; architecture and encoder are taken from the options, ground
+            sampling distances and metrics from the run.
+        options: How to train.
+        resume: Go on from the last checkpoint of `out`.
+        on_step: Called after each step.
+
+    Returns:
+        The model as it was written.
+
+    Raises:
+        UsageError: For options that cannot be.
+        InputError: For samples or model files that cannot be used.
+        InterruptedRunError: After SIGINT or SIGTERM, with a checkpoint written.
+        OutputError: When `out` cannot be written.
+    """
+    options = options or TrainOptions()
+    check_losses(options.losses)
+    check_augmentations(options.augment)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"a model file is named *.safetensors; got {out}")
+    torch.manual_seed(options.seed)
+    folder = out.with_suffix(".run")
+    folder.mkdir(exist_ok=True)
+    run = Run.prepare(samples, card, options)
+    state = State.start(run.network, options)
+    if resume:
+        load_checkpoint(folder / "checkpoint.pt", state, options)
+    with stop_on_signal() as stopped:
+        advance(run, state, folder, stopped=stopped, on_step=on_step)
+    return finish(run, state, out)
+
+
+def advance(
+    run: Run,
+    state: State,
+    folder: Path,
+    *,
+    stopped: Callable[[], bool],
+    on_step: Callable[[Progress], None] | None,
+) -> None:
+    """Step until the steps are done, patience ends or a signal comes."""
+    options = run.options
+    losses: list[float] = []
+    began = time.monotonic()
+    for passes in step_batches(run, state.step):
+        losses.append(step(run, state, passes))
+        last = state.step == options.steps
+        if run.validation and (state.step % options.validate_every == 0 or last):
+            scores = validate(
+                state.average, run.card, run.validation, store=run.store, device=run.device
+            )
+            values = {
+                "loss": sum(losses) / len(losses),
+                "learning_rate": learning_rate(state.step, options),
+                "seconds": round(time.monotonic() - began, 1),
+                **scores,
+            }
+            state.record(sum(scores.values()) / len(scores), values)
+            losses.clear()
+            write_log(folder / "log.csv", state)
+        if on_step:
+            score = state.history[-1]["score"] if state.history else None
+            on_step(Progress(state.step, options.steps, losses[-1] if losses else 0.0, score))
+        interrupted = stopped()
+        if state.step % options.checkpoint_every == 0 or last or interrupted:
+            save_checkpoint(folder / "checkpoint.pt", state, options)
+        if interrupted:
+            raise InterruptedRunError(
+                f"stopped after step {state.step} of {options.steps}; go on with --resume"
+            )
+        if options.patience and state.stale >= options.patience:
+            return
+
+
+def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """The passes of each step from `start` on."""
+    options = run.options
+    windows = options.batch * options.accumulate
+    source = Windows(
+        run.train,
+        run.normalizer,
+        options,
+        start=start * windows,
+        stop=options.steps * windows,
+    )
+    loader: DataLoader[Any] = DataLoader(source, options.batch, num_workers=options.workers)
+    passes = []
+    for pixels, target in loader:
+        passes.append((pixels, target))
+        if len(passes) == options.accumulate:
+            yield passes
+            passes = []
+
+
+def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """One step of the optimiser; the loss."""
+    options = run.options
+    rate = learning_rate(state.step, options)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.network.train()
+    total = 0.0
+    for pixels, target in passes:
+        check_target(target, len(run.card.classes))
+        pixels = pixels.to(run.device, memory_format=torch.channels_last)
+        loss = pass_loss(run, pixels, target.to(run.device)) / len(passes)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    if not math.isfinite(total):
+        raise InputError(
+            f"the loss is {total} at step {state.step + 1}; lower --learning-rate, now {rate:g}"
+        )
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), GRADIENT_NORM_MAX)
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.step += 1
+    state.update_average(options.ema)
+    return total
+
+
+def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
+    """The loss of one pass: the labels' and, with a teacher, what the teacher says."""
+    options = run.options
+    with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=uses_bfloat16(run)):
+        logits = run.network(pixels)
+        taught = None
+        if run.teacher is not None:
+            with torch.no_grad():
+                taught = run.teacher(pixels).float()
+    loss = total_loss(logits.float(), target, options.losses)
+    if taught is not None:
+        loss = loss + options.teacher_weight * distillation(logits.float(), taught)
+    return loss
+
+
+def uses_bfloat16(run: Run) -> bool:
+    """Whether passes run in bfloat16: as asked, by default on CUDA devices that have it."""
+    asked = run.options.precision
+    if asked == "auto":
+        return run.device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    return asked == "bfloat16"
+
+
+def check_target(target: Tensor, classes: int) -> None:
+    """Refuse class ids that the card does not name.
+
+    Raises:
+        InputError: With the id and the range allowed.
+    """
+    highest = int(target.masked_fill(target == IGNORE, 0).max())
+    if highest > classes:
+        raise InputError(
+            f"a label holds class {highest}, but the model has {classes}; allowed are 0 to "
+            f"{classes}, and 255 where nothing is annotated"
+        )
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """The learning rate of a step: a linear rise, then half a cosine to zero, or level."""
+    if step < options.warmup:
+        return options.learning_rate * (step + 1) / options.warmup
+    if options.schedule == "constant":
+        return options.learning_rate
+    done = (step - options.warmup) / max(options.steps - options.warmup, 1)
+    return options.learning_rate * (1 + math.cos(math.pi * min(done, 1))) / 2
+
+
+def finish(run: Run, state: State, out: Path) -> Model:
+    """Write the best weights with what is known of them."""
+    weights = state.best_weights or state.average.state_dict()
+    state.average.load_state_dict(weights)
+    network = state.average
+    span = run.options.gsd_range
+    native = [each.gsd for each in run.train]
+    gsd = (span[0], span[1]) if span else (min(native), max(native))
+    metrics: dict[str, dict[str, float]] = {}
+    if run.validation:
+        scores = validate(network, run.card, run.validation, store=run.store, device=run.device)
+        metrics = {place: {"iou": round(score, 4)} for place, score in scores.items()}
+    card = dataclasses.replace(run.card, gsd=gsd, metrics=metrics)
+    model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
+    model.save(out)
+    return model
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Within the block SIGINT and SIGTERM only raise a flag, which the value tells.
+
+    Signals can be caught in the main thread only; elsewhere the flag stays down.
+    """
+    seen: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    except ValueError:
+        before = {}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

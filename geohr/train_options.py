@@ -1,0 +1,94 @@
+"""What `train` can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from geohr.errors import UsageError
+from geohr.options import Options, listed, opt
+
+
+@dataclass(frozen=True)
+class NetworkOptions(Options):
+    """Which network is trained."""
+
+    architecture: str | None = opt(
+        None, "Segmentation network; by default the initial model's, else hrnetv2."
+    )
+    encoder: str | None = opt(
+        None, "Its encoder; by default the initial model's, else hrnetv2_w18_small_v2."
+    )
+    init: str | None = opt(
+        None, "Model file to start from, such as a bundled one to fine-tune.", metavar="FILE"
+    )
+    teacher: str | None = opt(
+        None, "Model file whose probabilities the network learns too.", metavar="FILE"
+    )
+    teacher_weight: float = opt(
+        1.0, "Weight of learning from the teacher, against 1 for the labels.", low=0
+    )
+
+
+@dataclass(frozen=True)
+class WindowOptions(Options):
+    """How windows are drawn from the scenes."""
+
+    tile: int = opt(256, "Side of a training window in pixels.", low=32, high=2048)
+    gsd_range: tuple[float, ...] | None = opt(
+        None,
+        "Ground sampling distances to train at, in metres; by default around the scenes' own.",
+        metavar="MIN,MAX",
+    )
+    objects: float = opt(
+        0.7, "Share of windows that hold an object, where the place has any.", low=0, high=1
+    )
+    augment: tuple[str, ...] = opt(
+        ("colour", "gamma", "grey", "haze", "shadow", "blur", "noise", "jpeg"),
+        "Augmentations besides flips, rotation and scale; none for no others.",
+        metavar="NAMES",
+    )
+    seed: int = opt(0, "Seed of all that is random.", low=0)
+
+
+@dataclass(frozen=True)
+class TrainOptions(NetworkOptions, WindowOptions):
+    """Everything that `train` can be told besides the scenes and the output."""
+
+    losses: tuple[str, ...] = opt(("ce", "dice"), "Losses to add up.", metavar="NAMES")
+    steps: int = opt(10_000, "Optimiser steps.", low=1)
+    batch: int = opt(8, "Windows of one pass.", low=1, high=1024)
+    accumulate: int = opt(1, "Passes whose gradients are added up for one step.", low=1)
+    learning_rate: float = opt(1e-3, "Largest learning rate.", low=0)
+    weight_decay: float = opt(0.01, "Weight decay of AdamW.", low=0)
+    warmup: int = opt(200, "Steps over which the learning rate rises.", low=0)
+    schedule: Literal["cosine", "constant"] = opt(
+        "cosine", "How the learning rate falls after warm-up."
+    )
+    ema: float = opt(0.999, "Decay of the averaged weights, which are kept.", low=0, high=0.99999)
+    precision: Literal["auto", "float32", "bfloat16"] = opt(
+        "auto", "Number format of the passes; auto is bfloat16 where the device has it."
+    )
+    workers: int = opt(0, "Processes that prepare windows; 0 prepares them in place.", low=0)
+    validate_every: int = opt(500, "Steps between two validations.", low=1)
+    patience: int = opt(
+        0, "Validations without a better score after which training stops; 0 never.", low=0
+    )
+    checkpoint_every: int = opt(250, "Steps between two checkpoints.", low=1)
+    device: str = opt("auto", "Device to train on: auto, cpu, cuda, cuda:1, mps.")
+
+    def __post_init__(self) -> None:
+        """Refuse a range that is no interval.
+
+        Raises:
+            UsageError: In one sentence.
+        """
+        super().__post_init__()
+        span = self.gsd_range
+        if span is not None and (len(span) != 2 or not 0 < span[0] <= span[1]):
+            raise UsageError(
+                "gsd_range must be two lengths MIN,MAX in metres with 0 < MIN <= MAX; "
+                f"got {listed(span)}"
+            )
+        if not self.losses:
+            raise UsageError("losses must name at least one loss; got none")

@@ -1,0 +1,142 @@
+"""What a training run is made of: networks on their device, samples by split."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from geohr.card import Card
+from geohr.data import Store
+from geohr.errors import InputError, UsageError
+from geohr.model import Model
+from geohr.networks import build
+from geohr.pixels import Normalizer
+from geohr.samples import Sample
+from geohr.train_options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Run:
+    """What does not change during a run.
+
+    Attributes:
+        network: Being trained, on the device.
+        teacher: Whose probabilities are learnt too, or None.
+        card: Of the new model.
+        options: How to train.
+        train: Samples learnt from.
+        validation: Samples that choose the weights.
+        device: Where it runs.
+        store: Reads the validation samples.
+    """
+
+    network: nn.Module
+    teacher: nn.Module | None
+    card: Card
+    options: TrainOptions
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    device: str
+    store: Store
+
+    @classmethod
+    def prepare(cls, samples: Sequence[Sample], card: Card, options: TrainOptions) -> Run:
+        """Networks on their device, samples by split."""
+        device = pick_device(options.device)
+        network, card = start_network(card, options)
+        learnt = tuple(each for each in samples if each.split == "train")
+        if not learnt:
+            raise InputError("there is no sample of split train to learn from")
+        return cls(
+            network=move(network, device),
+            teacher=load_teacher(card, options, device),
+            card=card,
+            options=options,
+            train=learnt,
+            validation=tuple(each for each in samples if each.split == "validation"),
+            device=device,
+            store=Store(),
+        )
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """From scene values to the network's."""
+        return Normalizer.of(self.card, None)
+
+
+def pick_device(name: str) -> str:
+    """The device meant by `auto`, or the one named.
+
+    Raises:
+        UsageError: When torch knows no such device or it is not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {name!r} cannot be used ({str(error).splitlines()[0]})"
+        ) from error
+    return name
+
+
+def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
+    """The network before the first step, and the card with its architecture.
+
+    Raises:
+        InputError: When the initial model cannot be read or expects other bands or classes.
+        UsageError: When it has another architecture than the one asked for.
+    """
+    if options.init is None:
+        card = dataclasses.replace(
+            card,
+            architecture=options.architecture or "hrnetv2",
+            encoder=options.encoder or "hrnetv2_w18_small_v2",
+        )
+        return build(card), card
+    model = Model.load(options.init)
+    for name in ("architecture", "encoder"):
+        asked, held = getattr(options, name), getattr(model.card, name)
+        if asked not in (None, held):
+            raise UsageError(f"{name} is {asked}, but {options.init} is a {held}; leave one out")
+    check_same(model.card, card, ("channels", "bands"), options.init)
+    kept = ("architecture", "encoder", "align_corners", "fusion", "mean", "std", "range", "dtype")
+    card = dataclasses.replace(card, **{name: getattr(model.card, name) for name in kept})
+    return model.network, card
+
+
+def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | None:
+    """The teacher on its device, or None.
+
+    Raises:
+        InputError: When it cannot be read or expects other values than the network does.
+    """
+    if options.teacher is None:
+        return None
+    model = Model.load(options.teacher)
+    check_same(model.card, card, ("channels", "bands", "range", "mean", "std"), options.teacher)
+    return move(model.network, device).requires_grad_(False)
+
+
+def move(network: nn.Module, device: str) -> nn.Module:
+    """The network on its device, bands last in memory: convolutions are quicker so."""
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def check_same(held: Card, wanted: Card, names: Sequence[str], path: str) -> None:
+    """Refuse a model whose card differs where it must not.
+
+    Raises:
+        InputError: Naming the first difference.
+    """
+    for name in names:
+        if getattr(held, name) != getattr(wanted, name):
+            raise InputError(
+                f"{path}: has {name} {getattr(held, name)}, but the new model has "
+                f"{getattr(wanted, name)}; they must be the same"
+            )

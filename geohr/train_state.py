@@ -1,0 +1,155 @@
+"""What a training run holds between two steps, and its checkpoint."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geohr.errors import InputError, UsageError
+from geohr.files import written_whole
+from geohr.train_options import TrainOptions
+
+MAY_CHANGE = frozenset(
+    {"steps", "workers", "validate_every", "checkpoint_every", "patience", "device"}
+)
+"""Options that a resumed run may have otherwise than the run it goes on with."""
+WARM_AVERAGE = 10
+"""The average forgets faster in the first steps: decay (1 + step) / (this + step) at most."""
+
+
+@dataclass
+class State:
+    """A run between two steps.
+
+    Attributes:
+        network: Being trained.
+        average: The same network with averaged weights.
+        optimizer: Of the network.
+        step: Steps done.
+        best: Best validation score so far; below 0 before the first.
+        best_weights: The average's weights when it was reached.
+        stale: Validations since then.
+        history: One record for each validation.
+    """
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    best: float = -1.0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def start(cls, network: nn.Module, options: TrainOptions) -> State:
+        """The state before the first step."""
+        decayed = [each for each in network.parameters() if each.ndim > 1]
+        others = [each for each in network.parameters() if each.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": options.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=options.learning_rate,
+        )
+        return cls(network, copy.deepcopy(network).eval().requires_grad_(False), optimizer)
+
+    def update_average(self, decay: float) -> None:
+        """Move the averaged weights towards the network's (exponential moving average)."""
+        decay = min(decay, (1 + self.step) / (WARM_AVERAGE + self.step))
+        current = self.network.state_dict()
+        for name, kept in self.average.state_dict().items():
+            if kept.is_floating_point():
+                kept.lerp_(current[name], 1 - decay)
+            else:
+                kept.copy_(current[name])
+
+    def record(self, score: float, values: dict[str, float]) -> None:
+        """Note a validation; a better score keeps the averaged weights."""
+        self.history.append({"step": float(self.step), "score": score, **values})
+        self.stale += 1
+        if score > self.best:
+            self.best, self.stale = score, 0
+            self.best_weights = {
+                name: each.detach().clone() for name, each in self.average.state_dict().items()
+            }
+
+
+def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
+    """Write all that the run needs to go on, whole or not at all.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    content = {
+        "options": json.dumps(dataclasses.asdict(options)),
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "best_weights": state.best_weights,
+        "step": state.step,
+        "best": state.best,
+        "stale": state.stale,
+        "history": state.history,
+        "random": torch.get_rng_state(),
+    }
+    with written_whole(path) as part:
+        torch.save(content, part)
+
+
+def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
+    """Bring `state` to where the checkpoint's run was.
+
+    Raises:
+        InputError: When the file is missing or damaged.
+        UsageError: When the run had other options that matter.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no checkpoint to resume; start without --resume") from error
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise InputError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}); start without --resume"
+        ) from error
+    before = json.loads(content["options"])
+    now = json.loads(json.dumps(dataclasses.asdict(options)))
+    changed = [name for name in now if now[name] != before.get(name) and name not in MAY_CHANGE]
+    if changed:
+        name = changed[0]
+        raise UsageError(
+            f"{path}: the run had {name}={before.get(name)}, now {now[name]}; resume with the "
+            "same options or start without --resume"
+        )
+    state.network.load_state_dict(content["network"])
+    state.average.load_state_dict(content["average"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.best_weights = content["best_weights"]
+    state.step, state.best = content["step"], content["best"]
+    state.stale, state.history = content["stale"], content["history"]
+    torch.set_rng_state(content["random"])
+
+
+def write_log(path: Path, state: State) -> None:
+    """The history as CSV, whole.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    names = list(dict.fromkeys(name for record in state.history for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(state.history)
+    with written_whole(path) as part:
+        part.write_text(text.getvalue(), "utf-8")
