@@ -190,6 +190,33 @@ class Card:
             ) from error
 
 
+def start_card(path: Path | None, name: str) -> Card:
+    """The card of a model that is yet to be trained.
+
+    Args:
+        path: A JSON file with any of the card's entries, or None for one class, building.
+        name: The model's, where the file has none.
+
+    Raises:
+        InputError: When the file cannot be read or is no such card.
+    """
+    given: Any = {}
+    if path is not None:
+        try:
+            given = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not a JSON file that can be read ({error})") from error
+    if not isinstance(given, dict):
+        raise InputError(f"{path}: a card is a JSON object")
+    default = {
+        "name": name,
+        "architecture": "hrnetv2",
+        "encoder": "hrnetv2_w18_small_v2",
+        "classes": [{"name": "building", "colour": "#e4572e"}],
+    }
+    return Card.from_json(json.dumps({**default, **given}), path=path or name)
+
+
 def read_card(path: str | Path) -> Card:
     """The card of a model file, without its weights.
 

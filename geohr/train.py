@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -34,23 +33,6 @@ GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, after one step.
-
-    Attributes:
-        step: Steps done.
-        steps: Steps in all.
-        loss: Of this step.
-        score: Of the last validation, or None.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    score: float | None
-
-
 def train(
     samples: Sequence[Sample],
     out: Path,
@@ -58,7 +40,7 @@ def train(
     card: Card,
     options: TrainOptions | None = None,
     resume: bool = False,
-    on_step: Callable[[Progress], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Model:
     """Train a network and write it with its card.
 
@@ -72,7 +54,7 @@ def train(
             sampling distances and metrics from the run.
         options: How to train.
         resume: Go on from the last checkpoint of `out`.
-        on_step: Called after each step.
+        progress: Called with the steps done and the steps in all.
 
     Returns:
         The model as it was written.
@@ -96,7 +78,7 @@ def train(
     if resume:
         load_checkpoint(folder / "checkpoint.pt", state, options)
     with stop_on_signal() as stopped:
-        advance(run, state, folder, stopped=stopped, on_step=on_step)
+        advance(run, state, folder, stopped=stopped, progress=progress)
     return finish(run, state, out)
 
 
@@ -106,7 +88,7 @@ def advance(
     folder: Path,
     *,
     stopped: Callable[[], bool],
-    on_step: Callable[[Progress], None] | None,
+    progress: Callable[[int, int], None] | None,
 ) -> None:
     """Step until the steps are done, patience ends or a signal comes."""
     options = run.options
@@ -128,9 +110,8 @@ def advance(
             state.record(sum(scores.values()) / len(scores), values)
             losses.clear()
             write_log(folder / "log.csv", state)
-        if on_step:
-            score = state.history[-1]["score"] if state.history else None
-            on_step(Progress(state.step, options.steps, losses[-1] if losses else 0.0, score))
+        if progress:
+            progress(state.step, options.steps)
         interrupted = stopped()
         if state.step % options.checkpoint_every == 0 or last or interrupted:
             save_checkpoint(folder / "checkpoint.pt", state, options)

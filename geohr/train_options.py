@@ -19,11 +19,9 @@ class NetworkOptions(Options):
     encoder: str | None = opt(
         None, "Its encoder; by default the initial model's, else hrnetv2_w18_small_v2."
     )
-    init: str | None = opt(
-        None, "Model file to start from, such as a bundled one to fine-tune.", metavar="FILE"
-    )
+    init: str | None = opt(None, "Model to start from, bundled or a file.", metavar="NAME|FILE")
     teacher: str | None = opt(
-        None, "Model file whose probabilities the network learns too.", metavar="FILE"
+        None, "Model, or its file, whose probabilities are learnt too.", metavar="NAME|FILE"
     )
     teacher_weight: float = opt(
         1.0, "Weight of learning from the teacher, against 1 for the labels.", low=0

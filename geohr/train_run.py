@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from geohr.backends.torch_engine import choose_device
 from geohr.card import Card
 from geohr.data import Store
 from geohr.errors import InputError, UsageError
-from geohr.model import Model
+from geohr.model import resolve_model
 from geohr.networks import build
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
@@ -46,7 +47,7 @@ class Run:
     @classmethod
     def prepare(cls, samples: Sequence[Sample], card: Card, options: TrainOptions) -> Run:
         """Networks on their device, samples by split."""
-        device = pick_device(options.device)
+        device = choose_device(options.device)
         network, card = start_network(card, options)
         learnt = tuple(each for each in samples if each.split == "train")
         if not learnt:
@@ -68,23 +69,6 @@ class Run:
         return Normalizer.of(self.card, None)
 
 
-def pick_device(name: str) -> str:
-    """The device meant by `auto`, or the one named.
-
-    Raises:
-        UsageError: When torch knows no such device or it is not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"device {name!r} cannot be used ({str(error).splitlines()[0]})"
-        ) from error
-    return name
-
-
 def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
     """The network before the first step, and the card with its architecture.
 
@@ -99,7 +83,7 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
             encoder=options.encoder or "hrnetv2_w18_small_v2",
         )
         return build(card), card
-    model = Model.load(options.init)
+    model = resolve_model(options.init)
     for name in ("architecture", "encoder"):
         asked, held = getattr(options, name), getattr(model.card, name)
         if asked not in (None, held):
@@ -118,7 +102,7 @@ def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | 
     """
     if options.teacher is None:
         return None
-    model = Model.load(options.teacher)
+    model = resolve_model(options.teacher)
     check_same(model.card, card, ("channels", "bands", "range", "mean", "std"), options.teacher)
     return move(model.network, device).requires_grad_(False)
 

@@ -15,6 +15,7 @@ from geohr_cli.models import models
 from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
 from geohr_cli.tile import tile
+from geohr_cli.train import train
 
 
 @click.group(
@@ -26,7 +27,7 @@ def geohr() -> None:
     """Large satellite and aerial scenes into georeferenced objects."""
 
 
-for command in (segment, tile, stitch, models):
+for command in (segment, tile, stitch, train, models):
     geohr.add_command(command)
 
 

@@ -1,0 +1,101 @@
+"""`geohr train`: scenes with labels in, a model file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geohr.errors import UsageError
+from geohr.train_options import TrainOptions
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.progress import progress
+
+
+@click.command()
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.safetensors",
+    help="The model; checkpoints and the log go to a folder beside it.",
+)
+@click.option("--scene", multiple=True, metavar="FILE", help="A scene to learn from; repeatable.")
+@click.option(
+    "--labels",
+    multiple=True,
+    metavar="FILE",
+    help="Its labels, polygons or a raster on its grid; as many as scenes, in the same order.",
+)
+@click.option(
+    "--validation-scene",
+    multiple=True,
+    metavar="FILE",
+    help="A scene that chooses the weights; repeatable.",
+)
+@click.option("--validation-labels", multiple=True, metavar="FILE", help="Its labels.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="A manifest of images and labels, instead of or besides scenes.",
+)
+@click.option(
+    "--gsd",
+    type=float,
+    metavar="M",
+    help="Ground sampling distance in metres of scenes without a georeference.",
+)
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="FILE.json",
+    help="Name, classes, licence, sources and notes of the model; by default one class, building.",
+)
+@options_of(TrainOptions)
+@config_option
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same output.")
+@click.option("--overwrite", is_flag=True, help="Replace a model that exists.")
+@debug_option
+def train(
+    out: Path,
+    scene: tuple[str, ...],
+    labels: tuple[str, ...],
+    validation_scene: tuple[str, ...],
+    validation_labels: tuple[str, ...],
+    data: Path | None,
+    gsd: float | None,
+    card: Path | None,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    """Train a model on scenes and their labels, or fine-tune one with --init.
+
+    Example: geohr train --scene a.tif --labels a.gpkg --init buildings --out mine.safetensors
+    """
+    if not scene and data is None:
+        raise UsageError("nothing to learn from; add --scene and --labels, or --data")
+    options = chosen(TrainOptions)
+
+    from geohr.card import start_card
+    from geohr.files import check_writable
+    from geohr.samples import pair, read_manifest
+    from geohr.train import train as run_training
+
+    check_writable(out, overwrite=overwrite)
+    samples = (
+        *(read_manifest(data) if data is not None else ()),
+        *pair(scene, labels, split="train", gsd=gsd),
+        *pair(validation_scene, validation_labels, split="validation", gsd=gsd),
+    )
+    with progress(f"train {out.name}") as report:
+        model = run_training(
+            samples,
+            out,
+            card=start_card(card, out.stem),
+            options=options,
+            resume=resume,
+            progress=report,
+        )
+    scores = ", ".join(f"{place} {each['iou']:.3f}" for place, each in model.card.metrics.items())
+    click.echo(f"{out}: validation IoU {scores}" if scores else f"{out}: written, not validated")
