@@ -56,4 +56,6 @@ def weights(blend: str, tile: int) -> NDArray[np.uint32]:
         Whole numbers in [1, WEIGHT_MAX], shape (tile,).
     """
     profile = BLENDS[blend](tile)
-    return np.maximum(np.rint(profile * WEIGHT_MAX), 1).astype(np.uint32)
+    # The mean with the mirrored profile is the same to the last bit on both sides.
+    mirrored = (profile + profile[::-1]) / 2
+    return np.maximum(np.rint(mirrored * WEIGHT_MAX), 1).astype(np.uint32)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from geohr.errors import UsageError
 
@@ -96,12 +97,12 @@ class Grid:
         if self.margin is None:
             object.__setattr__(self, "margin", self.overlap // 2)
 
-    @property
+    @cached_property
     def row_starts(self) -> tuple[int, ...]:
         """First rows of the windows, ascending."""
         return starts(self.height, self.tile, self.overlap, margin=self.margin or 0)
 
-    @property
+    @cached_property
     def col_starts(self) -> tuple[int, ...]:
         """First columns of the windows, ascending."""
         return starts(self.width, self.tile, self.overlap, margin=self.margin or 0)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-import pyproj
 import rasterio
 import rasterio.errors
 from affine import Affine
@@ -24,6 +23,7 @@ from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import InputError
 from geohr.grid import Grid, Window
+from geohr.ground import local_scale
 from geohr.options import SceneOptions
 
 BLOCK_ROWS_MAX = 2048
@@ -309,11 +309,6 @@ def ground_sampling_distance(crs: CRS, transform: Affine, *, height: int, width:
         height: Rows of the scene.
         width: Columns of the scene.
     """
-    col, row = width / 2, height / 2
-    corners = [transform * corner for corner in ((col, row), (col + 1, row), (col, row + 1))]
-    to_degrees = pyproj.Transformer.from_crs(crs.to_wkt(), "EPSG:4326", always_xy=True)
-    lon, lat = to_degrees.transform([x for x, _ in corners], [y for _, y in corners])
-    ellipsoid = pyproj.Geod(ellps="WGS84")
-    _, _, across = ellipsoid.inv(lon[0], lat[0], lon[1], lat[1])
-    _, _, down = ellipsoid.inv(lon[0], lat[0], lon[2], lat[2])
-    return float(np.sqrt(across * down))
+    x, y = transform @ (width / 2, height / 2)
+    scale = local_scale(crs, np.array([x]), np.array([y]))[0]
+    return float(np.sqrt(abs(np.linalg.det(scale) * transform.determinant)))
