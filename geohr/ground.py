@@ -105,6 +105,14 @@ class LocalFrames:
         points = _apply(self.scale[owner], points - self.middle[owner])
         return np.asarray(shapely.set_coordinates(geometries.copy(), points), object)
 
+    def edges(self, polygons: Geometries) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """`(edge, 2)` metres east and north from corner to corner, and each edge's polygon."""
+        rings, owner = shapely.get_rings(polygons, return_index=True)
+        points, ring = shapely.get_coordinates(rings, return_index=True)
+        inside = np.flatnonzero(ring[1:] == ring[:-1])
+        of_edge = owner[ring[inside]]
+        return _apply(self.scale[of_edge], points[inside + 1] - points[inside]), of_edge
+
     def from_metres(self, geometries: Geometries) -> Geometries:
         """Back into the CRS."""
         points, owner = shapely.get_coordinates(geometries, return_index=True)
@@ -121,6 +129,39 @@ def local_frames(geometries: Geometries, crs: Any) -> LocalFrames:
     return LocalFrames(scale, middle, np.hypot(span[:, 0], span[:, 1]))
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What polygons measure on the ground."""
+
+    area: Floats
+    """`(n,)` square metres."""
+    perimeter: Floats
+    """`(n,)` metres, all rings."""
+    orientation: Floats
+    """`(n,)` direction of the walls, degrees clockwise from north, in [0, 90)."""
+
+
+def measure(geometries: Geometries, crs: Any) -> Measures:
+    """Area, perimeter and orientation of polygons.
+
+    The orientation is the mean direction of all edges weighted by their length, with right angles
+    taken as one: a quarter of the angle of the sum of length * exp(4i * direction).
+    """
+    frames = local_frames(geometries, crs)
+    edge, owner = frames.edges(geometries)
+    length = np.hypot(edge[:, 0], edge[:, 1])
+    turn = 4 * np.arctan2(edge[:, 0], edge[:, 1])
+    perimeter, sine, cosine = (
+        np.bincount(owner, weights=length * part, minlength=len(geometries))
+        for part in (1, np.sin(turn), np.cos(turn))
+    )
+    area = np.abs(np.linalg.det(frames.scale)) * shapely.area(geometries)
+    for index in np.flatnonzero(frames.extent > LOCAL_EXTENT):
+        area[index] = _equal_area(geometries[index], crs)
+        perimeter[index] = _edge_by_edge(geometries[index], crs)
+    return Measures(area, perimeter, np.degrees(np.arctan2(sine, cosine) / 4) % 90)
+
+
 def areas(geometries: Geometries, crs: Any) -> Floats:
     """`(n,)` true ground areas in square metres."""
     frames = local_frames(geometries, crs)
@@ -130,24 +171,21 @@ def areas(geometries: Geometries, crs: Any) -> Floats:
     return np.asarray(area, np.float64)
 
 
-def perimeters(geometries: Geometries, crs: Any) -> Floats:
-    """`(n,)` true ground lengths, in metres, of all rings of polygons."""
-    frames = local_frames(geometries, crs)
-    length = shapely.length(frames.to_metres(geometries))
-    for index in np.flatnonzero(frames.extent > LOCAL_EXTENT):
-        points, ring = shapely.get_coordinates(
-            shapely.get_rings(geometries[index]), return_index=True
-        )
-        middle = (points[1:] + points[:-1]) / 2
-        scale = local_scale(crs, middle[:, 0], middle[:, 1])
-        edge = _apply(scale, np.diff(points, axis=0))[ring[1:] == ring[:-1]]
-        length[index] = np.hypot(edge[:, 0], edge[:, 1]).sum()
-    return np.asarray(length, np.float64)
-
-
 def _apply(scale: Floats, edge: Floats) -> Floats:
     """Each matrix times its vector."""
-    return np.asarray(np.einsum("nij,nj->ni", scale, edge), np.float64)
+    x, y = edge[:, 0], edge[:, 1]
+    return np.column_stack(
+        [scale[:, 0, 0] * x + scale[:, 0, 1] * y, scale[:, 1, 0] * x + scale[:, 1, 1] * y]
+    )
+
+
+def _edge_by_edge(geometry: Any, crs: Any) -> float:
+    """The perimeter of a large geometry, each edge measured where it lies."""
+    points, ring = shapely.get_coordinates(shapely.get_rings(geometry), return_index=True)
+    middle = (points[1:] + points[:-1]) / 2
+    scale = local_scale(crs, middle[:, 0], middle[:, 1])
+    edge = _apply(scale, np.diff(points, axis=0))[ring[1:] == ring[:-1]]
+    return float(np.hypot(edge[:, 0], edge[:, 1]).sum())
 
 
 def _equal_area(geometry: Any, crs: Any) -> float:

@@ -14,29 +14,31 @@ _PIECES_MAX = 64
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Directed pieces of outline of one class, each with an upright side before and after it."""
-
-    vertices: Ints
-    """`(piece, 2)` packed vertices."""
-    key_in: Ints
-    """`(piece,)` where it comes in: sorts by column, then by line, then up before down."""
-    key_out: Ints
-    """`(piece,)` where it goes out."""
-
-
-@dataclass(frozen=True)
 class Open:
     """An outline whose two ends go down through the frame's last line."""
 
     column_in: int
+    """Vertex column of the end where it comes in."""
     column_out: int
+    """Vertex column of the end where it goes out."""
     parts: list[Ints]
 
 
-def end_key(column: Ints, line: Ints, down: Bools, lines: int) -> Ints:
-    """The sort key of an end: up a column, line by line; in one vertex the upper end first."""
-    return (column * (lines + 1) + line) * 2 + down
+@dataclass(frozen=True)
+class Links:
+    """Pieces of outline of one class in a frame, and what follows each.
+
+    Nodes are the frame's pieces, then the outlines left open above it.
+    """
+
+    vertices: Ints
+    """`(piece, k)` packed vertices; -1 where a piece has fewer than k."""
+    successor: Ints
+    """`(node,)` the node that follows; -1 where an outline leaves through the last line."""
+    column_in: Ints
+    """`(node,)` vertex column; read where nothing comes before a node."""
+    column_out: Ints
+    """`(node,)` vertex column; read where the successor is -1."""
 
 
 def cycles(successor: Ints, priority: Ints) -> tuple[Ints, Ints]:
@@ -77,104 +79,81 @@ class Chains:
     def __init__(self) -> None:
         self._open: list[Open] = []
 
-    def link(self, pieces: Pieces, lines: int) -> Ragged:
-        """Take the pieces of the next frame.
-
-        Args:
-            pieces: All pieces of the frame.
-            lines: Lattice lines in the frame; keys are made with it.
-
-        Returns:
-            The rings that are now closed, in no particular order.
-        """
-        new, old = len(pieces.key_in), len(self._open)
-        count = new + old
-        if count == 0:
-            return Ragged.empty()
-        key_in, key_out = self._ends(pieces, lines)
-        key = np.concatenate([key_in, key_out])
-        order = np.argsort(key)
-        going_down = (key[order] & 1).astype(np.bool_)
-        column = key[order] // (2 * (lines + 1))
-        paired = going_down.copy()
-        paired[:-1] &= column[1:] == column[:-1]
-        paired[-1] = False
-        first = np.flatnonzero(paired)
-        one, other = order[first], order[first + 1]
-        leaving = np.where(one >= count, one, other) - count
-        successor = np.full(count, -1, np.int64)
-        successor[leaving] = np.where(one >= count, other, one)
-        pending = order[going_down & ~paired]
-        heads, tails = pending[pending < count], pending[pending >= count] - count
-        successor[tails] = heads
-        is_tail = np.zeros(count, np.bool_)
-        is_tail[tails] = True
-        nodes, offsets = cycles(successor, np.arange(count) + count * ~is_tail)
-        return self._collect(pieces.vertices, nodes, offsets, is_tail, key_in, key_out, lines)
-
-    def _ends(self, pieces: Pieces, lines: int) -> tuple[Ints, Ints]:
-        """Keys of all nodes: the new pieces, then the open outlines as ends above the frame."""
-        if not self._open:
-            return pieces.key_in, pieces.key_out
-        above = np.zeros(len(self._open), np.int64)
-        down = np.ones(len(self._open), np.bool_)
-        came = np.array([chain.column_in for chain in self._open])
-        went = np.array([chain.column_out for chain in self._open])
+    @property
+    def columns(self) -> tuple[Ints, Ints]:
+        """Columns of the open outlines' ends, in and out."""
         return (
-            np.concatenate([pieces.key_in, end_key(came, above, down, lines)]),
-            np.concatenate([pieces.key_out, end_key(went, above, down, lines)]),
+            np.array([each.column_in for each in self._open], np.int64),
+            np.array([each.column_out for each in self._open], np.int64),
         )
 
+    def link(self, links: Links) -> tuple[Ragged, Ints]:
+        """Take the pieces of the next frame.
+
+        Returns:
+            The rings that are now closed, in no particular order, and a piece of each.
+        """
+        count = len(links.successor)
+        if count == 0:
+            return Ragged.empty(), np.zeros(0, np.int64)
+        is_tail = links.successor < 0
+        is_head = np.ones(count, np.bool_)
+        is_head[links.successor[~is_tail]] = False
+        # Tails are joined to heads, so that open outlines are cycles too, and cut there again.
+        successor = links.successor.copy()
+        successor[is_tail] = np.flatnonzero(is_head)
+        nodes, offsets = cycles(successor, np.arange(count) + count * ~is_tail)
+        return self._collect(links, nodes, offsets, is_tail)
+
     def _collect(
-        self,
-        vertices: Ints,
-        nodes: Ints,
-        offsets: Ints,
-        is_tail: Bools,
-        key_in: Ints,
-        key_out: Ints,
-        lines: int,
-    ) -> Ragged:
+        self, links: Links, nodes: Ints, offsets: Ints, is_tail: Bools
+    ) -> tuple[Ragged, Ints]:
         """Split the cycles into rings made of new pieces only, other rings, and open outlines."""
-        new = len(vertices)
+        new = len(links.vertices)
         special = (nodes >= new) | is_tail[nodes]
         is_plain = ~np.logical_or.reduceat(special, offsets[:-1])
         sizes = np.diff(offsets)
         plain = nodes[np.repeat(is_plain, sizes)]
-        rings = [
-            Ragged(
-                vertices[plain].reshape(-1),
-                np.concatenate([[0], 2 * np.cumsum(sizes[is_plain])]),
-            )
-        ]
+        rings = [_present(links.vertices[plain], sizes[is_plain])]
+        pieces = nodes[offsets[:-1]][is_plain].tolist()
         before, self._open = self._open, []
         for cycle in np.flatnonzero(~is_plain):
             members = nodes[offsets[cycle] : offsets[cycle + 1]]
-            ends = np.flatnonzero(is_tail[members]) + 1
-            if len(ends) == 0:
-                whole = np.concatenate(_parts(vertices, members, before))
+            ends = (np.flatnonzero(is_tail[members]) + 1).tolist()
+            if not ends:
+                whole = np.concatenate(_parts(links.vertices, members, before))
                 rings.append(Ragged(whole, np.array([0, len(whole)])))
-            for path in np.split(members, ends)[: len(ends)]:
-                parts = _parts(vertices, path, before)
+                pieces.append(int(members.min()))
+            for start, stop in zip([0, *ends], ends, strict=False):
+                path = members[start:stop]
+                parts = _parts(links.vertices, path, before)
                 if len(parts) > _PIECES_MAX:
                     parts = [np.concatenate(parts)]
-                came, went = key_in[path[0]], key_out[path[-1]]
-                unit = 2 * (lines + 1)
-                self._open.append(Open(int(came // unit), int(went // unit), parts))
-        return join(rings)
+                came, went = links.column_in[path[0]], links.column_out[path[-1]]
+                self._open.append(Open(int(came), int(went), parts))
+        return join(rings), np.array(pieces, np.int64)
+
+
+def _present(vertices: Ints, sizes: Ints) -> Ragged:
+    """Rings of so many pieces each, without the places that hold no vertex."""
+    ends = np.concatenate([[0], np.cumsum(sizes)]) * vertices.shape[1]
+    flat = vertices.reshape(-1)
+    there = flat >= 0
+    if there.all():
+        return Ragged(flat, ends)
+    return Ragged(flat[there], np.concatenate([[0], np.cumsum(there)])[ends])
 
 
 def _parts(vertices: Ints, path: Ints, before: list[Open]) -> list[Ints]:
     """The vertices along a path of new pieces and earlier outlines."""
     new = len(vertices)
-    carried = np.flatnonzero(path >= new)
     parts: list[Ints] = []
     start = 0
-    for position in carried.tolist():
+    for position in [*np.flatnonzero(path >= new).tolist(), len(path)]:
         if position > start:
-            parts.append(vertices[path[start:position]].reshape(-1))
-        parts.extend(before[path[position] - new].parts)
+            stretch = vertices[path[start:position]].reshape(-1)
+            parts.append(stretch[stretch >= 0])
+        if position < len(path):
+            parts.extend(before[path[position] - new].parts)
         start = position + 1
-    if start < len(path):
-        parts.append(vertices[path[start:]].reshape(-1))
     return parts

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geohr.polygons.chains import Links
 from geohr.polygons.runs import Bools, Bytes, Ints
+from geohr.polygons.vertices import SADDLE, SUBPIXEL, pack
 
 _TL, _TR, _BL, _BR = 1, 2, 4, 8
 
@@ -59,6 +61,12 @@ class Sides:
     saddle_in: Bools
     """Whether a second outline of the class touches at the start."""
     saddle_out: Bools
+
+    @property
+    def owner(self) -> tuple[Ints, Ints]:
+        """Row of the frame and column of a pixel of the object beside each side."""
+        rightward = self.column_out > self.column_in
+        return self.line - rightward, np.minimum(self.column_in, self.column_out)
 
 
 def candidates(frame: Bytes, change: Bools) -> tuple[Ints, Ints, Bytes]:
@@ -111,3 +119,43 @@ def sides(line: Ints, column: Ints, around: Bytes, label: int) -> Sides:
         saddle_in=saddle[start],
         saddle_out=saddle[end],
     )
+
+
+def link_sides(side: Sides, *, above: tuple[Ints, Ints], top: int) -> Links:
+    """Join sides by the upright sides between them.
+
+    In a column, every end that goes down meets the next end below it.
+
+    Args:
+        side: Of one class.
+        above: Columns where outlines left open come in and go out, from `Chains.columns`.
+        top: The scene's row that is row 0 of the frame.
+    """
+    lifted = np.zeros(len(above[0]), np.int64)
+    down = np.concatenate([side.down_in, lifted == 0, side.down_out, lifted == 0])
+    column_in = np.concatenate([side.column_in, above[0]])
+    column_out = np.concatenate([side.column_out, above[1]])
+    line = np.concatenate([side.line, lifted])
+    count = len(line)
+    lines = int(line.max(initial=0)) + 1
+    # In one vertex, the end that goes up comes before the one that goes down.
+    key = (np.concatenate([column_in, column_out]) * lines + np.tile(line, 2)) * 2 + down
+    order = np.argsort(key)
+    column = key[order] // (2 * lines)
+    meets = down[order]
+    meets[:-1] &= column[1:] == column[:-1]
+    meets[-1:] = False
+    first = np.flatnonzero(meets)
+    one, other = order[first], order[first + 1]
+    outward = one >= count
+    successor = np.full(count, -1, np.int64)
+    successor[np.where(outward, one, other) - count] = np.where(outward, other, one)
+    y = (side.line + top) * SUBPIXEL
+    vertices = [
+        pack(y, column * SUBPIXEL) | np.where(saddle, SADDLE, 0)
+        for column, saddle in (
+            (side.column_in, side.saddle_in),
+            (side.column_out, side.saddle_out),
+        )
+    ]
+    return Links(np.stack(vertices, axis=1), successor, column_in, column_out)

@@ -15,7 +15,6 @@ from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
-from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Ints
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
@@ -147,10 +146,10 @@ class Finish:
             values["confidence"] = mean / PROBABILITY_MAX
             values["confidence_min"] = statistics.score_min / PROBABILITY_MAX
         if self.crs is not None:
-            values["area_m2"] = ground.areas(geometry, self.crs)
-            values["perimeter_m"] = ground.perimeters(geometry, self.crs)
-            metres = ground.local_frames(geometry, self.crs).to_metres(geometry)
-            values["orientation"] = orientation(metres)
+            measures = ground.measure(geometry, self.crs)
+            values["area_m2"] = measures.area
+            values["perimeter_m"] = measures.perimeter
+            values["orientation"] = measures.orientation
         return {name: np.asarray(values[name], dtype) for name, dtype in DTYPES.items()}
 
 
@@ -167,27 +166,3 @@ def simplify(geometry: Geometries, tolerance: float, crs: Any) -> Geometries:
     frames = ground.local_frames(geometry, crs)
     local = shapely.simplify(frames.to_metres(geometry), tolerance, preserve_topology=True)
     return frames.from_metres(local)
-
-
-def orientation(geometry: Geometries) -> Floats:
-    """`(n,)` the direction of the walls: degrees clockwise from north, in [0, 90).
-
-    The mean direction of all edges weighted by their length, with right angles taken as one: the
-    angle of the sum of length * exp(4i * direction).
-
-    Args:
-        geometry: Polygons in metres, east to the right.
-    """
-    rings, owner = shapely.get_rings(geometry, return_index=True)
-    points, ring = shapely.get_coordinates(rings, return_index=True)
-    edge = np.diff(points, axis=0)
-    edge[ring[1:] != ring[:-1]] = 0
-    of_edge = owner[ring[:-1]]
-    length = np.hypot(edge[:, 0], edge[:, 1])
-    turn = 4 * np.arctan2(edge[:, 0], edge[:, 1])
-    size = len(geometry)
-    total = [
-        np.bincount(of_edge, weights=length * part, minlength=size)
-        for part in (np.sin(turn), np.cos(turn))
-    ]
-    return np.degrees(np.arctan2(*total) / 4) % 90

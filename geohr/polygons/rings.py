@@ -75,13 +75,6 @@ def signed_area(rings: Ragged) -> Floats:
     return twice / (2.0 * SUBPIXEL * SUBPIXEL)
 
 
-def last_vertex(rings: Ragged) -> Ints:
-    """`(ring,)` the last vertex of each in raster order."""
-    if len(rings) == 0:
-        return np.zeros(0, np.int64)
-    return np.maximum.reduceat(rings.flat & ~FLAGS, rings.offsets[:-1])
-
-
 def gather(rings: Ragged, owner: Ints, hole: Bools, owners: int) -> Ragged:
     """Join each owner's rings into one item: its exterior first, then holes in raster order.
 

@@ -11,26 +11,17 @@ from affine import Affine
 from geohr.errors import InputError, UsageError
 from geohr.mosaic import NODATA
 from geohr.options import PolygonOptions
-from geohr.polygons.chains import Chains, Pieces, end_key
+from geohr.polygons.chains import Chains
 from geohr.polygons.components import Components, Step
-from geohr.polygons.corners import candidates, sides
+from geohr.polygons.corners import candidates, link_sides, sides
 from geohr.polygons.finish import Finish
 from geohr.polygons.polygons import Polygons, concatenate
-from geohr.polygons.rings import canonical, gather, last_vertex, signed_area, split_touching
+from geohr.polygons.rings import canonical, gather, signed_area, split_touching
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
 from geohr.polygons.statistics import Statistics, count, no_scores, run_scores
-from geohr.polygons.vertices import (
-    SADDLE,
-    SIDE_MAX,
-    SUBPIXEL,
-    Ragged,
-    Waiting,
-    join,
-    pack,
-    unpack,
-)
+from geohr.polygons.vertices import SIDE_MAX, Ragged, Waiting, join
 
-FRAME_PIXELS = 2**22
+FRAME_PIXELS = 2**23
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
 FRAME_ROWS = (64, 1024)
 """Fewest and most rows worked on at a time."""
@@ -201,40 +192,19 @@ class Tracer:
         self, frame: Bytes, change: Bools, runs: Runs, part: Step
     ) -> tuple[Ragged, Ints]:
         """Simple, canonical rings that close in the frame, and their parts."""
-        lines = len(frame) - 1
         line, column, around = candidates(frame, change)
         labels = np.flatnonzero(np.bincount(around.reshape(-1), minlength=256))
         found, owners = [Ragged.empty()], [np.zeros(0, np.int64)]
         for label in sorted({*labels[self._traced[labels]].tolist(), *self._chains}):
             chains = self._chains.setdefault(label, Chains())
             side = sides(line, column, around, label)
-            y = (side.line + self._top) * SUBPIXEL
-            ends = [
-                pack(y, at * SUBPIXEL) | np.where(saddle, SADDLE, 0)
-                for at, saddle in (
-                    (side.column_in, side.saddle_in),
-                    (side.column_out, side.saddle_out),
-                )
-            ]
-            pieces = Pieces(
-                np.stack(ends, axis=1),
-                end_key(side.column_in, side.line, side.down_in, lines),
-                end_key(side.column_out, side.line, side.down_out, lines),
-            )
-            rings = chains.link(pieces, lines)
-            owner = part.of_run[self._run_at_end(rings, runs)]
+            rings, piece = chains.link(link_sides(side, above=chains.columns, top=self._top))
+            row, column_beside = side.owner
+            run = runs.at(row[piece] * (self._width + 1) + column_beside[piece])
             simple, origin = split_touching(rings)
             found.append(simple)
-            owners.append(owner[origin])
+            owners.append(part.of_run[run][origin])
         return canonical(join(found)), np.concatenate(owners)
-
-    def _run_at_end(self, rings: Ragged, runs: Runs) -> Ints:
-        """A run of the object that each ring bounds, found at the ring's last vertex."""
-        y, x = unpack(last_vertex(rings))
-        line, column = y // SUBPIXEL - self._top, x // SUBPIXEL
-        # Above the last line, an exterior has its object to the left, a hole to the right.
-        column = column - (signed_area(rings) > 0)
-        return runs.at((line - 1) * (self._width + 1) + column)
 
     def _closed_shapes(
         self, rings: Ragged, part_of_ring: Ints, runs: Runs, part: Step, group: Step
