@@ -115,7 +115,9 @@ class Chains:
         sizes = np.diff(offsets)
         plain = nodes[np.repeat(is_plain, sizes)]
         rings = [_present(links.vertices[plain], sizes[is_plain])]
-        pieces = nodes[offsets[:-1]][is_plain].tolist()
+        # The lowest piece of a cycle: sides come before pieces at a corner.
+        least = np.minimum.reduceat(nodes, offsets[:-1])
+        pieces = least[is_plain].tolist()
         before, self._open = self._open, []
         for cycle in np.flatnonzero(~is_plain):
             members = nodes[offsets[cycle] : offsets[cycle + 1]]
@@ -123,7 +125,7 @@ class Chains:
             if not ends:
                 whole = np.concatenate(_parts(links.vertices, members, before))
                 rings.append(Ragged(whole, np.array([0, len(whole)])))
-                pieces.append(int(members.min()))
+                pieces.append(int(least[cycle]))
             for start, stop in zip([0, *ends], ends, strict=False):
                 path = members[start:stop]
                 parts = _parts(links.vertices, path, before)

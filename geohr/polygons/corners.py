@@ -69,13 +69,24 @@ class Sides:
         return self.line - rightward, np.minimum(self.column_in, self.column_out)
 
 
-def candidates(frame: Bytes, change: Bools) -> tuple[Ints, Ints, Bytes]:
-    """Vertices where an outline may turn: those with a change both across and along.
+@dataclass(frozen=True)
+class Candidates:
+    """Vertices where an outline may turn, in raster order."""
 
-    Returns:
-        Line (1 is between rows 0 and 1), column, and `(4, vertex)` the classes of the pixels
-        above left, above right, below left and below right.
-    """
+    line: Ints
+    """1 is between the frame's rows 0 and 1."""
+    column: Ints
+    around: Bytes
+    """`(4, vertex)` classes of the pixels above left, above right, below left, below right."""
+
+    @property
+    def labels(self) -> list[int]:
+        """All classes that occur."""
+        return np.flatnonzero(np.bincount(self.around.reshape(-1), minlength=256)).tolist()
+
+
+def candidates(frame: Bytes, change: Bools) -> Candidates:
+    """Vertices with a change both across and along."""
     below = frame[1:] != frame[:-1]
     turning = (below[:, 1:] | below[:, :-1]) & (change[1:] | change[:-1])
     vertex = np.flatnonzero(turning)
@@ -83,19 +94,12 @@ def candidates(frame: Bytes, change: Bools) -> tuple[Ints, Ints, Bytes]:
     flat, width = frame.reshape(-1), frame.shape[1]
     corner = vertex + line
     around = np.stack([flat[corner + step] for step in (0, 1, width, width + 1)])
-    return line + 1, column, around
+    return Candidates(line + 1, column, around)
 
 
-def sides(line: Ints, column: Ints, around: Bytes, label: int) -> Sides:
-    """The horizontal sides of one class.
-
-    Args:
-        line: Line of each candidate vertex, in raster order.
-        column: Column of each.
-        around: `(4, vertex)` from `candidates`.
-        label: The class id.
-    """
-    is_label = (around == label).view(np.uint8)
+def sides(found: Candidates, label: int) -> Sides:
+    """The horizontal sides of one class."""
+    is_label = (found.around == label).view(np.uint8)
     mask = is_label[0] | is_label[1] << 1 | is_label[2] << 2 | is_label[3] << 3
     diagonal = (mask == (_TL | _BR)) | (mask == (_TR | _BL))
     kept = np.flatnonzero((_CORNER[mask] != 0) | diagonal)
@@ -110,6 +114,7 @@ def sides(line: Ints, column: Ints, around: Bytes, label: int) -> Sides:
     # In a row, corners come in pairs: a side that begins and the one that ends it.
     start = np.where(upright_in[0::2], np.arange(0, len(kept), 2), np.arange(1, len(kept), 2))
     end = start ^ 1
+    line, column = found.line, found.column
     return Sides(
         line=line[kept[start]],
         column_in=column[kept[start]],

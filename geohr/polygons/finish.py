@@ -15,7 +15,7 @@ from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
-from geohr.polygons.runs import Bools, Ints
+from geohr.polygons.runs import Ints
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
 
@@ -28,7 +28,6 @@ class Finish:
         InputError: When metres are asked for and there is no CRS.
     """
 
-    width: int
     transform: Affine
     crs: Any
     options: PolygonOptions
@@ -52,7 +51,6 @@ class Finish:
         statistics: Statistics,
         *,
         has_scores: bool,
-        bottom_edge: int,
     ) -> Polygons:
         """Geometries and columns.
 
@@ -61,11 +59,9 @@ class Finish:
             owner: `(item,)` the object of each, ascending.
             statistics: Of the objects.
             has_scores: Whether probabilities were counted.
-            bottom_edge: The scene's height where it is known.
         """
         if len(statistics) == 0:
             return Polygons.none()
-        edge = self._at_edge(shapes, owner, statistics, bottom_edge)
         geometry = self._geometry(shapes, owner)
         keep = np.arange(len(geometry))
         if self.options.min_area:
@@ -74,7 +70,7 @@ class Finish:
         if self.options.simplify:
             geometry = simplify(geometry, self.options.simplify, self.crs)
         return Polygons(
-            geometry, self._columns(geometry, statistics.take(keep), edge[keep], has_scores)
+            geometry, self._columns(geometry, statistics.take(keep), has_scores)
         )
 
     def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
@@ -109,19 +105,8 @@ class Finish:
         )
         return geometry
 
-    def _at_edge(
-        self, shapes: Ragged, owner: Ints, statistics: Statistics, bottom_edge: int
-    ) -> Bools:
-        """Whether each object touches the scene's edge or a place without data."""
-        y, x = unpack(shapes.flat)
-        limit = self.width * SUBPIXEL
-        touching = (x == 0) | (x == limit) | (y == 0) | (y == bottom_edge * SUBPIXEL)
-        at_edge = statistics.at_nodata.copy()
-        at_edge[owner[np.logical_or.reduceat(touching, shapes.offsets[:-1])]] = True
-        return at_edge
-
     def _columns(
-        self, geometry: Geometries, statistics: Statistics, edge: Bools, has_scores: bool
+        self, geometry: Geometries, statistics: Statistics, has_scores: bool
     ) -> dict[str, Any]:
         unknown = np.full(len(geometry), np.nan)
         labels = np.unique(statistics.label)
@@ -139,7 +124,7 @@ class Finish:
             "perimeter_m": unknown,
             "orientation": unknown,
             "vertices": shapely.get_num_coordinates(geometry) - ring_count,
-            "touches_edge": edge,
+            "touches_edge": statistics.at_nodata,
         }
         if has_scores:
             mean = statistics.score_sum / statistics.pixels

@@ -27,7 +27,7 @@ class Statistics:
     """Sum of the class's probability in 1/254."""
     score_min: Bytes
     at_nodata: Bools
-    """Whether a pixel of it shares a side with a pixel without data."""
+    """Whether a pixel of it shares a side with nodata or the scene's edge."""
 
     @classmethod
     def none(cls) -> Statistics:

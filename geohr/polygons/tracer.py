@@ -9,11 +9,20 @@ import numpy as np
 from affine import Affine
 
 from geohr.errors import InputError, UsageError
-from geohr.mosaic import NODATA
+from geohr.mosaic import NODATA, PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.chains import Chains
 from geohr.polygons.components import Components, Step
-from geohr.polygons.corners import candidates, link_sides, sides
+from geohr.polygons.corners import Candidates, candidates, link_sides, sides
+from geohr.polygons.edges import (
+    Field,
+    Saddles,
+    find_saddles,
+    link_edges,
+    owner,
+    saddle_pairs,
+    unit_edges,
+)
 from geohr.polygons.finish import Finish
 from geohr.polygons.polygons import Polygons, concatenate
 from geohr.polygons.rings import canonical, gather, signed_area, split_touching
@@ -41,6 +50,7 @@ class Tracer:
         options: Outline, connectivity, simplification and the rest.
         class_names: Name of each class id; others are named "class ID".
         background: The class id that is not traced; 255 (nodata) never is.
+        threshold: The probability at which contours run between a class and the background.
 
     Raises:
         UsageError: For a width or background out of range.
@@ -56,14 +66,18 @@ class Tracer:
         options: PolygonOptions | None = None,
         class_names: Mapping[int, str] | None = None,
         background: int = 0,
+        threshold: float = 0.5,
     ) -> None:
         if not 1 <= width <= SIDE_MAX:
             raise UsageError(f"width must be in [1, {SIDE_MAX}] pixels, got {width}")
         if not 0 <= background <= NODATA:
             raise UsageError(f"background must be in [0, 255], got {background}")
+        if not 0 < threshold <= 1:
+            raise UsageError(f"threshold must be in (0, 1], got {threshold}")
         self._options = options or PolygonOptions()
+        self._contour = self._options.outline == "contour"
+        self._level = threshold * PROBABILITY_MAX
         self._finish = Finish(
-            width=width,
             transform=transform,
             crs=crs,
             options=self._options,
@@ -71,7 +85,8 @@ class Tracer:
         )
         self._width = width
         self._rows = int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
-        self._frame = np.full((self._rows + 1, width + 2), background, np.uint8)
+        # A frame is bordered by nodata, which nothing is traced in or joined across.
+        self._frame = np.full((self._rows + 2, width + 2), NODATA, np.uint8)
         self._scores: Bytes | None = None
         self._filled = 0
         self._top = -1
@@ -111,9 +126,9 @@ class Tracer:
             self._frame[1:][into, 1:-1] = class_rows[start:stop]
             if probability_rows is not None:
                 if self._scores is None:
-                    shape = (len(probability_rows), self._rows, self._width)
-                    self._scores = np.empty(shape, np.uint8)
-                self._scores[:, into] = probability_rows[:, start:stop]
+                    shape = (len(probability_rows), self._rows + 2, self._width)
+                    self._scores = np.full(shape, NODATA, np.uint8)
+                self._scores[:, 1:][:, into] = probability_rows[:, start:stop]
             self._filled += stop - start
             start = stop
             if self._filled == self._rows:
@@ -129,9 +144,7 @@ class Tracer:
         if self._finished:
             raise UsageError("the tracer is finished; make a new one for another scene")
         self._finished = True
-        if self._filled == self._rows:
-            self._frame = np.pad(self._frame, ((0, 1), (0, 0)))
-        self._frame[self._filled + 1] = self._background
+        self._frame[self._filled + 1] = NODATA
         return self._step(last=True)
 
     def _check(self, class_rows: Bytes, probability_rows: Bytes | None) -> None:
@@ -164,9 +177,21 @@ class Tracer:
         runs = find_runs(frame, change, self._traced)
         scores = no_scores(runs)
         if self._scores is not None:
-            scores = run_scores(runs, self._scores[:, : self._filled])
+            scores = run_scores(runs, self._scores[:, 1 : self._filled + 1])
         stride = self._width + 1
-        part = self._parts.step(runs, touching(runs, stride, 4), rows)
+        found = candidates(frame, change)
+        field = Field(
+            frame,
+            None if self._scores is None else self._scores[:, : rows + 1],
+            self._level,
+            self._background,
+        )
+        saddles = find_saddles(field, found) if self._contour else None
+        pairs = touching(runs, stride, 4)
+        if saddles is not None:
+            more = saddle_pairs(saddles, field, runs, self._traced)
+            pairs = np.concatenate([pairs[0], more[0]]), np.concatenate([pairs[1], more[1]])
+        part = self._parts.step(runs, pairs, rows)
         group = part
         if self._groups is not None:
             group = self._groups.step(runs, touching(runs, stride, 8), rows)
@@ -179,32 +204,56 @@ class Tracer:
             top=self._top,
             width=self._width,
         )
-        rings, part_of_ring = self._closed_rings(frame, change, runs, part)
-        shapes, owner = self._closed_shapes(rings, part_of_ring, runs, part, group)
+        rings, run = self._closed_rings(field, found, saddles, runs)
+        shapes, owner = self._closed_shapes(rings, part.of_run[run], runs, part, group)
         self._statistics = statistics.take(group.open)
         self._top += self._filled
         self._frame[0] = self._frame[self._filled]
+        if self._scores is not None:
+            self._scores[:, 0] = self._scores[:, self._filled]
         self._filled = 0
-        bottom_edge = self._top + 1 if last else SIDE_MAX
-        return self._hand_out(shapes, owner, statistics, bottom_edge)
+        return self._hand_out(shapes, owner, statistics)
 
     def _closed_rings(
-        self, frame: Bytes, change: Bools, runs: Runs, part: Step
+        self, field: Field, found: Candidates, saddles: Saddles | None, runs: Runs
     ) -> tuple[Ragged, Ints]:
-        """Simple, canonical rings that close in the frame, and their parts."""
-        line, column, around = candidates(frame, change)
-        labels = np.flatnonzero(np.bincount(around.reshape(-1), minlength=256))
-        found, owners = [Ragged.empty()], [np.zeros(0, np.int64)]
-        for label in sorted({*labels[self._traced[labels]].tolist(), *self._chains}):
+        """Simple, canonical rings that close in the frame, and a run inside each."""
+        rings, inside = [Ragged.empty()], [np.zeros(0, np.int64)]
+        traced = {label for label in found.labels if self._traced[label]}
+        for label in sorted(traced | self._chains.keys()):
             chains = self._chains.setdefault(label, Chains())
-            side = sides(line, column, around, label)
-            rings, piece = chains.link(link_sides(side, above=chains.columns, top=self._top))
-            row, column_beside = side.owner
-            run = runs.at(row[piece] * (self._width + 1) + column_beside[piece])
-            simple, origin = split_touching(rings)
-            found.append(simple)
-            owners.append(part.of_run[run][origin])
-        return canonical(join(found)), np.concatenate(owners)
+            if saddles is None:
+                closed, pixel = self._trace_pixels(chains, found, label)
+            else:
+                closed, pixel = self._trace_contour(chains, field, saddles, runs, label)
+            simple, origin = split_touching(closed)
+            rings.append(simple)
+            inside.append(runs.at(pixel)[origin])
+        return canonical(join(rings)), np.concatenate(inside)
+
+    def _trace_pixels(self, chains: Chains, found: Candidates, label: int) -> tuple[Ragged, Ints]:
+        """Closed rings along the pixels' sides, and a pixel inside each."""
+        side = sides(found, label)
+        rings, piece = chains.link(link_sides(side, above=chains.columns, top=self._top))
+        row, column = side.owner
+        return rings, (row * (self._width + 1) + column)[piece]
+
+    def _trace_contour(
+        self, chains: Chains, field: Field, saddles: Saddles, runs: Runs, label: int
+    ) -> tuple[Ragged, Ints]:
+        """Closed rings between the pixels' centres, and a pixel inside each."""
+        edges = unit_edges(field, runs, label)
+        links = link_edges(
+            edges,
+            field,
+            saddles,
+            label=label,
+            above=chains.columns,
+            top=self._top,
+            contour=True,
+        )
+        rings, piece = chains.link(links)
+        return rings, owner(edges, piece, field.stride)
 
     def _closed_shapes(
         self, rings: Ragged, part_of_ring: Ints, runs: Runs, part: Step, group: Step
@@ -227,9 +276,7 @@ class Tracer:
         self._shapes.renumber(np.where(group.open, group.renumber, -1))
         return taken
 
-    def _hand_out(
-        self, shapes: Ragged, owner: Ints, statistics: Statistics, bottom_edge: int
-    ) -> Polygons:
+    def _hand_out(self, shapes: Ragged, owner: Ints, statistics: Statistics) -> Polygons:
         """Polygons in canonical order: by last row, then by first pixel."""
         closed = np.unique(owner)
         order = closed[np.lexsort((statistics.first[closed], statistics.bottom[closed]))]
@@ -243,20 +290,20 @@ class Tracer:
             rank[owner],
             statistics.take(order),
             has_scores=bool(self._has_scores),
-            bottom_edge=bottom_edge,
         )
 
 
 def _beside_nodata(frame: Bytes, runs: Runs) -> Bools:
-    """`(run,)` whether a pixel without data shares a side with the run."""
+    """`(run,)` whether nodata or the scene's edge shares a side with the run."""
+    flat = frame.reshape(-1)
+    # Vertices to pixels of the frame, which has one column more on each side.
+    start, stop = runs.start + runs.row + 1, runs.stop + runs.row + 1
+    beside = (flat[start - 1] == NODATA) | (flat[stop] == NODATA)
     empty = frame == NODATA
-    if len(runs.start) == 0 or not empty.any():
-        return np.zeros(len(runs.start), np.bool_)
+    if len(start) == 0 or not empty[:, 1:-1].any():
+        return np.asarray(beside, np.bool_)
     near = np.zeros(frame.shape, np.uint8)
     near[1:] |= empty[:-1]
     near[:-1] |= empty[1:]
-    near[:, 1:] |= empty[:, :-1]
-    near[:, :-1] |= empty[:, 1:]
-    # Vertices to pixels of the frame, which has one column more on each side.
-    spans = np.stack([runs.start + runs.row + 1, runs.stop + runs.row + 1], axis=1).reshape(-1)
-    return np.maximum.reduceat(near.reshape(-1), spans)[::2] > 0
+    spans = np.stack([start, stop], axis=1).reshape(-1)
+    return np.asarray(beside | (np.maximum.reduceat(near.reshape(-1), spans)[::2] > 0), np.bool_)

@@ -22,6 +22,8 @@ SADDLE = 1
 """Flag: two pixels of the class meet here corner to corner."""
 RING_START = 2
 """Flag: the first vertex of a ring, where several rings are stored one after the other."""
+JUNCTION = 4
+"""Flag: three or more classes meet here."""
 FLAGS = 15
 
 

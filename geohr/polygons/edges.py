@@ -1,0 +1,302 @@
+"""Unit sides of pixels as pieces of outline, for contours between pixel centres.
+
+Between two neighbouring pixels of different class lies one vertex, where the difference of their
+two classes' probabilities is zero on the line between the pixels' centres (marching squares;
+Lorensen and Cline, "Marching Cubes", 1987, in the plane). Both outlines take the same vertex, so
+neighbours share their borders to the bit. Where two classes meet corner to corner, the class with
+the greater mean of the four pixels is joined through the corner, and the other is cut. Where three
+or more meet, all outlines pass through the corner, so that no gap is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geohr.mosaic import NODATA
+from geohr.polygons.chains import Links
+from geohr.polygons.corners import Candidates
+from geohr.polygons.rings import Floats
+from geohr.polygons.runs import Bools, Bytes, Ints, Runs
+from geohr.polygons.vertices import JUNCTION, SADDLE, SUBPIXEL, pack
+
+_MARGIN = SUBPIXEL // 32
+"""Least distance of a vertex from a pixel's centre: two vertices never fall together there."""
+_DOWN, _RIGHT, _UP, _LEFT = range(4)
+# The pixels ahead to the left and to the right, as (row, column) steps from a vertex, by direction.
+_AHEAD_LEFT = np.array([[0, 0], [-1, 0], [-1, -1], [0, -1]])
+_AHEAD_RIGHT = np.array([[0, -1], [0, 0], [-1, 0], [-1, -1]])
+
+
+@dataclass(frozen=True)
+class Field:
+    """The classes and probabilities of a frame."""
+
+    frame: Bytes
+    """`(row, col)` class ids with a column of nodata on each side."""
+    scores: Bytes | None
+    """`(class, row, col)` probability in 1/254; None puts vertices midway."""
+    level: float
+    """What a class's probability is compared with at the background, in 1/254."""
+    background: int
+
+    @property
+    def stride(self) -> int:
+        """Vertices in a row."""
+        return self.frame.shape[1] - 1
+
+    def label(self, row: Ints, column: Ints) -> Bytes:
+        """Class ids of pixels."""
+        return self.frame[row, column + 1]
+
+    def margin(self, first: Bytes, second: Bytes, row: Ints, column: Ints) -> Floats:
+        """How far the first class leads over the second in each pixel; 0 beside nodata."""
+        if self.scores is None:
+            return np.zeros(len(row))
+        inside = (first != NODATA) & (second != NODATA)
+        lead = np.zeros(len(row))
+        for sign, label in ((1, first), (-1, second)):
+            value = np.full(len(row), self.level)
+            known = np.flatnonzero(inside & (label != self.background))
+            channel = label[known].astype(np.int64) - 1
+            value[known] = self.scores[channel, row[known], column[known]]
+            lead += sign * value
+        return np.where(inside, lead, 0.0)
+
+
+@dataclass(frozen=True)
+class Saddles:
+    """Vertices where two classes meet corner to corner, and the class that is joined there."""
+
+    vertex: Ints
+    """Line * stride + column, ascending."""
+    joined: Bytes
+
+    def joins(self, vertex: Ints, label: int) -> Bools:
+        """Whether a class is joined through each of the given vertices."""
+        if len(self.vertex) == 0:
+            return np.zeros(len(vertex), np.bool_)
+        place = np.minimum(np.searchsorted(self.vertex, vertex), len(self.vertex) - 1)
+        return (self.vertex[place] == vertex) & (self.joined[place] == label)
+
+
+def find_saddles(field: Field, found: Candidates) -> Saddles:
+    """Resolve every saddle of the frame by the mean of its four pixels.
+
+    At a tie the background wins over a class, and the lower class over the higher.
+    """
+    above_left, above_right, below_left, below_right = found.around
+    at = np.flatnonzero(
+        (above_left == below_right) & (above_right == below_left) & (above_left != above_right)
+    )
+    line, column = found.line[at], found.column[at]
+    falling, rising = above_left[at], above_right[at]
+    low, high = np.minimum(falling, rising), np.maximum(falling, rising)
+    swap = high == field.background
+    low, high = np.where(swap, high, low), np.where(swap, low, high)
+    # Beside the scene's edge and nodata nothing is joined: "nodata" is what goes through.
+    lead = np.zeros(len(at))
+    inside = np.flatnonzero((low != NODATA) & (high != NODATA))
+    for row_step, column_step in ((-1, -1), (-1, 0), (0, -1), (0, 0)):
+        lead[inside] += field.margin(
+            high[inside], low[inside], line[inside] + row_step, column[inside] + column_step
+        )
+    joined = np.where(lead > 0, high, low)
+    joined[(low == NODATA) | (high == NODATA)] = NODATA
+    return Saddles(line * field.stride + column, joined)
+
+
+def saddle_pairs(saddles: Saddles, field: Field, runs: Runs, traced: Bools) -> tuple[Ints, Ints]:
+    """Pairs of runs that are joined through a saddle, as `touching` gives them."""
+    through = np.flatnonzero(traced[saddles.joined])
+    vertex, label = saddles.vertex[through], saddles.joined[through]
+    line, column = np.divmod(vertex, field.stride)
+    falling = field.label(line - 1, column - 1) == label
+    above = vertex - field.stride - falling
+    below = vertex - ~falling
+    return runs.at(above), runs.at(below)
+
+
+@dataclass(frozen=True)
+class UnitEdges:
+    """The directed unit sides of one class in a frame's fresh rows: upright ones, then level ones.
+
+    An upright side of row r goes between the lines r and r + 1; a level one lies in its line and
+    is known by its left end.
+    """
+
+    upright: Ints
+    """`(edge,)` row * stride + column, ascending; down and up take turns."""
+    level: Ints
+    """`(edge,)` line * stride + column, ascending."""
+    rightward: Bools
+    """`(level edge,)` True where the class lies above."""
+
+    @property
+    def direction(self) -> Ints:
+        """`(edge,)` of all sides."""
+        up_down = np.tile([_DOWN, _UP], len(self.upright) // 2)
+        return np.concatenate([up_down, np.where(self.rightward, _RIGHT, _LEFT)])
+
+
+def unit_edges(field: Field, runs: Runs, label: int) -> UnitEdges:
+    """All unit sides between a class and anything else."""
+    own = (runs.label == label) & (runs.row > 0)
+    upright = np.stack([runs.start[own], runs.stop[own]], axis=1).reshape(-1)
+    inner = field.frame[:, 1:-1]
+    is_label = inner == label
+    changed = np.flatnonzero(is_label[1:] != is_label[:-1])
+    row = changed // inner.shape[1]
+    rightward = is_label.reshape(-1)[changed]
+    return UnitEdges(upright, changed + row + field.stride, rightward)
+
+
+def link_edges(
+    edges: UnitEdges,
+    field: Field,
+    saddles: Saddles,
+    *,
+    label: int,
+    above: tuple[Ints, Ints],
+    top: int,
+    contour: bool,
+) -> Links:
+    """Join unit sides at their ends.
+
+    Args:
+        edges: Of one class.
+        field: The frame.
+        saddles: Of the frame.
+        label: The class id.
+        above: Columns where outlines left open come in and go out, from `Chains.columns`.
+        top: The scene's row that is row 0 of the frame.
+        contour: Whether vertices lie between pixel centres; otherwise at the corners where the
+            outline turns or three classes meet.
+    """
+    stride, rows = field.stride, len(field.frame) - 1
+    direction = np.concatenate([edges.direction, np.full(len(above[1]), _DOWN)])
+    line, column = _ends(edges, stride)
+    line = np.concatenate([line, np.ones(len(above[1]), np.int64)])
+    column = np.concatenate([column, above[1]])
+    count = len(direction)
+    successor = np.full(count, -1, np.int64)
+    going = np.flatnonzero(line <= rows)  # the others leave through the frame's last line
+    line, column, facing = line[going], column[going], direction[going]
+    left = _is_label(field, label, line, column, _AHEAD_LEFT[facing])
+    right = _is_label(field, label, line, column, _AHEAD_RIGHT[facing])
+    vertex = line * stride + column
+    crossing = right & ~left
+    to_right = right & (left | saddles.joins(vertex, label))
+    turn = np.where(to_right, -1, np.where(left, 0, 1))
+    successor[going] = _find(edges, vertex, (facing + turn) % 4, stride, above[0])
+    meeting, bare = _meetings(field, line, column)
+    corner = pack((line + top) * SUBPIXEL, column * SUBPIXEL)
+    corner |= np.where(crossing & ~to_right, SADDLE, 0) | np.where(meeting, JUNCTION, 0)
+    pieces = len(edges.upright) + len(edges.level)
+    column_in = np.concatenate([edges.upright % stride, edges.level % stride, above[0]])
+    column_out = np.concatenate([edges.upright % stride, edges.level % stride, above[1]])
+    at_corner = meeting | bare & (turn != 0) if contour else meeting | (turn != 0)
+    # What lies at the corner comes as a piece of its own, after the side that leads there.
+    after = np.flatnonzero(at_corner)
+    own = _between(edges, field, top) if contour else np.full(pieces, -1, np.int64)
+    return _insert(own, corner[after], going[after], successor, column_in, column_out)
+
+
+def _insert(
+    vertices: Ints, extra: Ints, after: Ints, successor: Ints, column_in: Ints, column_out: Ints
+) -> Links:
+    """Put more pieces behind the given nodes; they are numbered after the other pieces."""
+    pieces, more = len(vertices), len(extra)
+    shifted = np.where(successor >= pieces, successor + more, successor)
+    shifted_after = np.where(after >= pieces, after + more, after)
+    none = np.zeros(more, np.int64)
+    successor = np.concatenate([shifted[:pieces], shifted[after], shifted[pieces:]])
+    successor[shifted_after] = pieces + np.arange(more)
+    return Links(
+        np.concatenate([vertices, extra])[:, None],
+        successor,
+        np.concatenate([column_in[:pieces], none, column_in[pieces:]]),
+        np.concatenate([column_out[:pieces], none, column_out[pieces:]]),
+    )
+
+
+def _ends(edges: UnitEdges, stride: int) -> tuple[Ints, Ints]:
+    """Line and column of the vertex that each side leads to."""
+    row, column = np.divmod(edges.upright, stride)
+    row[0::2] += 1
+    line, left = np.divmod(edges.level, stride)
+    return np.concatenate([row, line]), np.concatenate([column, left + edges.rightward])
+
+
+def _is_label(field: Field, label: int, line: Ints, column: Ints, step: Ints) -> Bools:
+    """Whether the pixel a step away from each vertex is of the class."""
+    return field.label(line + step[:, 0], column + step[:, 1]) == label
+
+
+def _find(edges: UnitEdges, vertex: Ints, direction: Ints, stride: int, open_in: Ints) -> Ints:
+    """The node that leaves each vertex in the given direction."""
+    node = np.empty(len(vertex), np.int64)
+    uprights, pieces = len(edges.upright), len(edges.upright) + len(edges.level)
+    up, down = direction == _UP, direction == _DOWN
+    upright = up | down
+    place = vertex - np.where(up, stride, np.where(direction == _LEFT, 1, 0))
+    node[upright] = np.searchsorted(edges.upright, place[upright])
+    node[~upright] = uprights + np.searchsorted(edges.level, place[~upright])
+    carried = np.flatnonzero(up & (place < stride))
+    order = np.argsort(open_in)
+    found = np.searchsorted(open_in, place[carried], sorter=order)
+    node[carried] = pieces + order[found]
+    return node
+
+
+def _meetings(field: Field, line: Ints, column: Ints) -> tuple[Bools, Bools]:
+    """Whether three or more classes meet at each vertex, and whether one of them is nodata."""
+    around = np.stack(
+        [field.label(line + row, column + step) for row in (-1, 0) for step in (-1, 0)]
+    )
+    around = np.sort(around, axis=0)
+    return (around[1:] != around[:-1]).sum(axis=0) >= 2, around[3] == NODATA
+
+
+def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
+    """The vertex on the line between the centres of the two pixels beside each side."""
+    stride = field.stride
+    row, column = np.divmod(edges.upright, stride)
+    part = _crossing(field, (row, column - 1), (row, column))
+    upright = pack(
+        (row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL - SUBPIXEL // 2 + part
+    )
+    line, column = np.divmod(edges.level, stride)
+    part = _crossing(field, (line - 1, column), (line, column))
+    level = pack(
+        (line + top) * SUBPIXEL - SUBPIXEL // 2 + part, column * SUBPIXEL + SUBPIXEL // 2
+    )
+    return np.concatenate([upright, level])
+
+
+def _crossing(field: Field, first: tuple[Ints, Ints], second: tuple[Ints, Ints]) -> Ints:
+    """How far from the first pixel's centre to the second's the classes are level, in 1/256."""
+    one, other = field.label(*first), field.label(*second)
+    lead, trail = field.margin(one, other, *first), field.margin(one, other, *second)
+    slope = lead - trail
+    part = np.full(len(slope), 0.5)
+    np.divide(lead, slope, out=part, where=slope != 0)
+    steps = np.clip(np.rint(part * SUBPIXEL), _MARGIN, SUBPIXEL - _MARGIN).astype(np.int64)
+    steps[(one == NODATA) | (other == NODATA)] = SUBPIXEL // 2
+    return steps
+
+
+def owner(edges: UnitEdges, piece: Ints, stride: int) -> Ints:
+    """The pixel of the class beside each piece, as `Runs.at` takes it.
+
+    A piece at a corner has none; the given pieces must be sides.
+    """
+    uprights = len(edges.upright)
+    is_upright = piece < uprights
+    pixel = np.empty(len(piece), np.int64)
+    chosen = piece[is_upright]
+    pixel[is_upright] = edges.upright[chosen] - chosen % 2
+    chosen = piece[~is_upright] - uprights
+    pixel[~is_upright] = edges.level[chosen] - np.where(edges.rightward[chosen], stride, 0)
+    return pixel
