@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,7 +49,7 @@ def test_rows_are_finished_once_and_in_order(grid: Grid) -> None:
     spans = [grid.finished(index) for index in range(grid.shape[0])]
     assert spans[0][0] == 0
     assert spans[-1][1] == grid.height
-    assert all(above[1] == below[0] for above, below in zip(spans, spans[1:], strict=False))
+    assert all(above[1] == below[0] for above, below in pairwise(spans))
     for index, (_, stop) in enumerate(spans[:-1]):
         assert all(window.row >= stop for window in grid.row(index + 1)) or stop == 0
 

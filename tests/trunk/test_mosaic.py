@@ -89,9 +89,7 @@ def test_the_largest_sum_fits() -> None:
     """Sixteen windows over one pixel at three quarters overlap, all certain."""
     grid = Grid(64, 64, 64, 48)
     score = np.ones((1, 64, 64), np.float32)
-    found = run(
-        grid, dict.fromkeys(range(len(grid)), score), np.ones((64, 64), bool), blend="flat"
-    )
+    found = run(grid, dict.fromkeys(range(len(grid)), score), np.ones((64, 64), bool), blend="flat")
     assert (found == PROBABILITY_MAX).all()
 
 

@@ -21,13 +21,16 @@ RAW = Normalizer(0, 255, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), clip=False)
 
 
 def whole(
-    path: Path, predictor: Predictor, *, tile: int, overlap: int, options: SceneOptions | None = None
+    path: Path,
+    predictor: Predictor,
+    *,
+    tile: int,
+    overlap: int,
+    options: SceneOptions | None = None,
 ) -> NDArray[np.uint8]:
     scene = Scene.open(path, options)
     grid = Grid(scene.height, scene.width, tile, overlap)
-    rows = list(
-        predict_rows(scene, grid, predictor, normalizer=RAW, classes=1, blend="hann")
-    )
+    rows = list(predict_rows(scene, grid, predictor, normalizer=RAW, classes=1, blend="hann"))
     assert [each.start for each in rows] == np.cumsum(
         [0, *(each.probabilities.shape[1] for each in rows[:-1])]
     ).tolist()

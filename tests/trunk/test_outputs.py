@@ -1,0 +1,99 @@
+"""What is written appears whole or not at all, and reads back as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from geohr.errors import OutputError, UsageError
+from geohr.files import check_writable, written_whole
+from geohr.raster import class_sink, probability_sink
+from geohr.scene import Scene
+from tests.makers import noise, write_scene
+
+
+@pytest.mark.parametrize("height", [1, 511, 512, 1300])
+def test_probabilities_read_back(tmp_path: Path, height: int) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(height, 700)))
+    rows = np.random.default_rng(0).integers(0, 256, (2, height, 700), dtype=np.uint8)
+    path = tmp_path / "probs.tif"
+    with probability_sink(path, scene, ["house", "road"], {"made_by": "a test"}) as sink:
+        for start in range(0, height, 130):
+            sink.write(rows[:, start : start + 130])
+    with rasterio.open(path) as raster:
+        assert (raster.read() == rows).all()
+        assert (raster.crs, raster.transform) == (scene.crs, scene.transform)
+        assert raster.descriptions == ("house", "road")
+        assert raster.nodata == 255
+        assert raster.scales == pytest.approx((1 / 254, 1 / 254))
+        assert raster.tags()["made_by"] == "a test"
+        assert raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert raster.overviews(1)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["probs.tif", "scene.tif"]
+
+
+def test_classes_have_colours(tmp_path: Path) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(40, 30)))
+    rows = np.random.default_rng(0).integers(0, 3, (40, 30), dtype=np.uint8)
+    path = tmp_path / "classes.tif"
+    with class_sink(path, scene, {0: (0, 0, 0), 1: (230, 85, 13), 2: (9, 8, 7)}, {}) as sink:
+        sink.write(rows)
+    with rasterio.open(path) as raster:
+        assert (raster.read(1) == rows).all()
+        assert raster.colormap(1)[1] == (230, 85, 13, 255)
+
+
+def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(600, 600)))
+    path = tmp_path / "probs.tif"
+
+    def half() -> None:
+        with probability_sink(path, scene, ["house"], {}) as sink:
+            sink.write(np.zeros((1, 550, 600), np.uint8))
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        half()
+    assert [each.name for each in tmp_path.iterdir()] == ["scene.tif"]
+
+
+def test_an_older_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    path.write_text("old")
+
+    def half() -> None:
+        with written_whole(path) as part:
+            part.write_text("ne")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        half()
+    assert path.read_text() == "old"
+    with written_whole(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="does not exist; make it first"):
+        check_writable(tmp_path / "none" / "a.tif", overwrite=False)
+    with (
+        pytest.raises(OutputError, match="cannot be written"),
+        written_whole(tmp_path / "none" / "a.txt") as part,
+    ):
+        part.write_text("x")
+
+
+def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.touch()
+    with pytest.raises(UsageError, match="exists; choose another name or pass --overwrite"):
+        check_writable(path, overwrite=False)
+    check_writable(path, overwrite=True)
+    with pytest.raises(UsageError, match="is a folder"):
+        check_writable(tmp_path, overwrite=True)
