@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
     from geohr.scene import Scene, Tile
     from geohr.segmenting import Prediction, Summary, predict, segment, segment_to_files
+    from geohr.stitching import stitch
+    from geohr.tiling import tile
 
 _LAZY = {
     "Card": "geohr.card",
@@ -44,6 +46,8 @@ _LAZY = {
     "predict": "geohr.segmenting",
     "segment": "geohr.segmenting",
     "segment_to_files": "geohr.segmenting",
+    "stitch": "geohr.stitching",
+    "tile": "geohr.tiling",
     "Tile": "geohr.scene",
     "Window": "geohr.grid",
 }
@@ -75,6 +79,8 @@ __all__ = [
     "predict",
     "segment",
     "segment_to_files",
+    "stitch",
+    "tile",
 ]
 
 
