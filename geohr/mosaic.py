@@ -39,6 +39,27 @@ class Rows:
     windows: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """Sums over some of the windows that touch a rectangle; parts of it can be added.
+
+    Attributes:
+        window: Where.
+        sums: `(class, row, col)`, of scores in fixed point times weights.
+        weights: `(row, col)`, their sum.
+        valid: `(row, col)`, True = valid.
+    """
+
+    window: Window
+    sums: NDArray[np.uint32]
+    weights: NDArray[np.uint32]
+    valid: Mask
+
+    def probabilities(self) -> NDArray[np.uint8]:
+        """`(class, row, col)`, as in `Rows`; right only when all windows have been added."""
+        return weighted_means(self.sums, self.weights, self.valid)
+
+
 class Mosaic:
     """Weighted sums over windows that come from top to bottom.
 
@@ -87,6 +108,17 @@ class Mosaic:
         self._valid[to_rows, to_cols] |= valid[rows, cols]
         self._windows += 1
 
+    def part(self, window: Window) -> Part:
+        """The sums so far of a rectangle of rows that are held and not handed out."""
+        rows = slice(window.row - self._first, window.row_stop - self._first)
+        cols = slice(window.col, window.col_stop)
+        return Part(
+            window,
+            self._sums[:, rows, cols],
+            self._weights[rows, cols],
+            self._valid[rows, cols],
+        )
+
     def finish(self, stop: int) -> Rows:
         """The rows above `stop` that were not handed out yet; they are forgotten here.
 
@@ -95,18 +127,36 @@ class Mosaic:
                 below the last one handed out.
         """
         start, count = self._first, stop - self._first
-        valid = self._valid[:count]
-        share = (PROBABILITY_MAX / SCORE_MAX) / np.maximum(self._weights[:count], 1)
-        probabilities = np.empty((len(self._sums), count, self._width), np.uint8)
-        for sums, target in zip(self._sums[:, :count], probabilities, strict=True):
-            target[...] = sums * share + 0.5
-        probabilities[:, ~valid] = NODATA
+        probabilities = weighted_means(
+            self._sums[:, :count], self._weights[:count], self._valid[:count]
+        )
         for held in (self._sums.swapaxes(0, 1), self._weights, self._valid):
             held[: len(held) - count] = held[count:].copy()
             held[len(held) - count :] = 0
         windows, self._windows = self._windows, 0
         self._first = stop
         return Rows(start, probabilities, windows)
+
+
+def weighted_means(
+    sums: NDArray[np.uint32], weights: NDArray[np.uint32], valid: Mask
+) -> NDArray[np.uint8]:
+    """Probabilities out of weighted sums.
+
+    Args:
+        sums: `(class, row, col)`, of scores in fixed point times weights.
+        weights: `(row, col)`, their sum.
+        valid: `(row, col)`, True = valid.
+
+    Returns:
+        `(class, row, col)`, as in `Rows`.
+    """
+    share = (PROBABILITY_MAX / SCORE_MAX) / np.maximum(weights, 1)
+    probabilities = np.empty(sums.shape, np.uint8)
+    for channel, target in zip(sums, probabilities, strict=True):
+        target[...] = channel * share + 0.5
+    probabilities[:, ~valid] = NODATA
+    return probabilities
 
 
 @lru_cache(maxsize=8)

@@ -205,7 +205,7 @@ class SceneReader:
             InputError: When the file cannot be read there.
         """
         inside = reach(window, self.scene)
-        pixels, valid = self._read(inside)
+        pixels, valid = self.read_inside(inside)
         return cut(pixels, valid, inside, window, self.scene)
 
     def rows(self, grid: Grid) -> Iterator[list[Tile]]:
@@ -214,30 +214,16 @@ class SceneReader:
         Raises:
             InputError: When the file cannot be read.
         """
-        scene = self.scene
-        whole = max(scene.block_height, 1)
-        pixels = np.empty((len(scene.bands), 0, scene.width), scene.dtype)
-        valid = np.empty((0, scene.width), bool)
-        first = 0
+        band = Band(self, grid)
         for index in range(grid.shape[0]):
-            windows = grid.row(index)
-            needed = reach(Window(windows[0].row, 0, grid.tile, scene.width), scene)
-            loaded = first + len(valid)
-            stop = needed.row_stop
-            if whole <= BLOCK_ROWS_MAX:
-                stop = min(-(-stop // whole) * whole, scene.height)
-            kept = min(max(needed.row - first, 0), len(valid))
-            first += kept
-            pixels, valid = pixels[:, kept:], valid[kept:]
-            if stop > loaded:
-                more, more_valid = self._read(Window(loaded, 0, stop - loaded, scene.width))
-                pixels = np.concatenate([pixels, more], axis=1)
-                valid = np.concatenate([valid, more_valid])
-            held = Window(first, 0, len(valid), scene.width)
-            yield [cut(pixels, valid, held, window, scene) for window in windows]
+            yield band.tiles(index)
 
-    def _read(self, window: Window) -> tuple[Pixels, Mask]:
-        """Pixels and validity of a window that lies inside the scene."""
+    def read_inside(self, window: Window) -> tuple[Pixels, Mask]:
+        """Pixels `(band, row, col)` and validity of a window that lies inside the scene.
+
+        Raises:
+            InputError: When the file cannot be read there.
+        """
         scene, raster = self.scene, self._raster
         where = RasterWindow(window.col, window.row, window.width, window.height)
         try:
@@ -251,6 +237,62 @@ class SceneReader:
                 f"({error.__cause__ or error}); the file may be truncated or damaged"
             ) from error
         return pixels, valid
+
+
+class Band:
+    """The rows of a scene that a grid's windows need; going down, each pixel is read once.
+
+    Args:
+        reader: The open scene.
+        grid: How it is cut.
+    """
+
+    def __init__(self, reader: SceneReader, grid: Grid) -> None:
+        scene = reader.scene
+        self._reader = reader
+        self._grid = grid
+        self._first = 0
+        self._pixels = np.empty((len(scene.bands), 0, scene.width), scene.dtype)
+        self._valid = np.empty((0, scene.width), bool)
+
+    def tiles(self, index: int, start: int = 0, stop: int | None = None) -> list[Tile]:
+        """The windows `[start, stop)` of a grid row; by default all.
+
+        Args:
+            index: Of the grid row; not above the last one asked for.
+            start: First grid column.
+            stop: The grid column after the last.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        scene = self._reader.scene
+        windows = self._grid.row(index)[start:stop]
+        needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene)
+        self._hold(needed.row, needed.row_stop)
+        held = Window(self._first, 0, len(self._valid), scene.width)
+        return [cut(self._pixels, self._valid, held, window, scene) for window in windows]
+
+    def _hold(self, start: int, stop: int) -> None:
+        """Hold the rows `[start, stop)`; forget those above, read those that are missing."""
+        scene = self._reader.scene
+        whole = max(scene.block_height, 1)
+        if whole <= BLOCK_ROWS_MAX:
+            stop = min(-(-stop // whole) * whole, scene.height)
+        loaded = self._first + len(self._valid)
+        if start > loaded:
+            loaded = start
+            self._pixels, self._valid = self._pixels[:, :0], self._valid[:0]
+            self._first = start
+        kept = max(start - self._first, 0)
+        self._pixels, self._valid = self._pixels[:, kept:], self._valid[kept:]
+        self._first += kept
+        if stop > loaded:
+            more, more_valid = self._reader.read_inside(
+                Window(loaded, 0, stop - loaded, scene.width)
+            )
+            self._pixels = np.concatenate([self._pixels, more], axis=1)
+            self._valid = np.concatenate([self._valid, more_valid])
 
 
 def is_valid(pixels: Pixels, scene: Scene) -> Mask:

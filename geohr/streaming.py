@@ -1,41 +1,94 @@
 """A scene to finished rows: the one loop that ties tiler, predictor and mosaic together.
 
 Reading and normalising, predicting, and summing run at the same time, each in its own thread.
+Windows come in the grid's order and are summed block by block; a block that is known already is
+neither read nor predicted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
-from geohr.grid import Grid
-from geohr.mosaic import Mosaic, Rows
+from geohr.blocks import Assembler, Block, BlockMosaic, BlockScores, cut_blocks
+from geohr.errors import InterruptedRunError
+from geohr.grid import Grid, Window
+from geohr.mosaic import Rows
 from geohr.pipeline import ahead
 from geohr.pixels import Normalizer, check_tile
 from geohr.predictor import Batch, Predictor
-from geohr.scene import Mask, Scene, SceneReader, Tile
+from geohr.scene import Band, Mask, Scene, SceneReader, Tile
+from geohr.stopping import Stop
 
 Progress = Callable[[int, int], None]
 """Called with windows done and windows in all."""
 
 
+class BlockStore(Protocol):
+    """Where finished blocks are kept, so that another run need not predict them again."""
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Indices of the blocks that are kept."""
+
+    def begin(self, block: Block) -> None:
+        """Take note that a block's windows are being read."""
+
+    def save(self, block: Block, scores: BlockScores) -> None:
+        """Keep a block."""
+
+    def load(self, block: Block) -> BlockScores:
+        """A block that is kept."""
+
+
+class NoStore:
+    """Keeps nothing."""
+
+    finished: frozenset[int] = frozenset()
+
+    def begin(self, block: Block) -> None:
+        """Nothing."""
+
+    def save(self, block: Block, scores: BlockScores) -> None:
+        """Nothing."""
+
+    def load(self, block: Block) -> BlockScores:
+        """Never called, for nothing is kept."""
+        raise KeyError(block.index)
+
+
 @dataclass(frozen=True)
-class Waiting:
-    """Windows in reading order that one batch completes.
+class Placed:
+    """A tile on its way.
 
     Attributes:
-        last: Index in the grid of the last of them.
-        tiles: Index in the grid and validity `(row, col)` of those with a valid pixel, in the
-            batch's order. The others need no prediction.
-        pixels: `(n, band, row, col)`, normalised; places left over are zero. None for an empty
-            batch.
+        block: Of which block.
+        tile: Its pixels.
     """
 
-    last: int
-    tiles: tuple[tuple[int, Mask], ...]
+    block: Block
+    tile: Tile
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Windows that one batch predicts, and the blocks that are complete with it.
+
+    Attributes:
+        windows: Block, window and validity `(row, col)`, in the batch's order.
+        pixels: `(n, band, row, col)`, normalised; places left over are zero. None for no window.
+        complete: Blocks whose last window is in this batch or an earlier one, in order.
+        read: Windows read so far, with those that have no valid pixel.
+    """
+
+    windows: tuple[tuple[Block, Window, Mask], ...]
     pixels: Batch | None
+    complete: tuple[Block, ...]
+    read: int
 
 
 def predict_rows(
@@ -47,6 +100,8 @@ def predict_rows(
     classes: int,
     blend: str,
     progress: Progress | None = None,
+    store: BlockStore | None = None,
+    stop: Stop | None = None,
 ) -> Iterator[Rows]:
     """The probabilities of a scene, top to bottom, each row once.
 
@@ -58,75 +113,153 @@ def predict_rows(
         classes: Channels of the scores.
         blend: A name in `geohr.blend.BLENDS`.
         progress: Called after each batch.
+        store: Keeps finished blocks, and has those of an earlier run.
+        stop: When requested, the blocks in hand are finished and no other is begun.
 
     Raises:
         InputError: When the scene cannot be read or its values are out of the card's range.
+        InterruptedRunError: When `stop` was requested before the last block was begun.
     """
-    batches = ahead(read_batches(scene, grid, normalizer, batch=predictor.batch))
-    scored = ahead(score_batches(batches, predictor))
-    mosaic = Mosaic(scene.height, scene.width, classes=classes, reach=grid.tile, blend=blend)
-    yield from ahead(sum_rows(scored, grid, mosaic, progress=progress))
+    kept = store or NoStore()
+    stop = stop or Stop()
+    blocks = cut_blocks(grid)
+    tasks = [block for block in blocks if block.index not in kept.finished]
+
+    def begun() -> Iterator[Block]:
+        for block in tasks:
+            if stop.requested:
+                return
+            kept.begin(block)
+            yield block
+
+    batches = ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch))
+    scored = ahead(score_batches(batches, predictor, stop))
+    told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
+    summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend))
+    yield from ahead(join(blocks, summed, grid, kept, classes=classes))
 
 
 def read_batches(
-    scene: Scene, grid: Grid, normalizer: Normalizer, *, batch: int
+    scene: Scene, grid: Grid, blocks: Iterable[Block], normalizer: Normalizer, *, batch: int
 ) -> Iterator[Waiting]:
-    """All windows of the grid, gathered into batches of those with a valid pixel."""
+    """The windows of some blocks, gathered into batches of those with a valid pixel."""
+    held: list[Placed] = []
+    complete: list[Block] = []
+    read = 0
     with SceneReader(scene) as reader:
-        held: list[tuple[int, Tile]] = []
-        tiles = (tile for row in reader.rows(grid) for tile in row)
-        for index, tile in enumerate(tiles):
-            if tile.valid.any():
-                check_tile(tile, scene, normalizer)
-                held.append((index, tile))
-            if len(held) == batch:
-                yield gather(index, held, normalizer, batch=batch)
-                held = []
-        yield gather(len(grid) - 1, held, normalizer, batch=batch)
+        band = Band(reader, grid)
+        for block in blocks:
+            rows = range(block.row, block.row_stop)
+            for tile in chain.from_iterable(
+                band.tiles(row, block.col, block.col_stop) for row in rows
+            ):
+                read += 1
+                if tile.valid.any():
+                    check_tile(tile, scene, normalizer)
+                    held.append(Placed(block, tile))
+                if len(held) == batch:
+                    yield gather(held, complete, normalizer, batch=batch, read=read)
+                    held, complete = [], []
+            complete.append(block)
+        yield gather(held, complete, normalizer, batch=batch, read=read)
 
 
 def gather(
-    last: int, held: list[tuple[int, Tile]], normalizer: Normalizer, *, batch: int
+    held: Sequence[Placed],
+    complete: Sequence[Block],
+    normalizer: Normalizer,
+    *,
+    batch: int,
+    read: int,
 ) -> Waiting:
     """Normalise tiles into one batch of fixed shape."""
-    tiles = tuple((index, tile.valid) for index, tile in held)
+    windows = tuple((each.block, each.tile.window, each.tile.valid) for each in held)
     if not held:
-        return Waiting(last, tiles, None)
-    pixels = np.zeros((batch, *held[0][1].pixels.shape), np.float32)
-    for (_, tile), target in zip(held, pixels, strict=False):
-        normalizer.apply(tile.pixels, tile.valid, target)
-    return Waiting(last, tiles, pixels)
+        return Waiting(windows, None, tuple(complete), read)
+    pixels = np.zeros((batch, *held[0].tile.pixels.shape), np.float32)
+    for each, target in zip(held, pixels, strict=False):
+        normalizer.apply(each.tile.pixels, each.tile.valid, target)
+    return Waiting(windows, pixels, tuple(complete), read)
 
 
 def score_batches(
-    batches: Iterable[Waiting], predictor: Predictor
+    batches: Iterable[Waiting], predictor: Predictor, stop: Stop
 ) -> Iterator[tuple[Waiting, Batch | None]]:
-    """Each batch with its scores `(n, class, row, col)`."""
+    """Each batch with its scores `(n, class, row, col)`.
+
+    Raises:
+        InterruptedRunError: When the blocks in hand take too long after a request to stop.
+    """
     for waiting in batches:
+        if stop.overdue:
+            raise interrupted()
         scores = None if waiting.pixels is None else predictor.predict(waiting.pixels)
         yield waiting, scores
 
 
-def sum_rows(
+def report(
     scored: Iterable[tuple[Waiting, Batch | None]],
-    grid: Grid,
-    mosaic: Mosaic,
-    *,
     progress: Progress | None,
-) -> Iterator[Rows]:
-    """Sum scores and hand out rows as soon as they are finished."""
-    across = grid.shape[1]
-    done = 0
+    *,
+    known: int,
+    total: int,
+) -> Iterator[tuple[Waiting, Batch | None]]:
+    """The same, with `progress` called after each batch; `known` windows were done before."""
     for waiting, scores in scored:
-        places = {index: place for place, (index, _) in enumerate(waiting.tiles)}
-        for index in range(done, waiting.last + 1):
-            if index in places and scores is not None:
-                place = places[index]
-                mosaic.add(grid[index], waiting.tiles[place][1], scores[place])
-            if (index + 1) % across == 0:
-                rows = mosaic.finish(grid.finished(index // across)[1])
-                if rows.probabilities.size:
-                    yield rows
-        done = waiting.last + 1
+        yield waiting, scores
         if progress is not None:
-            progress(done, len(grid))
+            progress(known + waiting.read, total)
+
+
+def sum_blocks(
+    scored: Iterable[tuple[Waiting, Batch | None]], grid: Grid, *, classes: int, blend: str
+) -> Iterator[tuple[Block, BlockScores]]:
+    """Sum scores and hand out blocks as soon as they are complete."""
+    mosaics: dict[int, BlockMosaic] = {}
+
+    def mosaic(block: Block) -> BlockMosaic:
+        if block.index not in mosaics:
+            mosaics[block.index] = BlockMosaic(grid, block, classes=classes, blend=blend)
+        return mosaics[block.index]
+
+    for waiting, scores in scored:
+        for place, (block, window, valid) in enumerate(waiting.windows):
+            if scores is not None:
+                mosaic(block).add(window, valid, scores[place])
+        for block in waiting.complete:
+            yield block, mosaic(block).scores()
+            del mosaics[block.index]
+
+
+def join(
+    blocks: Sequence[Block],
+    summed: Iterator[tuple[Block, BlockScores]],
+    grid: Grid,
+    store: BlockStore,
+    *,
+    classes: int,
+) -> Iterator[Rows]:
+    """Finished rows out of the blocks kept and the blocks summed, which are kept in turn.
+
+    Raises:
+        InterruptedRunError: When the blocks summed end before the last one.
+    """
+    assembler = Assembler(grid, classes=classes)
+    kept = store.finished
+    for block in blocks:
+        if block.index in kept:
+            scores = store.load(block)
+        else:
+            made = next(summed, None)
+            if made is None:
+                raise interrupted()
+            scores = made[1]
+            store.save(block, scores)
+        rows = assembler.add(block, scores)
+        if rows is not None:
+            yield rows
+
+
+def interrupted() -> InterruptedRunError:
+    """The error of a run that was asked to stop."""
+    return InterruptedRunError("stopped as asked; the same command goes on where it stopped")

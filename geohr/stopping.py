@@ -1,0 +1,30 @@
+"""A request to stop, which a run looks at between two steps."""
+
+from __future__ import annotations
+
+import time
+
+GRACE_SECONDS = 10.0
+"""How long the blocks in hand may take after a request to stop; then they are given up."""
+
+
+class Stop:
+    """Set by a signal handler or another thread, read by the run."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def request(self) -> None:
+        """Ask the run to finish what it has in hand and to leave."""
+        if self._at is None:
+            self._at = time.monotonic()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._at is not None
+
+    @property
+    def overdue(self) -> bool:
+        """Whether that was more than `GRACE_SECONDS` ago."""
+        return self._at is not None and time.monotonic() - self._at > GRACE_SECONDS
