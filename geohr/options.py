@@ -207,7 +207,12 @@ class EngineOptions(Options):
     backend: Literal["auto", "openvino", "onnx", "torch"] = opt(
         "auto", "Engine; auto is the fastest that is installed for the device."
     )
-    precision: Literal["float32", "bfloat16"] = opt("float32", "Number format of the engine.")
+    precision: Literal["float32", "bfloat16", "int8"] = opt(
+        "float32", "Number format of the engine; int8 is checked against float32 first."
+    )
+    calibrate: str | None = opt(
+        None, "Raster that int8 is fitted to; by default the scene itself.", metavar="SCENE"
+    )
     device: str = opt("auto", "Device to predict on: auto, cpu, cuda, cuda:1, mps.")
     batch: int | None = opt(
         None, "Windows predicted at once; by default the engine's.", low=1, high=256

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 POLL_SECONDS = 0.1
 """How often a waiting stage looks whether the other end has gone."""
@@ -66,6 +69,30 @@ def ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
         closed.set()
         drain(queue)
         thread.join()
+
+
+def mapped(
+    function: Callable[[T], U], items: Iterable[T], *, workers: int
+) -> Iterator[U]:
+    """`function` of each item, in the items' order, worked out by several threads.
+
+    Args:
+        function: Called by any of the threads.
+        items: Iterated in the calling thread, at most two a worker ahead of what is taken.
+        workers: Threads.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[U]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                while waiting and (len(waiting) >= 2 * workers or waiting[0].done()):
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def drain(queue: Queue[T]) -> None:

@@ -15,10 +15,12 @@ class Predictor(Protocol):
 
     Attributes:
         batch: Windows taken at once; a batch has always this many.
+        workers: How many threads may call `predict` at the same time, to keep every core busy.
         engine: Name and version of what computes, for provenance.
     """
 
     batch: int
+    workers: int
     engine: str
 
     def predict(self, pixels: Batch) -> Batch:
@@ -43,6 +45,7 @@ class Averaged:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self.batch = predictor.batch
+        self.workers = predictor.workers
         self.engine = predictor.engine
 
     def predict(self, pixels: Batch) -> Batch:

@@ -6,6 +6,6 @@ Importing this package imports no engine. A compiled engine reads its network fr
 
 from __future__ import annotations
 
-from geohr.backends.choose import BACKENDS, choose_backend, open_predictor
+from geohr.backends.choose import BACKENDS, FallbackWarning, backends_for, open_predictor
 
-__all__ = ["BACKENDS", "choose_backend", "open_predictor"]
+__all__ = ["BACKENDS", "FallbackWarning", "backends_for", "open_predictor"]

@@ -2,89 +2,92 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-import numpy as np
 import openvino
 
-from geohr.backends.cache import cached
+from geohr.backends.compiled import Compiler
+from geohr.backends.machine import Shape
 from geohr.model import Model
-from geohr.options import EngineOptions
 from geohr.predictor import Batch
 
-HINTS = {"float32": "f32", "bfloat16": "bf16"}
-"""What OpenVINO calls a number format."""
-NETWORK = "network.xml"
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+"""What OpenVINO calls the format of numbers that are not int8."""
 
 
 class OpenVINOPredictor:
-    """A compiled network, one window a request and one request a stream.
+    """A compiled network, a stream of one core for each worker.
 
-    A stream computes on one core, so that a window's scores do not depend on how many cores there
-    are, nor on the windows beside it.
+    A window's scores depend neither on how many cores there are nor on the windows beside it.
 
     Args:
-        compiled: The network for one window.
-        streams: Windows at once.
+        compiled: The network for one batch.
+        workers: Streams that it was compiled for.
         engine: For provenance.
     """
 
-    def __init__(self, compiled: Any, *, streams: int, engine: str) -> None:
-        self._requests = [compiled.create_infer_request() for _ in range(streams)]
-        self._output = tuple(compiled.output(0).shape)
-        self.batch = streams
+    def __init__(self, compiled: Any, *, workers: int, engine: str) -> None:
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(compiled.create_infer_request())
+        self.batch = int(compiled.input(0).shape[0])
+        self.workers = workers
         self.engine = engine
 
     def predict(self, pixels: Batch) -> Batch:
         """Scores of foreground classes; see `Predictor.predict`."""
-        for request, window in zip(self._requests, pixels, strict=True):
-            request.start_async({0: window[None]}, share_inputs=True)
-        scores = np.empty((len(pixels), *self._output[1:]), np.float32)
-        for request, target in zip(self._requests, scores, strict=True):
-            request.wait()
-            target[...] = request.get_output_tensor().data[0]
+        request = self._idle.get()
+        try:
+            request.infer([pixels], share_inputs=True)
+            scores: Batch = request.get_output_tensor().data.copy()
+        finally:
+            self._idle.put(request)
         return scores
 
 
-def open_engine(model: Model, tile: int, options: EngineOptions) -> OpenVINOPredictor:
-    """The model on OpenVINO, from the cache where it is there.
+def write(model: Model, shape: Shape, path: Path) -> None:
+    """Convert a model; torch is imported here and not before."""
+    from geohr.backends.convert import to_openvino
 
-    Raises:
-        InputError: When the model's weights cannot be used.
-        OutputError: When the cache cannot be written.
-    """
-    streams = options.batch or os.cpu_count() or 1
-    key = {
-        "backend": "openvino",
-        "version": openvino.__version__,
-        "model": model.digest,
-        "shape": [1, len(model.card.bands), tile, tile],
-        "precision": options.precision,
-    }
+    to_openvino(model, shape, path)
 
-    def build(folder: Path) -> None:
-        from geohr.backends.convert import to_openvino
 
-        folder.mkdir()
-        to_openvino(model, tile, folder / NETWORK)
+def quantise(source: Path, batches: list[Batch], target: Path) -> None:
+    """Write the int8 form of a network."""
+    from geohr.backends.quantise import quantise as to_int8
 
-    def load(folder: Path) -> Any:
-        core = openvino.Core()
-        core.set_property({"CACHE_DIR": str(folder)})
-        return core.compile_model(
-            folder / NETWORK,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": HINTS[options.precision],
-                "NUM_STREAMS": streams,
-                "INFERENCE_NUM_THREADS": streams,
-            },
-        )
+    network = openvino.Core().read_model(source)
+    openvino.save_model(to_int8(network, batches), target, compress_to_fp16=False)
 
-    compiled = cached(key, build, load)
+
+def load(path: Path, workers: int, precision: str) -> OpenVINOPredictor:
+    """Compile a network, or take what was compiled before from beside it."""
+    core = openvino.Core()
+    compiled = core.compile_model(
+        path,
+        "CPU",
+        {
+            "CACHE_DIR": str(path.parent),
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": workers,
+            # Reading and stitching need the cores as well, wherever they run.
+            "ENABLE_CPU_PINNING": False,
+        },
+    )
     version = openvino.__version__.split("-")[0]
     return OpenVINOPredictor(
-        compiled, streams=streams, engine=f"openvino {version} {options.precision} on cpu"
+        compiled, workers=workers, engine=f"openvino {version} {precision} on cpu"
     )
+
+
+COMPILER = Compiler(
+    backend="openvino",
+    version=openvino.__version__,
+    network="network.xml",
+    write=write,
+    quantise=quantise,
+    load=load,
+)

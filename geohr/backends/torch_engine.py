@@ -32,6 +32,7 @@ class TorchPredictor:
             self._device.type, torch.bfloat16, enabled=precision == "bfloat16"
         )
         self.batch = batch
+        self.workers = 1
         self.engine = f"torch {torch.__version__} {precision} on {device}"
 
     def predict(self, pixels: Batch) -> Batch:
@@ -42,7 +43,7 @@ class TorchPredictor:
         return scores
 
 
-def open_engine(model: Model, tile: int, options: EngineOptions) -> TorchPredictor:
+def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
     """The model on torch; the tile size is free.
 
     Raises:
