@@ -18,7 +18,7 @@ from geohr.blocks import Assembler, Block, BlockMosaic, BlockScores, cut_blocks
 from geohr.errors import InterruptedRunError
 from geohr.grid import Grid, Window
 from geohr.mosaic import Rows
-from geohr.pipeline import ahead
+from geohr.pipeline import ahead, mapped
 from geohr.pixels import Normalizer, check_tile
 from geohr.predictor import Batch, Predictor
 from geohr.scene import Band, Mask, Scene, SceneReader, Tile
@@ -190,11 +190,13 @@ def score_batches(
     Raises:
         InterruptedRunError: When the blocks in hand take too long after a request to stop.
     """
-    for waiting in batches:
+
+    def score(waiting: Waiting) -> tuple[Waiting, Batch | None]:
         if stop.overdue:
             raise interrupted()
-        scores = None if waiting.pixels is None else predictor.predict(waiting.pixels)
-        yield waiting, scores
+        return waiting, None if waiting.pixels is None else predictor.predict(waiting.pixels)
+
+    yield from mapped(score, batches, workers=predictor.workers)
 
 
 def report(
