@@ -69,6 +69,7 @@ class Constant:
         batch: Windows at once.
     """
 
+    workers = 1
     engine = "constant"
 
     def __init__(self, *scores: float, batch: int = 1) -> None:
@@ -88,6 +89,7 @@ class Local:
         batch: Windows at once.
     """
 
+    workers = 1
     engine = "local"
 
     def __init__(self, radius: int, *, batch: int = 1) -> None:
