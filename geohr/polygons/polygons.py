@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import geopandas
 
 Geometries = npt.NDArray[np.object_]
 
@@ -60,6 +62,9 @@ class Polygons:
 
     def to_geodataframe(self, crs: Any = None) -> geopandas.GeoDataFrame:
         """The same as a GeoDataFrame in the given CRS."""
+        # It loads pandas, which takes longer than a small scene does.
+        import geopandas
+
         return geopandas.GeoDataFrame(dict(self.columns), geometry=self.geometry, crs=crs)
 
 
