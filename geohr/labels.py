@@ -15,6 +15,7 @@ import rasterio.warp
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
+from rasterio.transform import array_bounds
 from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import InputError
@@ -81,13 +82,15 @@ def read_vector(path: str, scene: Scene, window: Window) -> Classes:
         )
     transform = scene.transform @ Affine.translation(window.col, window.row)
     try:
-        info = pyogrio.read_info(path)
-        if info["crs"] is None:
+        layer = first_layer(path)
+        crs = pyogrio.read_info(path, layer=layer)["crs"]
+        if crs is None:
             raise InputError(f"{path}: has no CRS; assign one first")
-        reach = window_bounds(transform, window, scene, info["crs"])
-        polygons = pyogrio.read_dataframe(path, columns=[], bbox=reach).to_crs(scene.crs.to_wkt())
+        reach = window_bounds(transform, window, scene, crs)
+        polygons = pyogrio.read_dataframe(path, layer=layer, columns=[], bbox=reach)
     except pyogrio.errors.DataSourceError as error:
         raise InputError(f"{path}: not vectors that can be read ({error})") from error
+    polygons = polygons.to_crs(scene.crs.to_wkt())
     shapes = [shape for shape in polygons.geometry if shape is not None and not shape.is_empty]
     if not shapes:
         return np.zeros((window.height, window.width), np.uint8)
@@ -97,12 +100,23 @@ def read_vector(path: str, scene: Scene, window: Window) -> Classes:
     return drawn
 
 
+def first_layer(path: str | Path) -> str:
+    """The first layer with geometries: a GPKG may hold others, such as its styles.
+
+    Raises:
+        InputError: When there is none.
+    """
+    for name, kind in pyogrio.list_layers(path):
+        if kind is not None:
+            return str(name)
+    raise InputError(f"{path}: holds no layer with geometries")
+
+
 def window_bounds(
     transform: Affine, window: Window, scene: Scene, crs: str
 ) -> tuple[float, float, float, float]:
     """The window's bounds in another CRS, its bent edges included."""
-    left, top = transform * (0, 0)
-    right, bottom = transform * (window.width, window.height)
+    left, bottom, right, top = array_bounds(window.height, window.width, transform)
     bounds = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
     west, south, east, north = rasterio.warp.transform_bounds(scene.crs, crs, *bounds)
     return float(west), float(south), float(east), float(north)

@@ -44,20 +44,6 @@ def iou(true: Counts, false: Counts, missed: Counts) -> NDArray[np.float64]:
     return ratio(true, np.asarray(true) + false + missed)
 
 
-def panoptic_quality(
-    overlap: Counts, true: Counts, false: Counts, missed: Counts
-) -> NDArray[np.float64]:
-    """Kirillov et al., Panoptic Segmentation, 2019, equation 1, for one class.
-
-    Args:
-        overlap: Sum of the matches' intersections over union.
-        true: Matches.
-        false: Objects found that match none.
-        missed: Objects there that none matches.
-    """
-    return ratio(overlap, np.asarray(true) + (np.asarray(false) + missed) / 2)
-
-
 def confusion(
     truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
 ) -> NDArray[np.int64]:

@@ -1,0 +1,192 @@
+"""Counts of pixels and objects, by blocks of ground, in one pass of windows.
+
+A block is the unit of the bootstrap: neighbouring pixels and objects are not independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geohr import ground
+from geohr.evaluate_layers import Bounds, Frame, Geometries, Layer
+from geohr.evaluate_objects import match
+from geohr.grid import Grid, Window
+from geohr.metrics import IGNORE
+
+WINDOW = 2048
+"""Side in pixels of the windows that are compared at a time."""
+BLOCKS_ACROSS = 64
+"""Blocks along the longer side of the frame, at most."""
+BLOCK_LEAST = 30.0
+"""Smallest side of a block, in metres: about a house and its garden."""
+
+PIXEL_COUNTS = ("true", "false", "missed", "edge_shared", "edge_either")
+
+Masks = NDArray[np.uint8]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is compared.
+
+    Attributes:
+        predicted: What was found.
+        truth: What is there.
+        aoi: Where it counts, or None for everywhere.
+        frame: The grid they share.
+        edge: Width in pixels of the outline that boundary IoU compares.
+    """
+
+    predicted: Layer
+    truth: Layer
+    aoi: Layer | None
+    frame: Frame
+    edge: float
+
+    @property
+    def block(self) -> int:
+        """Side of a block in pixels."""
+        longer = max(self.frame.height, self.frame.width)
+        return max(-(-longer // BLOCKS_ACROSS), round(BLOCK_LEAST / self.frame.gsd), 1)
+
+    @property
+    def blocks_across(self) -> int:
+        """Blocks in a row of blocks."""
+        return -(-self.frame.width // self.block)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one window holds.
+
+    Attributes:
+        pixels: One row a block: `block` and the `PIXEL_COUNTS`.
+        truth: One row a true object: block, area_m2, iou of its match or 0, geometry.
+        found: The same of the found objects.
+    """
+
+    pixels: pd.DataFrame
+    truth: pd.DataFrame
+    found: pd.DataFrame
+
+
+def count_windows(layers: Layers, progress: Callable[[int, int], None] | None) -> Iterator[Counted]:
+    """What each window of the frame holds; each pixel and each object counts in one."""
+    frame = layers.frame
+    grid = Grid(frame.height, frame.width, min(WINDOW, max(frame.height, frame.width)), 0)
+    rows = [*grid.row_starts[:1], *grid.row_starts[1:], frame.height]
+    cols = [*grid.col_starts[:1], *grid.col_starts[1:], frame.width]
+    rows[0] = cols[0] = 0
+    for index in range(len(grid)):
+        row, col = divmod(index, grid.shape[1])
+        core = Window(rows[row], cols[col], rows[row + 1] - rows[row], cols[col + 1] - cols[col])
+        yield count_window(layers, core)
+        if progress:
+            progress(index + 1, len(grid))
+
+
+def count_window(layers: Layers, core: Window) -> Counted:
+    """What the window `core`, which lies inside the frame, holds."""
+    frame = layers.frame
+    margin = int(np.ceil(layers.edge)) + 1
+    wide = Window(
+        core.row - margin, core.col - margin, core.height + 2 * margin, core.width + 2 * margin
+    ).clip(frame.height, frame.width)
+    truth, found = layers.truth.mask(frame, wide), layers.predicted.mask(frame, wide)
+    counts = truth != IGNORE
+    if layers.aoi is not None:
+        inside = layers.aoi.mask(frame, wide)
+        # A raster counts wherever it is annotated, polygons where they are.
+        counts &= inside != IGNORE if layers.aoi.raster else inside == 1
+    middle = (
+        slice(core.row - wide.row, core.row_stop - wide.row),
+        slice(core.col - wide.col, core.col_stop - wide.col),
+    )
+    pixels = count_pixels(truth == 1, found == 1, counts, layers.edge)
+    summed = sum_blocks(pixels[:, *middle], core, layers)
+    return Counted(summed, *count_objects(layers, core, counts[middle]))
+
+
+def count_pixels(truth: Bools, found: Bools, counts: Bools, edge: float) -> Bools:
+    """`(count, row, col)` in the order of `PIXEL_COUNTS`, True where a pixel is one of them.
+
+    The edge of a mask is what lies within `edge` pixels of its outline, inside it (Cheng et al.,
+    Boundary IoU, 2021, equation 2).
+    """
+    rims = [rim(mask, edge) for mask in (truth, found)]
+    return counts & np.stack(
+        [truth & found, ~truth & found, truth & ~found, rims[0] & rims[1], rims[0] | rims[1]]
+    )
+
+
+def rim(mask: Bools, width: float) -> Bools:
+    """The pixels of the mask whose middle is within `width` pixels of its outline."""
+    depth = ndimage.distance_transform_edt(mask) if not mask.all() else np.full(mask.shape, np.inf)
+    # The nearest pixel outside is half a pixel further off than the outline.
+    near: Bools = mask & (depth - 0.5 <= max(width, 0.5))
+    return near
+
+
+def sum_blocks(pixels: Bools, core: Window, layers: Layers) -> pd.DataFrame:
+    """Sums over blocks of counts that belong to the window `core`."""
+    block = layers.block
+    rows = np.arange(core.row, core.row_stop) // block
+    cols = np.arange(core.col, core.col_stop) // block
+    first_row, first_col = np.unique(rows, return_index=True), np.unique(cols, return_index=True)
+    sums = np.add.reduceat(pixels.astype(np.int32), first_row[1], axis=1)
+    sums = np.add.reduceat(sums, first_col[1], axis=2).reshape(len(pixels), -1)
+    numbers = first_row[0][:, None] * layers.blocks_across + first_col[0]
+    columns = dict(zip(PIXEL_COUNTS, sums.astype(np.int64), strict=True))
+    return pd.DataFrame({"block": numbers.ravel(), **columns})
+
+
+def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The objects, true and found, that have their inner point on a counting pixel of `core`."""
+    frame = layers.frame
+    truth, found = neighbourhood(layers, frame.bounds(core))
+    matches = match(truth, found)
+    tables = []
+    for shapes, index in ((truth, matches.truth), (found, matches.found)):
+        iou = np.zeros(len(shapes))
+        iou[index] = matches.iou
+        row, col = frame.pixels(shapely.point_on_surface(shapes))
+        own = (row >= core.row) & (row < core.row_stop) & (col >= core.col) & (col < core.col_stop)
+        own[own] = counts[row[own] - core.row, col[own] - core.col]
+        kept = shapes[own]
+        tables.append(
+            pd.DataFrame(
+                {
+                    "block": row[own] // layers.block * layers.blocks_across
+                    + col[own] // layers.block,
+                    "area_m2": ground.areas(kept, frame.crs),
+                    "iou": iou[own],
+                    "geometry": kept,
+                }
+            )
+        )
+    return tables[0], tables[1]
+
+
+def neighbourhood(layers: Layers, bounds: Bounds) -> tuple[Geometries, Geometries]:
+    """The objects that touch the bounds, with all that can decide about their matches.
+
+    Partners of theirs may reach further out, and so may those partners' other candidates.
+    """
+    for _ in range(3):
+        truth = layers.truth.objects(layers.frame, bounds)
+        found = layers.predicted.objects(layers.frame, bounds)
+        if not len(truth) and not len(found):
+            break
+        edges = shapely.bounds(np.concatenate([truth, found]))
+        low = np.minimum(edges[:, :2].min(axis=0), bounds[:2])
+        high = np.maximum(edges[:, 2:].max(axis=0), bounds[2:])
+        bounds = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return truth, found

@@ -1,0 +1,272 @@
+"""The two layers that are compared, on one grid: class ids by window, objects by place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyogrio
+import pyogrio.errors
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.features import rasterize
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RasterWindow
+
+from geohr import ground
+from geohr.errors import InputError
+from geohr.evaluate_options import EvaluateOptions
+from geohr.grid import Window
+from geohr.labels import VECTOR_SUFFIXES, first_layer
+from geohr.metrics import IGNORE
+from geohr.options import PolygonOptions
+from geohr.polygons import Tracer
+from geohr.scene import open_raster
+from geohr.vector import open_sink
+
+INDEXED = (".gpkg", ".fgb")
+"""Formats whose spatial index makes reading by place cheap; others are copied into one first."""
+ROWS = 1024
+"""Rows of a raster traced at a time."""
+
+Geometries = NDArray[np.object_]
+Bounds = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The grid on which pixels are compared.
+
+    Attributes:
+        crs: Of the transform.
+        transform: From (col, row) to coordinates.
+        height: Rows.
+        width: Columns.
+        gsd: Side of a pixel at the middle, in metres on the ground.
+    """
+
+    crs: CRS
+    transform: Affine
+    height: int
+    width: int
+    gsd: float
+
+    def bounds(self, window: Window) -> Bounds:
+        """Left, bottom, right and top of a window."""
+        corner = self.transform @ Affine.translation(window.col, window.row)
+        left, bottom, right, top = array_bounds(window.height, window.width, corner)
+        return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
+
+    def pixels(self, points: Geometries) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns of the pixels that hold the points; some may lie outside."""
+        inverse = ~self.transform
+        x, y = shapely.get_x(points), shapely.get_y(points)
+        col = np.floor(inverse.a * x + inverse.b * y + inverse.c).astype(np.int64)
+        row = np.floor(inverse.d * x + inverse.e * y + inverse.f).astype(np.int64)
+        return row, col
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One input, open to be read by place.
+
+    Attributes:
+        path: The file that was named.
+        raster: Whether it is a raster.
+        vectors: A file with a spatial index that holds its objects.
+        class_id: The class that counts, or None for all.
+    """
+
+    path: str
+    raster: bool
+    vectors: Path
+    class_id: int | None
+
+    @cached_property
+    def layer(self) -> str:
+        """The layer of `vectors` that holds the objects."""
+        return first_layer(self.vectors)
+
+    def info(self) -> dict[str, Any]:
+        """The layer's CRS, fields, number of features and total bounds."""
+        told: dict[str, Any] = pyogrio.read_info(
+            self.vectors, layer=self.layer, force_total_bounds=True
+        )
+        return told
+
+    def objects(self, frame: Frame, bounds: Bounds) -> Geometries:
+        """Valid polygons in the frame's CRS that touch the bounds, in the file's order."""
+        info = self.info()
+        reach = rasterio.warp.transform_bounds(frame.crs, info["crs"], *bounds)
+        where = None
+        if self.class_id is not None and "class_id" in info["fields"]:
+            where = f"class_id = {self.class_id}"
+        table = pyogrio.read_dataframe(
+            self.vectors, layer=self.layer, columns=[], bbox=reach, where=where
+        )
+        geometry = table.geometry.to_crs(frame.crs.to_wkt()).to_numpy()
+        valid = shapely.make_valid(geometry)
+        return np.asarray(valid[shapely.area(valid) > 0], object)
+
+    def mask(self, frame: Frame, window: Window) -> NDArray[np.uint8]:
+        """`(row, col)` of a window inside the frame: 1 object, 0 none, 255 not annotated."""
+        if self.raster:
+            classes = read_on(self.path, frame, window)
+            wanted = classes != 0 if self.class_id is None else classes == self.class_id
+            return np.where(classes == IGNORE, np.uint8(IGNORE), wanted.astype(np.uint8))
+        return draw(self.objects(frame, frame.bounds(window)), frame, window)
+
+
+def draw(shapes: Geometries, frame: Frame, window: Window) -> NDArray[np.uint8]:
+    """1 where a polygon covers a pixel's centre, else 0."""
+    size = (window.height, window.width)
+    if not len(shapes):
+        return np.zeros(size, np.uint8)
+    transform = frame.transform @ Affine.translation(window.col, window.row)
+    drawn: NDArray[np.uint8] = rasterize(shapes, size, transform=transform, dtype=np.uint8)
+    return drawn
+
+
+def read_on(path: str, frame: Frame, window: Window) -> NDArray[np.uint8]:
+    """A raster's class ids on the frame's grid, the nearest pixel's; 255 beyond it."""
+    with (
+        open_raster(path) as raster,
+        WarpedVRT(
+            raster,
+            crs=frame.crs,
+            transform=frame.transform,
+            height=frame.height,
+            width=frame.width,
+            resampling=Resampling.nearest,
+            src_nodata=IGNORE,
+            nodata=IGNORE,
+        ) as view,
+    ):
+        classes: NDArray[np.uint8] = view.read(1, window=raster_window(window))
+    return classes
+
+
+def raster_window(window: Window) -> RasterWindow:
+    """The same window in rasterio's words."""
+    return RasterWindow(window.col, window.row, window.width, window.height)
+
+
+@contextmanager
+def open_layers(
+    predicted: str, truth: str, options: EvaluateOptions
+) -> Iterator[tuple[Layer, Layer, Layer | None, Frame]]:
+    """Both layers, the area of interest where one is given, and the grid they share.
+
+    Raises:
+        InputError: When one cannot be read or has no CRS.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="geohr-evaluate-")))
+        layers = [
+            open_layer(path, folder / f"{name}.gpkg", class_id)
+            for name, path, class_id in (
+                ("predicted", predicted, options.class_id),
+                ("truth", truth, options.class_id),
+                ("aoi", options.aoi, None),
+            )
+            if path is not None
+        ]
+        aoi = layers[2] if options.aoi is not None else None
+        yield layers[0], layers[1], aoi, make_frame(layers, options.gsd)
+
+
+def open_layer(path: str, copy: Path, class_id: int | None) -> Layer:
+    """An input as a layer; `copy` is where its objects go if it has no spatial index itself."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in VECTOR_SUFFIXES:
+        trace_raster(path, copy, class_id)
+        return Layer(path, True, copy, class_id)
+    try:
+        name = first_layer(path)
+        if pyogrio.read_info(path, layer=name)["crs"] is None:
+            raise InputError(f"{path}: has no CRS; assign one first")
+        if suffix in INDEXED:
+            return Layer(path, False, Path(path), class_id)
+        table = pyogrio.read_dataframe(path, layer=name)
+        kept = [name for name in table.columns if name in ("class_id", "geometry")]
+        pyogrio.write_dataframe(table[kept], copy, promote_to_multi=True)
+    except pyogrio.errors.DataSourceError as error:
+        raise InputError(f"{path}: not vectors that can be read ({error})") from error
+    return Layer(path, False, copy, class_id)
+
+
+def trace_raster(path: str, out: Path, class_id: int | None) -> None:
+    """Write a class raster's objects, groups of pixels joined by their sides, as polygons."""
+    with open_raster(path) as raster:
+        if raster.crs is None:
+            raise InputError(f"{path}: has no CRS, so areas are unknown; georeference it first")
+        if raster.dtypes[0] != "uint8":
+            raise InputError(
+                f"{path}: {raster.dtypes[0]} pixels; a class raster is uint8 with class ids, "
+                "255 where nothing is annotated"
+            )
+        tracer = Tracer(
+            raster.width,
+            transform=raster.transform,
+            crs=raster.crs,
+            options=PolygonOptions(connectivity=4),
+        )
+        with open_sink(out, crs=raster.crs) as sink:
+            for row in range(0, raster.height, ROWS):
+                height = min(ROWS, raster.height - row)
+                classes = raster.read(1, window=RasterWindow(0, row, raster.width, height))
+                objects = classes != 0 if class_id is None else classes == class_id
+                objects &= classes != IGNORE
+                sink.write(tracer.push(objects.astype(np.uint8)))
+            sink.write(tracer.finish())
+
+
+def make_frame(layers: list[Layer], gsd: float) -> Frame:
+    """The grid of the first raster among truth, area of interest and prediction, else a new one."""
+    predicted, truth, *aoi = layers
+    for layer in (truth, *aoi, predicted):
+        if layer.raster:
+            with open_raster(layer.path) as raster:
+                middle = np.array([shapely.box(*raster.bounds)], object)
+                area = float(ground.measure(middle, raster.crs).area[0])
+                side = float(np.sqrt(area / (raster.height * raster.width)))
+                return Frame(raster.crs, raster.transform, raster.height, raster.width, side)
+    return new_frame(aoi or [truth, predicted], gsd)
+
+
+def new_frame(layers: list[Layer], gsd: float) -> Frame:
+    """A grid in the UTM zone of the layers that covers them."""
+    boxes = []
+    for layer in layers:
+        info = layer.info()
+        if info["features"] == 0:
+            continue
+        boxes.append(
+            rasterio.warp.transform_bounds(info["crs"], "EPSG:4326", *info["total_bounds"])
+        )
+    if not boxes:
+        raise InputError(f"{layers[0].path}: holds no object, and neither does the other layer")
+    spread = np.array(boxes)
+    west, south = spread[:, :2].min(axis=0)
+    east, north = spread[:, 2:].max(axis=0)
+    zone = int((((west + east) / 2 + 180) // 6) % 60) + 1
+    crs = CRS.from_epsg((32600 if south + north >= 0 else 32700) + zone)
+    left, bottom, right, top = rasterio.warp.transform_bounds(
+        "EPSG:4326", crs, west, south, east, north
+    )
+    height, width = (
+        int(np.ceil((end - start) / gsd)) + 2 for start, end in ((bottom, top), (left, right))
+    )
+    transform = Affine(gsd, 0, left - gsd, 0, -gsd, top + gsd)
+    return Frame(crs, transform, height, width, gsd)

@@ -1,0 +1,55 @@
+"""Which object that was found is which object that is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+Geometries = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Pairs of objects, each object in one pair at most.
+
+    Attributes:
+        truth: `(n,)` index into the true objects.
+        found: `(n,)` index into the found objects.
+        iou: `(n,)` intersection over union, at least the one asked for.
+    """
+
+    truth: NDArray[np.int64]
+    found: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+
+def match(truth: Geometries, found: Geometries, *, least: float = 0.5) -> Matches:
+    """Pairs with an intersection over union of at least `least`, the largest first.
+
+    From 0.5 on, objects that do not overlap their own kind have one partner at most, and this is
+    the SpaceNet metric's matching (Van Etten et al., SpaceNet, 2018, section 4), which goes
+    through what was found in order of confidence; where found objects overlap each other, the
+    better fit wins here.
+
+    Args:
+        truth: Valid polygons.
+        found: Valid polygons in the same CRS.
+        least: Of intersection over union.
+    """
+    tree = shapely.STRtree(truth)
+    of_found, of_truth = tree.query(found, predicate="intersects")
+    shared = shapely.area(shapely.intersection(found[of_found], truth[of_truth]))
+    union = shapely.area(found)[of_found] + shapely.area(truth)[of_truth] - shared
+    iou = shared / union
+    order = np.lexsort((of_found, of_truth, -iou))
+    order = order[iou[order] >= least]
+    free_truth, free_found = np.ones(len(truth), bool), np.ones(len(found), bool)
+    kept = []
+    for index in order:
+        if free_truth[of_truth[index]] and free_found[of_found[index]]:
+            free_truth[of_truth[index]] = free_found[of_found[index]] = False
+            kept.append(index)
+    return Matches(of_truth[kept], of_found[kept], iou[kept])
