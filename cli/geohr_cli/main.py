@@ -11,6 +11,7 @@ import click
 
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr.version import __version__
+from geohr_cli.evaluate import evaluate
 from geohr_cli.models import models
 from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
@@ -27,7 +28,7 @@ def geohr() -> None:
     """Large satellite and aerial scenes into georeferenced objects."""
 
 
-for command in (segment, tile, stitch, train, models):
+for command in (segment, tile, stitch, train, evaluate, models):
     geohr.add_command(command)
 
 
