@@ -15,7 +15,6 @@ from typing import Any, TextIO
 import numpy as np
 import pyproj
 import shapely
-from pyogrio.raw import open_arrow, write, write_arrow
 
 from geohr.files import as_output_error, written_whole
 from geohr.geoparquet import parquet_writer
@@ -48,6 +47,9 @@ class _Appender:
     def write(self, polygons: Polygons) -> None:
         if self._begun and len(polygons) == 0:
             return
+        # It loads geopandas where that is installed, which takes longer than a small scene does.
+        from pyogrio.raw import write
+
         columns = self._info.columns(polygons)
         with warnings.catch_warnings():
             # A raster without a CRS gives a layer without one; that has been said by then.
@@ -96,6 +98,8 @@ def flatgeobuf_writer(path: Path, info: LayerInfo) -> Iterator[Writer]:
     ):
         gathered = Path(folder) / "gathered.gpkg"
         yield _Appender(gathered, "GPKG", info, {})
+        from pyogrio.raw import open_arrow, write_arrow
+
         with open_arrow(gathered) as (meta, stream):
             write_arrow(
                 stream,
