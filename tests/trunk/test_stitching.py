@@ -85,7 +85,7 @@ def test_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         assert not out.exists()
     with pytest.raises(InputError, match="no tile to stitch"):
         stitch([], out)
-    with pytest.raises(UsageError, match="writes a .tif"):
+    with pytest.raises(UsageError, match=r"writes a \.tif"):
         stitch([first], tmp_path / "probs.gpkg")
 
 

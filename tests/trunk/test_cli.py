@@ -1,0 +1,185 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+
+from geohr_cli.main import main
+from tests.makers import noise, one_class_card, random_model, write_scene
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Geohr = Callable[..., Ended]
+
+
+@pytest.fixture
+def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
+    """Run the command line in this process."""
+
+    def run(*arguments: str | Path) -> Ended:
+        monkeypatch.setattr("sys.argv", ["geohr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Ended(ended.value.code, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_scene(tmp_path / "scene.tif", noise(100, 120))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """Random, with a threshold in the middle of what it says, so that there are objects."""
+    return random_model(tmp_path / "model.safetensors", card=one_class_card(threshold=0.5))
+
+
+def test_a_scene_becomes_polygons_classes_and_probabilities(
+    geohr: Geohr, scene: Path, model: Path, tmp_path: Path
+) -> None:
+    ended = geohr(
+        "segment", scene, "--model", model, "--out", tmp_path / "a.gpkg", "--out",
+        tmp_path / "a.tif", "--probs", tmp_path / "p.tif", "--backend", "torch",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    with rasterio.open(tmp_path / "a.tif") as classes, rasterio.open(tmp_path / "p.tif") as probs:
+        assert classes.shape == probs.shape == (100, 120)
+        assert ((probs.read(1) >= 127) == (classes.read(1) == 1)).all()
+        area = (classes.read(1) == 1).sum() * 0.25
+    found = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="a")
+    assert found.area_m2.sum() == pytest.approx(area, rel=2e-3)
+    assert re.search(rf"{len(found)} objects; \d+ of \d+ windows", ended.out)
+
+
+def test_an_output_that_exists_is_kept_without_overwrite(
+    geohr: Geohr, scene: Path, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.gpkg"
+    out.write_text("mine")
+    ended = geohr("segment", scene, "--model", model, "--out", out)
+    assert (ended.code, out.read_text()) == (2, "mine")
+    assert "exists; choose another name or pass --overwrite" in ended.err
+    assert (
+        geohr(
+            "segment", scene, "--model", model, "--out", out, "--overwrite", "--backend", "torch"
+        ).code
+        == 0
+    )
+
+
+def test_a_toml_file_sets_options_and_flags_win(
+    geohr: Geohr, scene: Path, model: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text(
+        f'[segment]\nout = ["{tmp_path}/a.tif"]\nmodel = "{model}"\nthreshold = 0.9\n'
+        'backend = "torch"\nnodata-match = "any"\n'
+    )
+    assert geohr("segment", scene, "--config", config).code == 0
+    with rasterio.open(tmp_path / "a.tif") as classes:
+        assert '"threshold": 0.9' in classes.tags()["geohr_options"]
+    ended = geohr("segment", scene, "--config", config, "--threshold", "0.01", "--overwrite")
+    assert ended.code == 0
+    with rasterio.open(tmp_path / "a.tif") as classes:
+        assert '"threshold": 0.01' in classes.tags()["geohr_options"]
+        assert classes.read(1).min() == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["segment", "none.tif", "--out", "a.gpkg"], 3, "none.tif: no such file; check the path"),
+        (["segment", "{scene}"], 2, "no output named; add --out objects.gpkg"),
+        (["segment", "{scene}", "--out", "a.xyz"], 2, "a.xyz: unknown extension .xyz; polygons go"),
+        (["segment", "{scene}", "--out", "{tmp}/none/a.gpkg"], 6, "does not exist; make it first"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--model", "cars"], 2, "no bundled model"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--overlap", "0.9"], 2, "[0, 0.75]; got 0.9"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--tile", "4"], 2, "[32, 8192]; got 4"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--tile", "big"], 2, "'big' is not a valid int"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--bands", "1,2"], 3, "needs 3 bands and the"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--bands", "1,2,9"], 3, "band 9 was asked for"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--scale", "5,1"], 2, "MIN < MAX; got 5,1"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--modle", "x"], 2, "Did you mean"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--out", "a.gpkg"], 2, "named twice"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--device", "cuda:9"], 7, "use --device cpu"),
+        (["segment", "{text}", "--out", "a.gpkg"], 3, "not a raster that GDAL can read"),
+        (["segment", "{wide}", "--out", "a.gpkg"], 3, "give the scene's own range with --scale"),
+        (["segment", "{nowhere}", "--out", "a.gpkg", "--simplify", "1"], 3, "CRS"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--model", "{text}"], 3, "loads no pickle"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--config", "{toml}"], 2, "mean overlap?"),
+        (["stitch", "none", "--out", "p.tif"], 3, "none: no such file or folder"),
+        (["tile", "{scene}", "--out", "{text}"], 2, "is a file; name a folder"),
+        (["models", "cars"], 2, "no bundled model 'cars'"),
+        (["sgment"], 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)  # fmt: skip
+def test_bad_input_gets_one_line_and_its_exit_code(
+    geohr: Geohr,
+    scene: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "scene": scene,
+        "tmp": tmp_path,
+        "text": tmp_path / "text.txt",
+        "toml": tmp_path / "job.toml",
+        "wide": write_scene(tmp_path / "wide.tif", noise(90, 90).astype(np.uint16) * 10),
+        "nowhere": write_scene(tmp_path / "nowhere.tif", noise(90, 90), crs=None),
+    }
+    names["text"].write_text("no raster, no model")
+    names["toml"].write_text("overlpa = 0.2")
+    filled = [each.format(**names) for each in arguments]
+    if filled[0] == "segment" and "--model" not in filled:
+        filled += ["--model", str(model)]
+    before = sorted(tmp_path.rglob("*"))
+    ended = geohr(*filled)
+    assert ended.code == code, ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert last.startswith("geohr: ")
+    assert line in last
+    assert "Traceback" not in ended.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_debug_shows_the_traceback(geohr: Geohr) -> None:
+    assert "Traceback" in geohr("segment", "none.tif", "--out", "a.gpkg", "--debug").err
+
+
+def test_models_are_listed_and_described(geohr: Geohr, model: Path) -> None:
+    ended = geohr("models", model)
+    assert ended.code == 0
+    assert "encoder: hrnetv2_w18_small_v1" in ended.out
+
+
+@pytest.mark.parametrize("command", ["segment", "tile", "stitch", "models", "train", "evaluate"])
+def test_each_command_has_help_with_an_example(geohr: Geohr, command: str) -> None:
+    ended = geohr(command, "--help")
+    assert ended.code == 0
+    assert f"Example: geohr {command}" in ended.out

@@ -1,0 +1,114 @@
+"""How the package is put together: exports, layers, lazy imports."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geohr
+
+ROOT = Path(geohr.__file__).parent
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "version"),
+    ("options", "train_options", "grid", "blend", "metrics", "files", "pipeline"),
+    ("card", "ground"),
+    ("scene", "pixels", "mosaic", "raster", "polygons", "layers", "geoparquet", "style", "formats",
+     "vector", "predictor"),
+    ("hrnet", "networks", "model", "backends", "streaming", "samples", "labels"),
+    ("segmenting", "stitching", "tiling", "data", "losses", "augment"),
+)  # fmt: skip
+"""Modules by layer; each imports only from its own layer or lower ones."""
+
+HEAVY = {
+    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_state",
+              "validate"},
+    "click": set(),
+    "dask": {"cluster"},
+}  # fmt: skip
+"""Which modules of the library may import what at their top."""
+
+
+def modules() -> dict[str, list[tuple[str, bool]]]:
+    """By part of the library: what its files import, and whether at the top of the file."""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        part = path.relative_to(ROOT).parts[0].removesuffix(".py")
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            top = node in tree.body
+            if isinstance(node, ast.Import):
+                found.setdefault(part, []).extend((each.name, top) for each in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.setdefault(part, []).append((node.module, top))
+    return found
+
+
+def test_layers_import_only_from_lower_ones() -> None:
+    level = {name: number for number, names in enumerate(LAYERS) for name in names}
+    for part, imports in modules().items():
+        for name, _ in imports:
+            if not name.startswith("geohr.") or part not in level:
+                continue
+            other = name.split(".")[1]
+            assert level.get(other, len(LAYERS)) <= level[part], f"{part} imports {name}"
+
+
+@pytest.mark.parametrize("heavy", HEAVY)
+def test_heavy_libraries_stay_where_they_belong(heavy: str) -> None:
+    for part, imports in modules().items():
+        for name, top in imports:
+            if top and name.split(".")[0] == heavy:
+                assert part in HEAVY[heavy], f"{part} imports {name}"
+
+
+def test_the_library_does_not_print() -> None:
+    for path in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id != "print", path
+
+
+@pytest.mark.parametrize("name", geohr.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(geohr, name)
+    if name != "__version__":
+        assert getattr(geohr, name).__doc__
+
+
+def test_public_names_are_sorted() -> None:
+    assert geohr.__all__ == sorted(geohr.__all__)
+    assert set(geohr.__all__) == set(dir(geohr))
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, geohr; print([m for m in ('torch', 'click', 'rasterio', 'numpy', 'pandas')"
+    assert run(f"{code} if m in sys.modules])").strip() == "[]"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['geohr', 'segment', '--help']\n"
+        "from geohr_cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([m for m in ('torch', 'rasterio', 'numpy', 'pandas') if m in sys.modules])"
+    )
+    assert run(code).strip().splitlines()[-1] == "[]"
+
+
+def test_functions_stay_functions_after_their_modules_are_imported() -> None:
+    code = (
+        "import geohr, geohr.segmenting, geohr.stitching, geohr.tiling\n"
+        "print(callable(geohr.segment), callable(geohr.predict))"
+    )
+    assert run(code).strip() == "True True"
