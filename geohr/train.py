@@ -27,7 +27,7 @@ from geohr.samples import Sample
 from geohr.train_options import TrainOptions
 from geohr.train_run import Run
 from geohr.train_state import State, load_checkpoint, save_checkpoint, write_log
-from geohr.validate import validate
+from geohr.validate import best_threshold, count_pixels, scores
 
 GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""
@@ -92,23 +92,12 @@ def advance(
 ) -> None:
     """Step until the steps are done, patience ends or a signal comes."""
     options = run.options
-    losses: list[float] = []
     began = time.monotonic()
     for passes in step_batches(run, state.step):
-        losses.append(step(run, state, passes))
+        state.losses.append(step(run, state, passes))
         last = state.step == options.steps
-        if run.validation and (state.step % options.validate_every == 0 or last):
-            scores = validate(
-                state.average, run.card, run.validation, store=run.store, device=run.device
-            )
-            values = {
-                "loss": sum(losses) / len(losses),
-                "learning_rate": learning_rate(state.step, options),
-                "seconds": round(time.monotonic() - began, 1),
-                **scores,
-            }
-            state.record(sum(scores.values()) / len(scores), values)
-            losses.clear()
+        if state.step % options.validate_every == 0 or last:
+            note(run, state, time.monotonic() - began)
             write_log(folder / "log.csv", state)
         if progress:
             progress(state.step, options.steps)
@@ -121,6 +110,21 @@ def advance(
             )
         if options.patience and state.stale >= options.patience:
             return
+
+
+def note(run: Run, state: State, seconds: float) -> None:
+    """Validate the averaged weights, where there is something to validate on, and record it."""
+    counts = count_pixels(
+        state.average, run.card, run.validation, store=run.store, device=run.device
+    )
+    found = scores(counts, run.card)
+    values = {
+        "learning_rate": learning_rate(state.step, run.options),
+        "seconds": round(seconds, 1),
+    }
+    # Without validation every record is the best so far: the last weights are kept.
+    score = sum(found.values()) / len(found) if found else float(state.step)
+    state.record(score, {**values, **found})
 
 
 def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -217,18 +221,19 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 def finish(run: Run, state: State, out: Path) -> Model:
-    """Write the best weights with what is known of them."""
+    """Write the best weights; the threshold is chosen on the validation samples."""
     weights = state.best_weights or state.average.state_dict()
     state.average.load_state_dict(weights)
     network = state.average
     span = run.options.gsd_range
     native = [each.gsd for each in run.train]
     gsd = (span[0], span[1]) if span else (min(native), max(native))
-    metrics: dict[str, dict[str, float]] = {}
-    if run.validation:
-        scores = validate(network, run.card, run.validation, store=run.store, device=run.device)
-        metrics = {place: {"iou": round(score, 4)} for place, score in scores.items()}
-    card = dataclasses.replace(run.card, gsd=gsd, metrics=metrics)
+    counts = count_pixels(network, run.card, run.validation, store=run.store, device=run.device)
+    card = dataclasses.replace(run.card, gsd=gsd)
+    if counts and not card.background:
+        card = dataclasses.replace(card, threshold=best_threshold(counts))
+    metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
+    card = dataclasses.replace(card, metrics=metrics)
     model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
     model.save(out)
     return model

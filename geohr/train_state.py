@@ -39,6 +39,7 @@ class State:
         best_weights: The average's weights when it was reached.
         stale: Validations since then.
         history: One record for each validation.
+        losses: Of the steps since the last record.
     """
 
     network: nn.Module
@@ -49,6 +50,7 @@ class State:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     stale: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
     @classmethod
     def start(cls, network: nn.Module, options: TrainOptions) -> State:
@@ -76,7 +78,9 @@ class State:
 
     def record(self, score: float, values: dict[str, float]) -> None:
         """Note a validation; a better score keeps the averaged weights."""
-        self.history.append({"step": float(self.step), "score": score, **values})
+        loss = sum(self.losses) / len(self.losses)
+        self.losses.clear()
+        self.history.append({"step": float(self.step), "score": score, "loss": loss, **values})
         self.stale += 1
         if score > self.best:
             self.best, self.stale = score, 0
@@ -101,6 +105,7 @@ def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         "best": state.best,
         "stale": state.stale,
         "history": state.history,
+        "losses": state.losses,
         "random": torch.get_rng_state(),
     }
     with written_whole(path) as part:
@@ -137,6 +142,7 @@ def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
     state.best_weights = content["best_weights"]
     state.step, state.best = content["step"], content["best"]
     state.stale, state.history = content["stale"], content["history"]
+    state.losses = content["losses"]
     torch.set_rng_state(content["random"])
 
 

@@ -1,8 +1,12 @@
-"""A network's scores on whole validation images, in one pass of windows."""
+"""A network's scores on whole validation images, in one pass of windows.
+
+For one class, pixels are counted by probability, so that every threshold can be scored from the
+same pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,20 +16,24 @@ from torch import nn
 from geohr.card import Card
 from geohr.data import Store
 from geohr.grid import Grid, Window
-from geohr.labels import Classes
 from geohr.losses import probabilities
-from geohr.metrics import confusion, mean_iou
+from geohr.metrics import IGNORE, confusion, iou, mean_iou
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
 
 OVERLAP = 0.25
 """Share of a window that is context; the middle is what is scored."""
+LEVELS = 254
+"""Steps of probability that are told apart; the same as in probability rasters."""
+
+Table = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
 
 
-def validate(
+def count_pixels(
     network: nn.Module, card: Card, samples: Sequence[Sample], *, store: Store, device: str
-) -> dict[str, float]:
-    """Mean intersection over union of the classes, by place, at the images' own resolution.
+) -> dict[str, Table]:
+    """Counts by place, at the images' own resolution.
 
     Args:
         network: In evaluation mode, on `device`.
@@ -33,20 +41,68 @@ def validate(
         samples: With labels.
         store: Reads them.
         device: Where to predict.
+
+    Returns:
+        For one class `(truth 0 or 1, probability level)`, else `(true class, found class)`.
     """
-    counts: dict[str, NDArray[np.int64]] = {}
+    counts: dict[str, Table] = {}
     for sample in samples:
-        for window, predicted in predict(network, card, sample, store=store, device=device):
+        for window, found in predict(network, card, sample, store=store, device=device):
             truth = store.read(sample, window).classes
-            table = confusion(truth, predicted, len(card.classes))
+            table = (
+                confusion(truth, found, len(card.classes))
+                if card.background
+                else histogram(truth, found)
+            )
             counts[sample.place] = counts.get(sample.place, 0) + table
-    return {place: mean_iou(table) for place, table in sorted(counts.items())}
+    return dict(sorted(counts.items()))
+
+
+def histogram(truth: Bytes, levels: Bytes) -> Table:
+    """Pixels by truth, 0 or 1, and probability level."""
+    kept = truth != IGNORE
+    pairs = (truth[kept] > 0) * (LEVELS + 1) + levels[kept].astype(np.int64)
+    return np.bincount(pairs, minlength=2 * (LEVELS + 1)).reshape(2, LEVELS + 1)
+
+
+def scores(counts: Mapping[str, Table], card: Card) -> dict[str, float]:
+    """Intersection over union by place: the class's at the card's threshold, or the classes' mean.
+
+    Args:
+        counts: As `count_pixels` gives them.
+        card: Says whether there is one class, and the threshold.
+    """
+    if card.background:
+        return {place: mean_iou(table) for place, table in counts.items()}
+    level = round((card.threshold or 0.5) * LEVELS)
+    return {place: float(threshold_ious(table)[level]) for place, table in counts.items()}
+
+
+def threshold_ious(table: Table) -> NDArray[np.float64]:
+    """`(level,)` intersection over union when pixels from that level on are taken for objects."""
+    from_level = table[:, ::-1].cumsum(axis=1)[:, ::-1]
+    false, true = from_level
+    return iou(true, false, table[1].sum() - true)
+
+
+def best_threshold(counts: Mapping[str, Table]) -> float:
+    """The probability at which the mean of the places' intersection over union is largest."""
+    mean = np.mean([threshold_ious(table) for table in counts.values()], axis=0)
+    return round(float(mean[1:].argmax() + 1) / LEVELS, 3)
 
 
 def predict(
     network: nn.Module, card: Card, sample: Sample, *, store: Store, device: str
-) -> Iterator[tuple[Window, Classes]]:
-    """Class ids of the sample, window by window; together the windows cover it once."""
+) -> Iterator[tuple[Window, Bytes]]:
+    """Probability levels of one class, or class ids, window by window; they cover the image once.
+
+    Args:
+        network: In evaluation mode, on `device`.
+        card: What it expects.
+        sample: What is predicted.
+        store: Reads it.
+        device: Where to predict.
+    """
     scene = sample.scene
     overlap = round(card.tile * OVERLAP)
     grid = Grid(scene.height, scene.width, card.tile, overlap)
@@ -59,9 +115,9 @@ def predict(
         core = Window(rows[row], cols[col], rows[row + 1] - rows[row], cols[col + 1] - cols[col])
         drawn = store.read(sample, window)
         normalizer.apply(drawn.pixels, drawn.valid, pixels)
-        classes = classify(network, torch.from_numpy(pixels)[None].to(device), card)
+        found = predict_window(network, torch.from_numpy(pixels)[None].to(device), card)
         top, left = core.row - window.row, core.col - window.col
-        yield core, classes[top : top + core.height, left : left + core.width]
+        yield core, found[top : top + core.height, left : left + core.width]
 
 
 def limits(starts: Sequence[int], margin: int, length: int) -> list[int]:
@@ -70,13 +126,10 @@ def limits(starts: Sequence[int], margin: int, length: int) -> list[int]:
 
 
 @torch.inference_mode()
-def classify(network: nn.Module, pixels: torch.Tensor, card: Card) -> Classes:
-    """Class ids `(row, col)` of one normalised window `(1, band, row, col)`."""
+def predict_window(network: nn.Module, pixels: torch.Tensor, card: Card) -> Bytes:
+    """`(row, col)` of one normalised window `(1, band, row, col)`; see `predict`."""
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    scores = probabilities(network(pixels).float())[0]
-    if card.background:
-        found = scores.argmax(0)
-    else:
-        found = (scores[0] >= (card.threshold or 0.5)).to(torch.uint8)
-    classes: Classes = found.to(torch.uint8).cpu().numpy()
-    return classes
+    likely = probabilities(network(pixels).float())[0]
+    values = likely.argmax(0) if card.background else (likely[0] * LEVELS).round()
+    found: Bytes = values.to(torch.uint8).cpu().numpy()
+    return found
