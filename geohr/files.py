@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from geohr.errors import OutputError, UsageError
 
@@ -25,6 +27,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield part
+        with part.open("rb+") as file:
+            to_disk(file)
         os.replace(part, path)  # noqa: PTH105  the one call that is atomic on every system
     except OSError as error:
         raise as_output_error(error, path) from error
@@ -32,6 +36,66 @@ def written_whole(path: Path) -> Iterator[Path]:
         for leftover in part.parent.glob(f"{part.name}*"):
             with suppress(OSError):
                 leftover.unlink()
+
+
+def to_disk(file: IO[Any]) -> None:
+    """Bring what was written to the disk itself, so that it outlives a power cut.
+
+    Raises:
+        OSError: When the disk is full or went away.
+    """
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def staged(paths: Sequence[Path], folder: str) -> Iterator[dict[Path, Path]]:
+    """Names to write to for `paths`; the files get their own names when all are whole.
+
+    After an error nothing is left behind and files that were there before are untouched.
+
+    Args:
+        paths: The final names, in any folders.
+        folder: Of the names to write to, inside the folder of each final name. Whatever lies in
+            it is removed.
+
+    Raises:
+        OutputError: When a folder is not writable, or the disk is full.
+    """
+    folders = {path.parent: path.parent / folder for path in paths}
+    names = {path: folders[path.parent] / path.name for path in paths}
+    try:
+        for each in folders.values():
+            shutil.rmtree(each, ignore_errors=True)
+            each.mkdir(parents=True)
+        yield names
+        for parent, each in folders.items():
+            # The .shp comes last: whoever sees it finds its companions.
+            for file in sorted(each.iterdir(), key=lambda one: one.suffix == ".shp"):
+                os.replace(file, parent / file.name)  # noqa: PTH105
+    except OSError as error:
+        raise under_final_names(error, names) from error
+    finally:
+        for parent, each in folders.items():
+            shutil.rmtree(each, ignore_errors=True)
+            remove_empty(*list(each.parents)[: len(each.relative_to(parent).parts) - 1])
+
+
+def under_final_names(error: OSError, names: Mapping[Path, Path]) -> OSError:
+    """`error`, in words that name the files as they were asked for."""
+    if not isinstance(error, OutputError):
+        return as_output_error(error, next(iter(names)))
+    text = str(error)
+    for path, name in names.items():
+        text = text.replace(str(name), str(path))
+    return OutputError(text)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, the inner ones first, as far as they have nothing in them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def as_output_error(error: OSError, path: Path) -> OSError:

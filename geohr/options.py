@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from geohr.errors import UsageError
@@ -230,3 +231,13 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, StitchOptions):
         low=0.004,
         high=1,
     )
+
+
+@dataclass(frozen=True)
+class ResumeOptions(Options):
+    """What is kept of a run that is cut short."""
+
+    work_dir: Path | None = opt(  # noqa: RUF009  a field like the others, of no simple type
+        None, "Folder for finished blocks; by default beside the outputs.", metavar="FOLDER"
+    )
+    resume: bool = opt(True, "Keep finished blocks, and go on from those of a run cut short.")

@@ -66,6 +66,7 @@ class Scene:
         mask_band: Whether the file carries a mask or an alpha band.
         block_height: Rows of the file's blocks.
         gsd: Ground sampling distance at the scene's centre in metres, or None without a CRS.
+        files: Names of the files it is read from, the first being the raster itself.
     """
 
     path: str
@@ -81,6 +82,7 @@ class Scene:
     mask_band: bool
     block_height: int
     gsd: float | None
+    files: tuple[str, ...]
 
     @classmethod
     def open(cls, path: str | Path, options: SceneOptions | None = None) -> Self:
@@ -138,6 +140,7 @@ class Scene:
                 )
                 if raster.crs is not None
                 else None,
+                files=tuple(raster.files) or (str(path),),
             )
 
     def select(self, count: int) -> Scene:

@@ -17,19 +17,23 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr.backends import open_predictor
+from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS, cut_blocks
 from geohr.card import Card
 from geohr.errors import UsageError
-from geohr.files import check_writable
+from geohr.files import check_writable, staged
 from geohr.grid import Grid
+from geohr.journal import WORK_FOLDER, identify, machine, work_folder, work_name
 from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
 from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer, concatenate
-from geohr.streaming import Progress, predict_rows
 from geohr.predictor import Predictor
 from geohr.raster import RasterSink, class_sink, probability_sink
+from geohr.redact import redact
 from geohr.scene import Scene
+from geohr.stopping import Stop
+from geohr.streaming import BlockStore, Progress, predict_rows
 from geohr.vector import EXTENSIONS, Sink, open_sink
 from geohr.version import __version__
 
@@ -62,8 +66,14 @@ class Run:
         """The model's card."""
         return self.model.card
 
-    def rows(self, progress: Progress | None) -> Iterator[Rows]:
-        """Finished rows, top to bottom."""
+    def rows(
+        self,
+        progress: Progress | None,
+        *,
+        store: BlockStore | None = None,
+        stop: Stop | None = None,
+    ) -> Iterator[Rows]:
+        """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
         return predict_rows(
             self.scene,
             self.grid,
@@ -72,7 +82,19 @@ class Run:
             classes=len(self.card.classes),
             blend=self.options.blend,
             progress=progress,
+            store=store,
+            stop=stop,
         )
+
+    def fingerprint(self) -> dict[str, object]:
+        """All that a block's scores depend on, besides the blocks' own cut."""
+        return {
+            "scene": identify(self.scene.files),
+            "machine": machine(),
+            "batch": self.predictor.batch,
+            "blocks": [BLOCK_WINDOWS, BLOCK_PIXELS],
+            **self.provenance(),
+        }
 
     def tracer(self) -> Tracer:
         """Polygons from finished rows."""
@@ -89,7 +111,7 @@ class Run:
         options = dataclasses.asdict(self.options)
         return {
             "geohr_version": __version__,
-            "geohr_scene": Path(self.scene.path).name,
+            "geohr_scene": redact(Path(self.scene.path).name),
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.model.digest,
             "geohr_engine": self.predictor.engine,
@@ -109,6 +131,8 @@ class Summary:
         predicted: Windows with a valid pixel, which were predicted.
         seconds: From start to end.
         engine: What predicted.
+        blocks: Blocks in all.
+        reused: Blocks that an earlier run had finished.
     """
 
     scene: str
@@ -118,13 +142,16 @@ class Summary:
     predicted: int
     seconds: float
     engine: str
+    blocks: int
+    reused: int
 
     def describe(self) -> str:
         """One line for a person or a log."""
         found = "" if self.objects is None else f"{self.objects} objects; "
+        reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
         return (
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
-            f"predicted in {self.seconds:.1f} s on {self.engine}"
+            f"predicted in {self.seconds:.1f} s on {self.engine}{reused}"
         )
 
 
@@ -214,8 +241,14 @@ def segment_to_files(
     options: SegmentOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    work_dir: Path | None = None,
+    resume: bool = True,
+    stop: Stop | None = None,
 ) -> Summary:
     """Objects, classes and probabilities of a scene into files, in memory that stays flat.
+
+    The outputs appear together, when all are whole. Finished blocks are kept until then: after
+    a crash the same call goes on where it stopped, and its outputs are the same bytes.
 
     Args:
         scene: A raster file, or any name GDAL can open.
@@ -225,19 +258,79 @@ def segment_to_files(
         options: How; by default as the model card says.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
+        work_dir: Where finished blocks are kept; by default beside the first output.
+        resume: Keep finished blocks, and use those of an earlier run.
+        stop: When requested, the blocks in hand are finished and the run ends with an error.
 
     Raises:
         UsageError: When an output exists or its extension is not known.
         InputError: When the scene or the model cannot be used, or does not fit the other.
         OutputError: When an output cannot be written.
         EngineError: When the device is not there.
+        LockedError: When another run writes the same outputs.
+        InterruptedRunError: When `stop` was requested.
     """
     started = time.monotonic()
     vectors, rasters = sort_outputs(out, probs)
-    for path in (*out, *([probs] if probs else [])):
-        check_writable(path, overwrite=overwrite)
+    paths = (*out, *([probs] if probs else []))
+    name = work_name(paths)
+    root = work_dir or paths[0].parent / WORK_FOLDER
+    # A run that was cut short while it gave outputs their names has left some of them.
+    may_exist = overwrite or (root / name).exists()
+    for path in paths:
+        check_writable(path, overwrite=may_exist)
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    predicted = objects = 0
+    blocks = len(cut_blocks(run.grid))
+    with work_folder(root, name, run.fingerprint(), resume=resume) as work:
+        for path in paths:
+            check_writable(path, overwrite=overwrite or work.published)
+        with staged(paths, f"{WORK_FOLDER}/{name}/outputs") as names:
+            # Where there is but one block, all is done when it is.
+            store = work if resume and blocks > 1 else None
+            written = write_outputs(
+                run,
+                run.rows(progress, store=store, stop=stop),
+                vectors=[names[path] for path in vectors],
+                rasters=[names[path] for path in rasters],
+                probs=names[probs] if probs else None,
+            )
+            work.publish()
+    return Summary(
+        scene=redact(str(scene)),
+        outputs=tuple(str(path) for path in paths),
+        objects=written.objects if vectors else None,
+        windows=len(run.grid),
+        predicted=written.windows,
+        seconds=time.monotonic() - started,
+        engine=run.predictor.engine,
+        blocks=blocks,
+        reused=len(work.finished),
+    )
+
+
+@dataclass
+class Written:
+    """How much went into the outputs.
+
+    Attributes:
+        objects: Polygons.
+        windows: Windows that were predicted.
+    """
+
+    objects: int = 0
+    windows: int = 0
+
+
+def write_outputs(
+    run: Run,
+    finished: Iterator[Rows],
+    *,
+    vectors: Sequence[Path],
+    rasters: Sequence[Path],
+    probs: Path | None,
+) -> Written:
+    """Finished rows into all outputs."""
+    written = Written()
     with ExitStack() as stack:
         sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
         classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
@@ -245,13 +338,12 @@ def segment_to_files(
         tracer = run.tracer() if sinks else None
 
         def keep(polygons: Polygons) -> None:
-            nonlocal objects
-            objects += len(polygons)
+            written.objects += len(polygons)
             for sink in sinks:
                 sink.write(polygons)
 
-        for rows in run.rows(progress):
-            predicted += rows.windows
+        for rows in finished:
+            written.windows += rows.windows
             for raster in probabilities:
                 raster.write(rows.probabilities)
             if classes or tracer is not None:
@@ -262,15 +354,7 @@ def segment_to_files(
                     keep(tracer.push(ids, rows.probabilities))
         if tracer is not None:
             keep(tracer.finish())
-    return Summary(
-        scene=str(scene),
-        outputs=tuple(str(path) for path in (*out, *([probs] if probs else []))),
-        objects=objects if vectors else None,
-        windows=len(run.grid),
-        predicted=predicted,
-        seconds=time.monotonic() - started,
-        engine=run.predictor.engine,
-    )
+    return written
 
 
 def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Run:
@@ -334,7 +418,7 @@ def vector_sink(run: Run, path: Path) -> Sink:
         path,
         crs=run.scene.crs,
         multi=run.options.connectivity == 8,
-        constants={"scene": Path(run.scene.path).name},
+        constants={"scene": redact(Path(run.scene.path).name)},
         colours={label.name: label.colour for label in run.card.classes},
         provenance=run.provenance(),
     )

@@ -10,8 +10,10 @@ from types import FrameType
 import click
 
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
+from geohr.redact import redact
 from geohr.version import __version__
 from geohr_cli.evaluate import evaluate
+from geohr_cli.logs import line
 from geohr_cli.models import models
 from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
@@ -61,8 +63,18 @@ def fail(message: str, code: int, *, debug: bool) -> int:
     """Print one line on stderr, with the traceback before it where asked for."""
     if debug:
         traceback.print_exc()
-    print(f"geohr: {' '.join(message.split())}", file=sys.stderr)
+    text = redact(" ".join(message.split()))
+    if logs_json(sys.argv):
+        print(line("error", "failed", text, {"code": code}), file=sys.stderr)
+    else:
+        print(f"geohr: {text}", file=sys.stderr)
     return code
+
+
+def logs_json(arguments: list[str]) -> bool:
+    """Whether the command was told to log JSON, asked also where its options are wrong."""
+    joined = "\0".join(arguments)
+    return "--log-format=json" in joined or "--log-format\0json" in joined
 
 
 def click_message(error: click.ClickException) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from geohr.errors import UsageError
-from geohr.options import SegmentOptions
+from geohr.options import ResumeOptions, SegmentOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
-from geohr_cli.progress import progress
+from geohr_cli.logs import Log, LogOptions
+from geohr_cli.signals import stop_on_signals
 
 
 @click.command()
@@ -33,6 +35,8 @@ from geohr_cli.progress import progress
     help="A bundled model's name or a .safetensors file.  [default: buildings]",
 )
 @options_of(SegmentOptions)
+@options_of(ResumeOptions)
+@options_of(LogOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @debug_option
@@ -45,12 +49,13 @@ def segment(
     """
     if not out and probs is None:
         raise UsageError("no output named; add --out objects.gpkg, --out classes.tif or --probs")
-    options = chosen(SegmentOptions)
+    options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
+    log = Log(chosen(LogOptions))
 
     from geohr.model import resolve_model
     from geohr.segmenting import segment_to_files
 
-    with progress(f"segment {Path(scene).name}") as report:
+    with stop_on_signals() as stop, log.progress(f"segment {Path(scene).name}") as report:
         summary = segment_to_files(
             scene,
             out,
@@ -59,5 +64,8 @@ def segment(
             options=options,
             overwrite=overwrite,
             progress=report,
+            work_dir=kept.work_dir,
+            resume=kept.resume,
+            stop=stop,
         )
-    click.echo(summary.describe())
+    log.summary("segmented", summary.describe(), dataclasses.asdict(summary))

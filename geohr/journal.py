@@ -1,0 +1,283 @@
+"""Finished blocks on disk, so that a run that was cut short goes on where it stopped.
+
+    ROOT/NAME/lock                       held while a run writes the outputs of that name
+    ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
+    ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
+
+A block is written under another name, brought to the disk, and renamed. Blocks under another
+fingerprint are of a run that can no longer go on, and are removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.blocks import Block, BlockScores
+from geohr.files import as_output_error, remove_empty, to_disk
+from geohr.grid import Window
+from geohr.locks import locked
+from geohr.mosaic import Part
+from geohr.redact import redact
+
+WORK_FOLDER = ".geohr-work"
+"""Beside the outputs, where no other folder is named."""
+JOURNAL = "journal.jsonl"
+LOCK = "lock"
+LOCK_WAIT_SECONDS = 2.0
+"""Long enough for a run that was killed a moment ago to be gone."""
+HTTP_SECONDS = 20.0
+"""How long a server may take to say whether a scene has changed."""
+
+
+class WorkFolder:
+    """The finished blocks of one run; a `geohr.streaming.BlockStore`.
+
+    Args:
+        folder: Named by the run's fingerprint; made where it is missing.
+        note: What identifies the run, for whoever reads the journal.
+
+    Attributes:
+        finished: Indices of the blocks that an earlier run finished.
+        published: Whether an earlier run came as far as giving outputs their names.
+        folder: The folder.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+
+    def __init__(self, folder: Path, note: Mapping[str, object]) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.published = any(each.get("event") == "publish" for each in read_journal(folder))
+            found = {int(path.stem.partition("-")[2]): path for path in folder.glob("block-*.npz")}
+            self.finished = frozenset(index for index, path in found.items() if is_whole(path))
+            damaged = [path for index, path in found.items() if index not in self.finished]
+            for path in (*folder.glob("*.part"), *damaged):
+                path.unlink()
+        except OSError as error:
+            raise as_output_error(error, folder) from error
+        self._note("start", {**note, "process": os.getpid(), "reused": sorted(self.finished)})
+
+    def begin(self, block: Block) -> None:
+        """Take note that a block's windows are being read."""
+        self._note("begin", {"block": block.index})
+
+    def save(self, block: Block, scores: BlockScores) -> None:
+        """Keep a block.
+
+        Raises:
+            OutputError: When the disk is full or went away.
+        """
+        path = self._path(block)
+        part = path.with_suffix(".part")
+        try:
+            with part.open("wb") as file:
+                np.savez(file, **to_arrays(scores))
+                to_disk(file)
+            part.rename(path)
+        except OSError as error:
+            with suppress(OSError):
+                part.unlink()
+            raise as_output_error(error, path) from error
+        self._note("done", {"block": block.index, "windows": scores.windows})
+
+    def load(self, block: Block) -> BlockScores:
+        """A block that is kept.
+
+        Raises:
+            OutputError: When it went away.
+        """
+        try:
+            with np.load(self._path(block), allow_pickle=False) as arrays:
+                return from_arrays(dict(arrays))
+        except OSError as error:
+            raise as_output_error(error, self._path(block)) from error
+
+    def publish(self) -> None:
+        """Take note, for good, that from now on outputs get their names."""
+        self._note("publish", {}, durable=True)
+
+    def _path(self, block: Block) -> Path:
+        """The file of a block."""
+        return self.folder / f"block-{block.index:06d}.npz"
+
+    def _note(self, event: str, values: Mapping[str, object], *, durable: bool = False) -> None:
+        """Append a line to the journal."""
+        line = json.dumps({"event": event, "time": time.time(), **values}, sort_keys=True)
+        path = self.folder / JOURNAL
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+                if durable:
+                    to_disk(file)
+        except OSError as error:
+            raise as_output_error(error, path) from error
+
+
+@contextmanager
+def work_folder(
+    root: Path, name: str, fingerprint: Mapping[str, object], *, resume: bool = True
+) -> Iterator[WorkFolder]:
+    """The work folder of a run, locked; it is removed when the block ends without an error.
+
+    Args:
+        root: The folder of all work folders.
+        name: Of what is written; two runs that write the same have the same name.
+        fingerprint: All that the blocks depend on.
+        resume: Keep what an earlier run with this fingerprint has left.
+
+    Raises:
+        LockedError: When another run writes the same.
+        OutputError: When the folder cannot be written.
+    """
+    digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:32]
+    home = root / name
+    with locked(home / LOCK, what=name, wait=LOCK_WAIT_SECONDS):
+        for other in home.iterdir():
+            if other.is_dir() and not (resume and other.name == digest):
+                shutil.rmtree(other, ignore_errors=True)
+        yield WorkFolder(home / digest, {"fingerprint": fingerprint})
+        shutil.rmtree(home / digest, ignore_errors=True)
+    remove_empty(home, root)
+
+
+def read_journal(folder: Path) -> list[dict[str, object]]:
+    """The events of a journal; a line that a crash cut short is left out."""
+    events = []
+    with suppress(FileNotFoundError):
+        for line in (folder / JOURNAL).read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                events.append(json.loads(line))
+    return [each for each in events if isinstance(each, dict)]
+
+
+def to_arrays(scores: BlockScores) -> dict[str, Any]:
+    """A block as named arrays."""
+    arrays: dict[str, Any] = {
+        "finished": scores.finished,
+        "windows": np.array(scores.windows),
+    }
+    if scores.core is not None:
+        arrays["core"] = corners(scores.core)
+    for number, part in enumerate(scores.parts):
+        arrays[f"window{number}"] = corners(part.window)
+        arrays[f"sums{number}"] = part.sums
+        arrays[f"weights{number}"] = part.weights
+        arrays[f"valid{number}"] = part.valid
+    return arrays
+
+
+def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> BlockScores:
+    """The block that `to_arrays` was given."""
+
+    def window(name: str) -> Window:
+        row, col, height, width = arrays[name].tolist()
+        return Window(row, col, height, width)
+
+    numbers = range(sum(name.startswith("sums") for name in arrays))
+    return BlockScores(
+        core=window("core") if "core" in arrays else None,
+        finished=arrays["finished"].astype(np.uint8, copy=False),
+        parts=tuple(
+            Part(
+                window(f"window{number}"),
+                arrays[f"sums{number}"].astype(np.uint32, copy=False),
+                arrays[f"weights{number}"].astype(np.uint32, copy=False),
+                arrays[f"valid{number}"].astype(bool, copy=False),
+            )
+            for number in numbers
+        ),
+        windows=int(arrays["windows"].item()),
+    )
+
+
+def corners(window: Window) -> NDArray[np.int64]:
+    """A window as four numbers."""
+    return np.array([window.row, window.col, window.height, window.width], np.int64)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a block's file is as it was written, by its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError):
+        return False
+
+
+def identify(files: Iterable[str]) -> list[list[object]]:
+    """What changes when an input changes: name, size, time of modification or entity tag.
+
+    Args:
+        files: Paths and addresses that make up an input. One whose state cannot be asked for
+            counts as changed each time.
+    """
+    return [[redact(name), *state(name)] for name in files]
+
+
+def state(name: str) -> tuple[object, ...]:
+    """Size and time of a file, entity tag and length at an address."""
+    address = name[name.index("http") :] if "http" in name else ""
+    if address.startswith(("http://", "https://")):
+        return state_at(address)
+    path = local_part(name)
+    if path is None:
+        return (uuid4().hex,)
+    status = path.stat()
+    return (str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def local_part(name: str) -> Path | None:
+    """The file on disk that a name of GDAL's leads to, such as the archive of /vsizip/."""
+    plain = name.partition("://")[2] or name
+    plain = plain.replace("!", "/")
+    while plain.startswith("/vsi"):
+        plain = plain[1:].partition("/")[2]
+    path = Path(plain)
+    candidates = (path, *path.parents) if plain != name else (path,)
+    return next((each for each in candidates if each.is_file()), None)
+
+
+def state_at(address: str) -> tuple[object, ...]:
+    """Entity tag, time and length that a server gives; a fresh token where it gives none."""
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as answer:
+            told = [answer.headers[each] for each in ("ETag", "Last-Modified", "Content-Length")]
+    except (OSError, urllib.error.URLError, ValueError):
+        return (uuid4().hex,)
+    return tuple(told) if any(told[:2]) else (uuid4().hex,)
+
+
+def machine() -> str:
+    """What the bits of a floating point result may depend on besides the engine."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return hashlib.sha256(line.encode()).hexdigest()[:16]
+    return f"{platform.machine()} {platform.processor()}"
+
+
+def work_name(outputs: Iterable[Path]) -> str:
+    """A name for what is written, the same for the same outputs."""
+    paths = [str(path.resolve()) for path in outputs]
+    return (
+        f"{Path(paths[0]).name}-{hashlib.sha256(os.fsencode(chr(0).join(paths))).hexdigest()[:8]}"
+    )
