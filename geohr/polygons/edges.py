@@ -264,14 +264,10 @@ def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
     stride = field.stride
     row, column = np.divmod(edges.upright, stride)
     part = _crossing(field, (row, column - 1), (row, column))
-    upright = pack(
-        (row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL - SUBPIXEL // 2 + part
-    )
+    upright = pack((row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL - SUBPIXEL // 2 + part)
     line, column = np.divmod(edges.level, stride)
     part = _crossing(field, (line - 1, column), (line, column))
-    level = pack(
-        (line + top) * SUBPIXEL - SUBPIXEL // 2 + part, column * SUBPIXEL + SUBPIXEL // 2
-    )
+    level = pack((line + top) * SUBPIXEL - SUBPIXEL // 2 + part, column * SUBPIXEL + SUBPIXEL // 2)
     return np.concatenate([upright, level])
 
 

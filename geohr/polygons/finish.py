@@ -15,9 +15,19 @@ from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
+from geohr.polygons.regularize import regularize
 from geohr.polygons.runs import Ints
+from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
+
+
+WALL_TOLERANCE = 0.5
+"""Metres that a regularized wall may leave the outline, where `simplify` does not say."""
+WALL_PIXELS = 2.0
+"""The same in pixels, for scenes too coarse for half a metre."""
+REACH = 4.0
+"""Tolerances by which a redrawn building may outgrow its rows."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Finish:
     transform: Affine
     crs: Any
     options: PolygonOptions
+    settler: Settler
     class_names: Mapping[int, str]
 
     def __post_init__(self) -> None:
@@ -51,6 +62,7 @@ class Finish:
         statistics: Statistics,
         *,
         has_scores: bool,
+        open_from: int,
     ) -> Polygons:
         """Geometries and columns.
 
@@ -59,6 +71,7 @@ class Finish:
             owner: `(item,)` the object of each, ascending.
             statistics: Of the objects.
             has_scores: Whether probabilities were counted.
+            open_from: The first row of what is still to come.
         """
         if len(statistics) == 0:
             return Polygons.none()
@@ -67,11 +80,13 @@ class Finish:
         if self.options.min_area:
             keep = np.flatnonzero(ground.areas(geometry, self.crs) >= self.options.min_area)
             geometry = geometry[keep]
-        if self.options.simplify:
+        if len(geometry) == 0:
+            return Polygons.none()
+        if self.options.regularize:
+            geometry = self._regularized(geometry, statistics.bottom[keep], open_from)
+        elif self.options.simplify:
             geometry = simplify(geometry, self.options.simplify, self.crs)
-        return Polygons(
-            geometry, self._columns(geometry, statistics.take(keep), has_scores)
-        )
+        return Polygons(geometry, self._columns(geometry, statistics.take(keep), has_scores))
 
     def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
         """Shapely polygons in the CRS; multipolygons for objects of several items."""
@@ -94,16 +109,24 @@ class Finish:
         polygons = shapely.from_ragged_array(
             shapely.GeometryType.POLYGON, closed, (offsets, rings_before)
         )
-        several = np.flatnonzero(np.bincount(owner) > 1)
-        if len(several) == 0:
-            return np.asarray(polygons, object)
-        geometry = np.empty(owner[-1] + 1, object)
-        geometry[owner] = polygons
-        inside = np.isin(owner, several)
-        geometry[several] = shapely.multipolygons(
-            np.asarray(polygons, object)[inside], indices=np.searchsorted(several, owner[inside])
+        return _by_owner(np.asarray(polygons, object), owner)
+
+    def _regularized(self, traced: Geometries, bottom: Ints, open_from: int) -> Geometries:
+        """Drawn with straight walls, without overlaps."""
+        traced, owner = shapely.get_parts(traced, return_index=True)
+        bottom = bottom[owner]
+        frames = ground.local_frames(traced, self.crs)
+        a, b, _, d, e, _ = self.transform[:6]
+        pixel = np.sqrt(np.abs(np.linalg.det(frames.scale)) * abs(a * e - b * d))
+        tolerance = np.full(len(traced), self.options.simplify)
+        if not self.options.simplify:
+            tolerance = np.maximum(WALL_TOLERANCE, WALL_PIXELS * pixel)
+        drawn = frames.from_metres(regularize(frames.to_metres(traced), tolerance))
+        reach = np.ceil(REACH * tolerance / pixel).astype(np.int64)
+        settled = self.settler.settle(
+            drawn, traced, bottom + reach, needed_from=open_from - int(reach.max(initial=0))
         )
-        return geometry
+        return _by_owner(settled, owner)
 
     def _columns(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
@@ -136,6 +159,20 @@ class Finish:
             values["perimeter_m"] = measures.perimeter
             values["orientation"] = measures.orientation
         return {name: np.asarray(values[name], dtype) for name, dtype in DTYPES.items()}
+
+
+def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:
+    """One geometry an owner: a multipolygon where it has several polygons."""
+    several = np.flatnonzero(np.bincount(owner) > 1)
+    if len(several) == 0:
+        return polygons
+    geometry = np.empty(owner[-1] + 1, object)
+    geometry[owner] = polygons
+    inside = np.isin(owner, several)
+    geometry[several] = shapely.multipolygons(
+        polygons[inside], indices=np.searchsorted(several, owner[inside])
+    )
+    return geometry
 
 
 def simplify(geometry: Geometries, tolerance: float, crs: Any) -> Geometries:

@@ -27,6 +27,7 @@ from geohr.polygons.finish import Finish
 from geohr.polygons.polygons import Polygons, concatenate
 from geohr.polygons.rings import canonical, gather, signed_area, split_touching
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
+from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics, count, no_scores, run_scores
 from geohr.polygons.vertices import SIDE_MAX, Ragged, Waiting, join
 
@@ -81,6 +82,7 @@ class Tracer:
             transform=transform,
             crs=crs,
             options=self._options,
+            settler=Settler(),
             class_names=dict(class_names or {}),
         )
         self._width = width
@@ -212,7 +214,8 @@ class Tracer:
         if self._scores is not None:
             self._scores[:, 0] = self._scores[:, self._filled]
         self._filled = 0
-        return self._hand_out(shapes, owner, statistics)
+        open_from = int(self._statistics.first.min(initial=SIDE_MAX**2)) // self._width
+        return self._hand_out(shapes, owner, statistics, open_from=min(open_from, self._top + 1))
 
     def _closed_rings(
         self, field: Field, found: Candidates, saddles: Saddles | None, runs: Runs
@@ -276,7 +279,9 @@ class Tracer:
         self._shapes.renumber(np.where(group.open, group.renumber, -1))
         return taken
 
-    def _hand_out(self, shapes: Ragged, owner: Ints, statistics: Statistics) -> Polygons:
+    def _hand_out(
+        self, shapes: Ragged, owner: Ints, statistics: Statistics, *, open_from: int
+    ) -> Polygons:
         """Polygons in canonical order: by last row, then by first pixel."""
         closed = np.unique(owner)
         order = closed[np.lexsort((statistics.first[closed], statistics.bottom[closed]))]
@@ -290,6 +295,7 @@ class Tracer:
             rank[owner],
             statistics.take(order),
             has_scores=bool(self._has_scores),
+            open_from=open_from,
         )
 
 
