@@ -54,6 +54,8 @@ def to_openvino(model: Model, shape: Shape, path: Path) -> None:
             f"model {model.card.name!r} cannot be converted to OpenVINO ({first_line(error)}); "
             "use --backend torch"
         ) from error
+    # The converter leaves sizes open that the graph has fixed.
+    network.reshape(list(shape))
     network.inputs[0].get_tensor().set_names({PIXELS})
     network.outputs[0].get_tensor().set_names({SCORES})
     openvino.save_model(network, path, compress_to_fp16=False)
