@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from geohr.grid import Grid, Window
     from geohr.model import Model
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
+    from geohr.plotting import plot
     from geohr.scene import Scene, Tile
     from geohr.segmenting import Prediction, Summary, predict, segment, segment_to_files
     from geohr.stitching import stitch
@@ -43,6 +44,7 @@ _LAZY = {
     "Source": "geohr.card",
     "Prediction": "geohr.segmenting",
     "Summary": "geohr.segmenting",
+    "plot": "geohr.plotting",
     "predict": "geohr.segmenting",
     "segment": "geohr.segmenting",
     "segment_to_files": "geohr.segmenting",
@@ -76,6 +78,7 @@ __all__ = [
     "UsageError",
     "Window",
     "__version__",
+    "plot",
     "predict",
     "segment",
     "segment_to_files",

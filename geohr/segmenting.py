@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from affine import Affine
@@ -29,6 +29,7 @@ from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer, concatenate
 from geohr.predictor import Predictor
+from geohr.progress import watched
 from geohr.raster import RasterSink, class_sink, probability_sink
 from geohr.redact import redact
 from geohr.scene import Scene
@@ -39,6 +40,7 @@ from geohr.version import __version__
 
 if TYPE_CHECKING:
     import geopandas
+    import xarray
 
 RASTER_SUFFIXES = (".tif", ".tiff")
 
@@ -171,13 +173,48 @@ class Prediction:
     crs: CRS | None
     classes: tuple[str, ...]
 
+    def to_xarray(self) -> xarray.DataArray:
+        """The probabilities with coordinates and CRS, as rioxarray has them.
+
+        Returns:
+            Dimensions `class`, `y` and `x`; the coordinates are those of pixel centres.
+
+        Raises:
+            UsageError: When rioxarray is not installed, or the grid is turned.
+        """
+        try:
+            import rioxarray  # noqa: F401  gives every DataArray its `rio`
+            import xarray
+        except ImportError as error:
+            raise UsageError(
+                "to_xarray needs rioxarray; install it with pip install 'geohr[notebook]'"
+            ) from error
+        if not self.transform.is_rectilinear:
+            raise UsageError(
+                "to_xarray needs a grid whose rows run along an axis; use the array and transform"
+            )
+        _, height, width = self.probabilities.shape
+        step = self.transform
+        array = xarray.DataArray(
+            self.probabilities,
+            dims=("class", "y", "x"),
+            coords={
+                "class": list(self.classes),
+                "y": step.f + step.e * (np.arange(height) + 0.5),
+                "x": step.c + step.a * (np.arange(width) + 0.5),
+            },
+            name="probability",
+        )
+        array = array.rio.write_transform(step).rio.write_nodata(np.nan)
+        return array if self.crs is None else array.rio.write_crs(self.crs)
+
 
 def segment(
     scene: str | Path,
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal["auto"] | None = "auto",
 ) -> geopandas.GeoDataFrame:
     """Objects in a scene.
 
@@ -185,7 +222,8 @@ def segment(
         scene: A raster file, or any name GDAL can open.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
-        progress: Called with windows done and windows in all.
+        progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
+            or in a notebook and nothing elsewhere, None shows nothing.
 
     Returns:
         A polygon a row, in the scene's coordinate reference system, with `class`, `confidence`
@@ -198,10 +236,11 @@ def segment(
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
     tracer = run.tracer()
-    found = [
-        tracer.push(classify(rows.probabilities, run.options.threshold), rows.probabilities)
-        for rows in run.rows(progress)
-    ]
+    with watched(progress, f"segment {Path(scene).name}") as report:
+        found = [
+            tracer.push(classify(rows.probabilities, run.options.threshold), rows.probabilities)
+            for rows in run.rows(report)
+        ]
     return concatenate([*found, tracer.finish()]).to_geodataframe(run.scene.crs)
 
 
@@ -210,7 +249,7 @@ def predict(
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | Literal["auto"] | None = "auto",
 ) -> Prediction:
     """Probabilities of a whole scene as an array; for scenes that fit into memory.
 
@@ -218,14 +257,16 @@ def predict(
         scene: A raster file, or any name GDAL can open.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
-        progress: Called with windows done and windows in all.
+        progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
+            or in a notebook and nothing elsewhere, None shows nothing.
 
     Raises:
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    stacked = np.concatenate([rows.probabilities for rows in run.rows(progress)], axis=1)
+    with watched(progress, f"predict {Path(scene).name}") as report:
+        stacked = np.concatenate([rows.probabilities for rows in run.rows(report)], axis=1)
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in run.card.classes)

@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
-Report = Callable[[int, int], None]
+from geohr.progress import Report, terminal_bar
 
 LOG_STEP = 10
 """Per cent between two lines of a log."""
 
 
-@contextmanager
-def progress(label: str) -> Iterator[Report]:
+def progress(label: str) -> AbstractContextManager[Report]:
     """A function to call with what is done and how much there is.
 
     Args:
         label: What is being done.
     """
-    if not sys.stderr.isatty():
-        yield log_lines(label)
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
-
-        def report(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield report
+    return terminal_bar(label) if sys.stderr.isatty() else nullcontext(log_lines(label))
 
 
 def log_lines(label: str) -> Report:

@@ -15,12 +15,13 @@ ROOT = Path(geohr.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version"),
-    ("options", "train_options", "grid", "blend", "metrics", "files", "pipeline"),
+    ("options", "train_options", "grid", "blend", "metrics", "files", "pipeline", "progress"),
     ("card", "ground"),
     ("scene", "pixels", "mosaic", "raster", "polygons", "layers", "geoparquet", "style", "formats",
-     "vector", "predictor"),
+     "vector", "predictor", "pictures"),
     ("hrnet", "networks", "model", "backends", "streaming", "samples", "labels"),
-    ("segmenting", "stitching", "tiling", "data", "losses", "augment"),
+    ("segmenting", "stitching", "tiling", "data", "losses", "augment",
+     "plotting", "view"),
 )  # fmt: skip
 """Modules by layer; each imports only from its own layer or lower ones."""
 
