@@ -12,6 +12,8 @@ import click
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr.redact import redact
 from geohr.version import __version__
+from geohr_cli.completion import completion
+from geohr_cli.doctor import doctor
 from geohr_cli.evaluate import evaluate
 from geohr_cli.logs import line
 from geohr_cli.models import models
@@ -30,7 +32,7 @@ def geohr() -> None:
     """Large satellite and aerial scenes into georeferenced objects."""
 
 
-for command in (segment, tile, stitch, train, evaluate, models):
+for command in (segment, tile, stitch, train, evaluate, models, doctor, completion):
     geohr.add_command(command)
 
 

@@ -1,0 +1,133 @@
+"""`geohr doctor`: what is installed here, and how fast it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from geohr.errors import EngineError
+from geohr.version import __version__
+from geohr_cli.flags import debug_option
+
+LIBRARIES = ("torch", "segmentation-models-pytorch", "rasterio", "pyogrio", "geopandas", "numpy")
+EXTRAS = ("openvino", "onnxruntime", "pyarrow", "matplotlib", "rioxarray", "dask")
+RASTER_DRIVERS = ("GTiff", "COG", "VRT", "PNG", "WEBP")
+VECTOR_DRIVERS = ("GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile")
+SPEED_SECONDS = 1.0
+"""How long the speed test predicts, at least one batch."""
+GIB = 1024.0**3
+
+
+@click.command()
+@debug_option
+def doctor() -> None:
+    """Show versions, drivers, engines, threads and memory, and test the speed for a second.
+
+    Example: geohr doctor
+    """
+    row("geohr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    for name in LIBRARIES:
+        row(name, version_of(name) or "missing; pip install --force-reinstall geohr")
+    for name in EXTRAS:
+        row(name, version_of(name) or "not installed (optional)")
+    drivers()
+    engines()
+    row("processors", f"{usable_processors()} usable of {os.cpu_count()}")
+    row("memory", memory())
+    speed()
+
+
+def row(name: str, text: str) -> None:
+    """Print one line of the table."""
+    click.echo(f"{name:28} {text}")
+
+
+def version_of(name: str) -> str | None:
+    """The version of an installed distribution, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def drivers() -> None:
+    """GDAL, which rasterio and pyogrio each bring, and the drivers that geohr writes with."""
+    import pyogrio
+    import rasterio
+    from rasterio.env import Env
+
+    with Env() as env:
+        rasters = env.drivers()
+    missing = [name for name in RASTER_DRIVERS if name not in rasters]
+    found = f"GDAL {rasterio.__gdal_version__}"
+    row("raster drivers", f"{found}; missing: {', '.join(missing) or 'none'}")
+    writable = {name for name, can in pyogrio.list_drivers().items() if "w" in can}
+    missing = [name for name in VECTOR_DRIVERS if name not in writable]
+    found = f"GDAL {'.'.join(map(str, pyogrio.__gdal_version__))}"
+    row("vector drivers", f"{found}; missing: {', '.join(missing) or 'none'}")
+
+
+def engines() -> None:
+    """Which engines there are, and which one is taken."""
+    from geohr.backends import backends_for
+    from geohr.options import EngineOptions
+
+    names = backends_for(EngineOptions())
+    if not names:
+        raise EngineError("no engine is installed; pip install 'geohr[openvino]'")
+    row("engines", f"{', '.join(names)}; {names[0]} is taken by default")
+
+
+def usable_processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> str:
+    """How much memory is free, where the system says so."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return "not known on this system"
+    kib = {name: int(rest.split()[0]) for name, rest in (each.split(":", 1) for each in lines)}
+    return (
+        f"{kib['MemAvailable'] * 1024 / GIB:.1f} GiB free of {kib['MemTotal'] * 1024 / GIB:.1f} GiB"
+    )
+
+
+def speed() -> None:
+    """Predict noise with the bundled model for a second."""
+    import numpy as np
+
+    from geohr.backends import open_predictor
+    from geohr.model import bundled_models, resolve_model
+    from geohr.options import EngineOptions
+
+    row("bundled models", ", ".join(bundled_models()) or "none")
+    if not bundled_models():
+        return
+    model = resolve_model(None)
+    card = model.card
+    started = time.monotonic()
+    predictor = open_predictor(model, card.tile, EngineOptions())
+    opened = time.monotonic() - started
+    shape = (predictor.batch, len(card.bands), card.tile, card.tile)
+    pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    predictor.predict(pixels)
+    started, done = time.monotonic(), 0
+    while done == 0 or time.monotonic() - started < SPEED_SECONDS:
+        predictor.predict(pixels)
+        done += predictor.batch
+    seconds = time.monotonic() - started
+    megapixels = done * card.tile**2 / 1e6
+    row("engine", f"{predictor.engine}, opened in {opened:.1f} s")
+    row(
+        "speed",
+        f"{megapixels / seconds:.2f} megapixels a second in one of {predictor.workers} workers, "
+        f"windows of {card.tile} pixels, overlap not counted",
+    )
