@@ -85,10 +85,10 @@ def notebook_bar(label: str) -> Iterator[Report]:
     Args:
         label: What is being done.
     """
-    from IPython.display import HTML, display
+    from IPython.display import display
 
     started = drawn = time.monotonic()
-    handle = display(HTML(bar_html(label, 0, 0, 0.0)), display_id=True)
+    handle = display({"text/html": bar_html(label, 0, 0, 0.0)}, raw=True, display_id=True)
 
     def report(done: int, total: int) -> None:
         nonlocal drawn
@@ -96,7 +96,7 @@ def notebook_bar(label: str) -> Iterator[Report]:
         if done < total and now - drawn < UPDATE_SECONDS:
             return
         drawn = now
-        handle.update(HTML(bar_html(label, done, total, now - started)))
+        handle.update({"text/html": bar_html(label, done, total, now - started)}, raw=True)
 
     yield report
 

@@ -205,8 +205,8 @@ class Prediction:
             },
             name="probability",
         )
-        array = array.rio.write_transform(step).rio.write_nodata(np.nan)
-        return array if self.crs is None else array.rio.write_crs(self.crs)
+        placed: xarray.DataArray = array.rio.write_transform(step).rio.write_nodata(np.nan)
+        return placed if self.crs is None else placed.rio.write_crs(self.crs)
 
 
 def segment(

@@ -22,7 +22,7 @@ def completion(shell: str) -> None:
     fish: geohr completion fish > ~/.config/fish/completions/geohr.fish
 
     Example: geohr completion bash
-    """
+    """  # noqa: D301  click looks for the backspace itself
     script = get_completion_class(shell)
     if script is None:
         raise click.UsageError(f"this click has no completion for {shell}")

@@ -18,8 +18,9 @@ from typing import Literal
 import click
 
 from geohr.options import Options, opt
+from geohr.progress import Report
 from geohr.redact import redact, redact_all
-from geohr_cli.progress import Report, progress
+from geohr_cli.progress import progress
 
 
 @dataclass(frozen=True)
