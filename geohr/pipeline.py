@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -54,6 +54,10 @@ def ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
             put(_End(error))
         else:
             put(_End(None))
+        finally:
+            # What the items hold, such as an open raster, is released by the thread that took it.
+            if isinstance(items, Generator):
+                items.close()
 
     thread = Thread(target=run, daemon=True)
     thread.start()

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -28,6 +29,8 @@ from geohr.options import SceneOptions
 
 BLOCK_ROWS_MAX = 2048
 """Blocks up to this height are read whole; of higher ones only the rows that are needed."""
+CACHE_BYTES = 2**26
+"""GDAL's cache of blocks beside one row of the scene's: it would take a share of all memory."""
 
 Pixels = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -189,14 +192,26 @@ class SceneReader:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self._raster = open_raster(scene.path)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Itself, with GDAL's cache of blocks held to what reading downwards needs."""
+        scene = self.scene
+        row_of_blocks = (
+            min(scene.block_height, BLOCK_ROWS_MAX)
+            * scene.width
+            * (scene.band_count + scene.mask_band)
+            * np.dtype(scene.dtype).itemsize
+        )
+        with self._stack as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES + row_of_blocks))
+            stack.callback(self._raster.close)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._raster.close()
+        self._stack.close()
 
     def read(self, window: Window) -> Tile:
         """The pixels of `window`; what lies beyond the scene's edge is reflected.
@@ -208,21 +223,19 @@ class SceneReader:
             InputError: When the file cannot be read there.
         """
         inside = reach(window, self.scene)
-        pixels, valid = self.read_inside(inside)
+        shape = (inside.height, inside.width)
+        pixels = np.empty((len(self.scene.bands), *shape), self.scene.dtype)
+        valid = np.empty(shape, bool)
+        self.read_inside(inside, pixels, valid)
         return cut(pixels, valid, inside, window, self.scene)
 
-    def rows(self, grid: Grid) -> Iterator[list[Tile]]:
-        """All windows of `grid`, one grid row after the other; each pixel is read once.
+    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window that lies inside the scene.
 
-        Raises:
-            InputError: When the file cannot be read.
-        """
-        band = Band(self, grid)
-        for index in range(grid.shape[0]):
-            yield band.tiles(index)
-
-    def read_inside(self, window: Window) -> tuple[Pixels, Mask]:
-        """Pixels `(band, row, col)` and validity of a window that lies inside the scene.
+        Args:
+            window: Where.
+            pixels: `(band, row, col)` of the window's size; overwritten.
+            valid: `(row, col)`, True = valid; overwritten.
 
         Raises:
             InputError: When the file cannot be read there.
@@ -230,8 +243,8 @@ class SceneReader:
         scene, raster = self.scene, self._raster
         where = RasterWindow(window.col, window.row, window.width, window.height)
         try:
-            pixels = raster.read(list(scene.bands), window=where)
-            valid = is_valid(pixels, scene)
+            raster.read(list(scene.bands), window=where, out=pixels)
+            valid[...] = is_valid(pixels, scene)
             if scene.mask_band:
                 valid &= raster.dataset_mask(window=where) > 0
         except rasterio.errors.RasterioIOError as error:
@@ -239,7 +252,6 @@ class SceneReader:
                 f"{scene.path}: cannot be read at rows {window.row} to {window.row_stop} "
                 f"({error.__cause__ or error}); the file may be truncated or damaged"
             ) from error
-        return pixels, valid
 
 
 class Band:
@@ -254,12 +266,16 @@ class Band:
         scene = reader.scene
         self._reader = reader
         self._grid = grid
+        # Blocks up to the limit are read whole, others as far as they are needed.
+        self._step = scene.block_height if scene.block_height <= BLOCK_ROWS_MAX else 1
+        rows = min(grid.tile + self._step, scene.height)
+        self._pixels = np.empty((len(scene.bands), rows, scene.width), scene.dtype)
+        self._valid = np.empty((rows, scene.width), bool)
         self._first = 0
-        self._pixels = np.empty((len(scene.bands), 0, scene.width), scene.dtype)
-        self._valid = np.empty((0, scene.width), bool)
+        self._count = 0
 
-    def tiles(self, index: int, start: int = 0, stop: int | None = None) -> list[Tile]:
-        """The windows `[start, stop)` of a grid row; by default all.
+    def tiles(self, index: int, start: int = 0, stop: int | None = None) -> Iterator[Tile]:
+        """The windows `[start, stop)` of a grid row; by default all. They own their pixels.
 
         Args:
             index: Of the grid row; not above the last one asked for.
@@ -273,29 +289,25 @@ class Band:
         windows = self._grid.row(index)[start:stop]
         needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene)
         self._hold(needed.row, needed.row_stop)
-        held = Window(self._first, 0, len(self._valid), scene.width)
-        return [cut(self._pixels, self._valid, held, window, scene) for window in windows]
+        held = Window(self._first, 0, self._count, scene.width)
+        for window in windows:
+            yield cut(self._pixels, self._valid, held, window, scene)
 
     def _hold(self, start: int, stop: int) -> None:
         """Hold the rows `[start, stop)`; forget those above, read those that are missing."""
         scene = self._reader.scene
-        whole = max(scene.block_height, 1)
-        if whole <= BLOCK_ROWS_MAX:
-            stop = min(-(-stop // whole) * whole, scene.height)
-        loaded = self._first + len(self._valid)
-        if start > loaded:
-            loaded = start
-            self._pixels, self._valid = self._pixels[:, :0], self._valid[:0]
-            self._first = start
-        kept = max(start - self._first, 0)
-        self._pixels, self._valid = self._pixels[:, kept:], self._valid[kept:]
-        self._first += kept
-        if stop > loaded:
-            more, more_valid = self._reader.read_inside(
-                Window(loaded, 0, stop - loaded, scene.width)
-            )
-            self._pixels = np.concatenate([self._pixels, more], axis=1)
-            self._valid = np.concatenate([self._valid, more_valid])
+        stop = min(-(-stop // self._step) * self._step, scene.height)
+        gone = min(max(start - self._first, 0), self._count)
+        kept = self._count - gone
+        if gone:
+            self._pixels[:, :kept] = self._pixels[:, gone : self._count]
+            self._valid[:kept] = self._valid[gone : self._count]
+        self._first = self._first + gone if kept else start
+        self._count = max(stop - self._first, kept)
+        if self._count > kept:
+            missing = Window(self._first + kept, 0, self._count - kept, scene.width)
+            rows = slice(kept, self._count)
+            self._reader.read_inside(missing, self._pixels[:, rows], self._valid[rows])
 
 
 def is_valid(pixels: Pixels, scene: Scene) -> Mask:
@@ -325,12 +337,12 @@ def reach(window: Window, scene: Scene) -> Window:
 
 
 def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, scene: Scene) -> Tile:
-    """The tile at `window` out of pixels that cover the part `held` of the scene."""
+    """A copy of the tile at `window`, out of pixels that cover the part `held` of the scene."""
     inside = window.clip(scene.height, scene.width)
     if inside == window:
         rows: Any = slice(window.row - held.row, window.row_stop - held.row)
         cols: Any = slice(window.col - held.col, window.col_stop - held.col)
-        return Tile(window, pixels[:, rows, cols], valid[rows, cols])
+        return Tile(window, pixels[:, rows, cols].copy(), valid[rows, cols].copy())
     rows = reflect(window.row, window.row_stop, scene.height) - held.row
     cols = reflect(window.col, window.col_stop, scene.width) - held.col
     return Tile(window, pixels[:, rows[:, None], cols], valid[rows[:, None], cols])

@@ -1,0 +1,86 @@
+"""Everything but the network, in million pixels a second: reading, stitching, writing, tracing.
+
+`python -m benchmarks.stitching` runs a scene of houses through `geohr segment`'s own loop with a
+predictor that takes no time, and names what the outputs cost beside reading and stitching alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.scenes import ReadOff, write_town
+from geohr.backends.machine import cores
+from geohr.card import Card, ClassLabel
+from geohr.grid import Grid
+from geohr.options import SegmentOptions
+from geohr.scene import Scene
+from geohr.segmenting import Run, write_outputs
+
+OUTPUTS = {
+    "rows alone": (),
+    "classes.tif": ("classes.tif",),
+    "probs.tif": ("probs.tif",),
+    "objects.gpkg": ("objects.gpkg",),
+    "all three": ("classes.tif", "probs.tif", "objects.gpkg"),
+}
+
+
+class NoModel:
+    """What a run asks of a model besides predicting."""
+
+    card = Card("houses", "none", "none", (ClassLabel("house", "#e6550d"),))
+    digest = "0" * 64
+
+
+def fake_run(path: Path) -> Run:
+    """A run over a scene of `benchmarks.scenes` without a network."""
+    options = SegmentOptions(tile=512, threshold=0.5, min_area=0.0)
+    scene = Scene.open(path, options)
+    grid = Grid(scene.height, scene.width, 512, round(512 * options.overlap))
+    predictor = ReadOff(0.3, workers=cores())
+    return Run(scene, NoModel(), options, grid, predictor)  # type: ignore[arg-type]
+
+
+def seconds(run: Run, folder: Path, names: tuple[str, ...]) -> tuple[float, int]:
+    """Seconds to write some outputs, and the objects found."""
+    started = time.perf_counter()
+    written = write_outputs(
+        run,
+        run.rows(None),
+        vectors=[folder / name for name in names if name.endswith("gpkg")],
+        rasters=[folder / name for name in names if name == "classes.tif"],
+        probs=folder / "probs.tif" if "probs.tif" in names else None,
+    )
+    return time.perf_counter() - started, written.objects
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", type=int, default=8192, help="rows and columns of the scene")
+    parser.add_argument("--compress", default="jpeg", help="jpeg, deflate, lzw or none")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_town(
+            Path(folder) / "town.tif", height=args.side, width=args.side, compress=args.compress
+        )
+        run = fake_run(path)
+        best = dict.fromkeys(OUTPUTS, float("inf"))
+        objects = 0
+        for _ in range(args.rounds):
+            for label, names in OUTPUTS.items():
+                taken, found = seconds(run, Path(folder), names)
+                best[label] = min(best[label], taken)
+                objects = max(objects, found)
+        pixels = args.side**2 / 1e6
+        print(f"{pixels:.0f} Mpx, {args.compress}, {objects} objects, best of {args.rounds}")
+        print(f"{'outputs':<14}{'seconds':>9}{'Mpx/s':>8}")
+        for label, taken in best.items():
+            print(f"{label:<14}{taken:>9.2f}{pixels / taken:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()
