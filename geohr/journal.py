@@ -268,11 +268,11 @@ def state_at(address: str) -> tuple[object, ...]:
 
 def machine() -> str:
     """What the bits of a floating point result may depend on besides the engine."""
+    told = [platform.machine(), str(os.cpu_count()), os.environ.get("OMP_NUM_THREADS", "")]
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return hashlib.sha256(line.encode()).hexdigest()[:16]
-    return f"{platform.machine()} {platform.processor()}"
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        told += sorted({each for each in lines if each.startswith(("flags", "Features"))})
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
 def work_name(outputs: Iterable[Path]) -> str:
