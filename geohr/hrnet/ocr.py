@@ -43,6 +43,11 @@ def in_float32(like: Tensor) -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def _wide(x: Tensor) -> Tensor:
+    """In float32, or what is finer already."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def gather_regions(pixels: Tensor, logits: Tensor) -> Tensor:
     """Sum pixel representations into one per class (paper, equation 8).
 
@@ -57,8 +62,8 @@ def gather_regions(pixels: Tensor, logits: Tensor) -> Tensor:
         (n, channel, class, 1).
     """
     with in_float32(pixels):
-        weights = logits.flatten(2).float().softmax(dim=2)
-        regions = torch.bmm(weights, pixels.flatten(2).float().transpose(1, 2))
+        weights = _wide(logits.flatten(2)).softmax(dim=2)
+        regions = torch.bmm(weights, _wide(pixels.flatten(2)).transpose(1, 2))
     return regions.transpose(1, 2).unsqueeze(3).to(pixels.dtype)
 
 
@@ -88,9 +93,9 @@ class ObjectAttention(nn.Module):
         """Map (n, channel, row, col) and (n, channel, class, 1) to (n, channel, row, col)."""
         query, key, value = self.query(pixels), self.key(regions), self.value(regions)
         with in_float32(pixels):
-            affinity = torch.bmm(query.flatten(2).float().transpose(1, 2), key.flatten(2).float())
+            affinity = torch.bmm(_wide(query.flatten(2)).transpose(1, 2), _wide(key.flatten(2)))
             share = (affinity * self.scale).softmax(dim=2)
-            context = torch.bmm(value.flatten(2).float(), share.transpose(1, 2))
+            context = torch.bmm(_wide(value.flatten(2)), share.transpose(1, 2))
         context = context.reshape(*context.shape[:2], *pixels.shape[-2:]).to(pixels.dtype)
         attended: Tensor = self.out(context)
         return attended
