@@ -99,13 +99,10 @@ class Mosaic:
         rows = slice(inside.row - window.row, inside.row_stop - window.row)
         cols = slice(inside.col - window.col, inside.col_stop - window.col)
         weight = window_weights(self._blend, window.height, window.width)[rows, cols]
-        fixed = scores[:, rows, cols] * np.float32(SCORE_MAX)
-        fixed += np.float32(0.5)
-        weighted = fixed.astype(np.uint32)
-        weighted *= weight
         to_rows = slice(inside.row - self._first, inside.row_stop - self._first)
         to_cols = slice(inside.col, inside.col_stop)
-        self._sums[:, to_rows, to_cols] += weighted
+        for channel, sums in zip(scores, self._sums, strict=True):
+            add_weighted(channel[rows, cols], weight, sums[to_rows, to_cols])
         self._weights[to_rows, to_cols] += weight
         self._valid[to_rows, to_cols] |= valid[rows, cols]
         self._windows += 1
@@ -140,6 +137,20 @@ class Mosaic:
         return Rows(start, probabilities, windows)
 
 
+def add_weighted(
+    scores: NDArray[np.float32], weights: NDArray[np.uint32], sums: NDArray[np.uint32]
+) -> None:
+    """Add scores in fixed point times weights to `sums`; all `(row, col)` of one shape."""
+    # A few rows at a time stay in the processor's cache.
+    for start in range(0, len(scores), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        fixed = scores[rows] * np.float32(SCORE_MAX)
+        fixed += np.float32(0.5)
+        whole = fixed.astype(np.uint32)
+        whole *= weights[rows]
+        sums[rows] += whole
+
+
 def weighted_means(
     sums: NDArray[np.uint32], weights: NDArray[np.uint32], valid: Mask
 ) -> NDArray[np.uint8]:
@@ -154,7 +165,6 @@ def weighted_means(
         `(class, row, col)`, as in `Rows`.
     """
     probabilities = np.empty(sums.shape, np.uint8)
-    # A few rows at a time stay in the processor's cache.
     for start in range(0, len(weights), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         share = np.float32(PROBABILITY_MAX / SCORE_MAX) / np.maximum(weights[rows], 1).astype(

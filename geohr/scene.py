@@ -345,7 +345,13 @@ def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, scene: Scene)
         return Tile(window, pixels[:, rows, cols].copy(), valid[rows, cols].copy())
     rows = reflect(window.row, window.row_stop, scene.height) - held.row
     cols = reflect(window.col, window.col_stop, scene.width) - held.col
-    return Tile(window, pixels[:, rows[:, None], cols], valid[rows[:, None], cols])
+    # Whole rows first: one axis after the other is several times as fast as both at once.
+    across = slice(int(cols.min()), int(cols.max()) + 1)
+    cols -= across.start
+    pixels, valid = pixels[:, :, across], valid[:, across]
+    return Tile(
+        window, pixels.take(rows, axis=1).take(cols, axis=2), valid.take(rows, axis=0).take(cols, 1)
+    )
 
 
 def reflect(start: int, stop: int, length: int) -> NDArray[np.int64]:
