@@ -75,9 +75,7 @@ def ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
         thread.join()
 
 
-def mapped(
-    function: Callable[[T], U], items: Iterable[T], *, workers: int
-) -> Iterator[U]:
+def mapped(function: Callable[[T], U], items: Iterable[T], *, workers: int) -> Iterator[U]:
     """`function` of each item, in the items' order, worked out by several threads.
 
     Args:

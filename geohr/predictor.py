@@ -27,10 +27,10 @@ class Predictor(Protocol):
         """Scores of foreground classes.
 
         Args:
-            pixels: `(n, band, row, col)`, normalised; n is `batch`.
+            pixels: `(n, band, row, col)`, normalised; n is `batch`. Overwritten after the call.
 
         Returns:
-            `(n, class, row, col)`, in [0, 1].
+            `(n, class, row, col)`, in [0, 1], in memory of its own.
         """
         ...
 

@@ -16,12 +16,12 @@ import numpy as np
 
 from geohr.blocks import Assembler, Block, BlockMosaic, BlockScores, cut_blocks
 from geohr.errors import InterruptedRunError
-from geohr.grid import Grid, Window
+from geohr.grid import Grid
 from geohr.mosaic import Rows
 from geohr.pipeline import ahead, mapped
 from geohr.pixels import Normalizer, check_tile
 from geohr.predictor import Batch, Predictor
-from geohr.scene import Band, Mask, Scene, SceneReader, Tile
+from geohr.scene import Band, Scene, SceneReader, Tile
 from geohr.stopping import Stop
 
 Progress = Callable[[int, int], None]
@@ -79,14 +79,12 @@ class Waiting:
     """Windows that one batch predicts, and the blocks that are complete with it.
 
     Attributes:
-        windows: Block, window and validity `(row, col)`, in the batch's order.
-        pixels: `(n, band, row, col)`, normalised; places left over are zero. None for no window.
+        tiles: In the batch's order, with at least one valid pixel each; at most a batch of them.
         complete: Blocks whose last window is in this batch or an earlier one, in order.
         read: Windows read so far, with those that have no valid pixel.
     """
 
-    windows: tuple[tuple[Block, Window, Mask], ...]
-    pixels: Batch | None
+    tiles: tuple[Placed, ...]
     complete: tuple[Block, ...]
     read: int
 
@@ -133,7 +131,7 @@ def predict_rows(
             yield block
 
     batches = ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch))
-    scored = ahead(score_batches(batches, predictor, stop))
+    scored = ahead(score_batches(batches, predictor, normalizer, stop))
     told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
     summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend))
     yield from ahead(join(blocks, summed, grid, kept, classes=classes))
@@ -142,7 +140,7 @@ def predict_rows(
 def read_batches(
     scene: Scene, grid: Grid, blocks: Iterable[Block], normalizer: Normalizer, *, batch: int
 ) -> Iterator[Waiting]:
-    """The windows of some blocks, gathered into batches of those with a valid pixel."""
+    """The windows of some blocks, in batches of those with a valid pixel."""
     held: list[Placed] = []
     complete: list[Block] = []
     read = 0
@@ -158,45 +156,52 @@ def read_batches(
                     check_tile(tile, scene, normalizer)
                     held.append(Placed(block, tile))
                 if len(held) == batch:
-                    yield gather(held, complete, normalizer, batch=batch, read=read)
+                    yield Waiting(tuple(held), tuple(complete), read)
                     held, complete = [], []
             complete.append(block)
-        yield gather(held, complete, normalizer, batch=batch, read=read)
-
-
-def gather(
-    held: Sequence[Placed],
-    complete: Sequence[Block],
-    normalizer: Normalizer,
-    *,
-    batch: int,
-    read: int,
-) -> Waiting:
-    """Normalise tiles into one batch of fixed shape."""
-    windows = tuple((each.block, each.tile.window, each.tile.valid) for each in held)
-    if not held:
-        return Waiting(windows, None, tuple(complete), read)
-    pixels = np.zeros((batch, *held[0].tile.pixels.shape), np.float32)
-    for each, target in zip(held, pixels, strict=False):
-        normalizer.apply(each.tile.pixels, each.tile.valid, target)
-    return Waiting(windows, pixels, tuple(complete), read)
+        yield Waiting(tuple(held), tuple(complete), read)
 
 
 def score_batches(
-    batches: Iterable[Waiting], predictor: Predictor, stop: Stop
+    batches: Iterable[Waiting], predictor: Predictor, normalizer: Normalizer, stop: Stop
 ) -> Iterator[tuple[Waiting, Batch | None]]:
-    """Each batch with its scores `(n, class, row, col)`.
+    """Each batch with its scores `(n, class, row, col)`; None for a batch without windows.
 
     Raises:
         InterruptedRunError: When the blocks in hand take too long after a request to stop.
     """
+    idle: list[Batch] = []
 
     def score(waiting: Waiting) -> tuple[Waiting, Batch | None]:
         if stop.overdue:
             raise interrupted()
-        return waiting, None if waiting.pixels is None else predictor.predict(waiting.pixels)
+        if not waiting.tiles:
+            return waiting, None
+        # Memory that was used before is several times as fast as new memory.
+        pixels = idle.pop() if idle else None
+        pixels = normalise(waiting, normalizer, batch=predictor.batch, out=pixels)
+        scores = predictor.predict(pixels)
+        idle.append(pixels)
+        return waiting, scores
 
     yield from mapped(score, batches, workers=predictor.workers)
+
+
+def normalise(waiting: Waiting, normalizer: Normalizer, *, batch: int, out: Batch | None) -> Batch:
+    """The pixels of tiles as a batch of fixed shape; places left over are zero.
+
+    Args:
+        waiting: The tiles.
+        normalizer: From the scene's values to the network's.
+        batch: Windows of a batch.
+        out: An earlier batch to overwrite, or None for a new one.
+    """
+    if out is None:
+        out = np.empty((batch, *waiting.tiles[0].tile.pixels.shape), np.float32)
+    out[len(waiting.tiles) :] = 0
+    for each, target in zip(waiting.tiles, out, strict=False):
+        normalizer.apply(each.tile.pixels, each.tile.valid, target)
+    return out
 
 
 def report(
@@ -225,9 +230,9 @@ def sum_blocks(
         return mosaics[block.index]
 
     for waiting, scores in scored:
-        for place, (block, window, valid) in enumerate(waiting.windows):
-            if scores is not None:
-                mosaic(block).add(window, valid, scores[place])
+        if scores is not None:
+            for each, score in zip(waiting.tiles, scores, strict=False):
+                mosaic(each.block).add(each.tile.window, each.tile.valid, score)
         for block in waiting.complete:
             yield block, mosaic(block).scores()
             del mosaics[block.index]

@@ -15,7 +15,6 @@ from geohr.backends.cache import cached
 from geohr.backends.machine import Shape, cores
 from geohr.errors import EngineError
 from geohr.model import Model
-from geohr.options import EngineOptions
 from geohr.predictor import Batch, Predictor
 
 Calibration = Callable[[], Batch]
@@ -94,9 +93,7 @@ class Compiler:
             agreement = Agreement(**json.loads((folder / AGREEMENT).read_text()))
             return self.load(folder / self.network, cores(), "int8"), agreement
 
-        return cached(
-            {**self._key(model, shape, "int8"), "calibration": digest}, build, load
-        )
+        return cached({**self._key(model, shape, "int8"), "calibration": digest}, build, load)
 
     def _key(self, model: Model, shape: Shape, precision: str) -> dict[str, object]:
         return {

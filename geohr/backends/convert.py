@@ -13,6 +13,7 @@ from geohr.backends.scores import Scored
 from geohr.errors import EngineError
 from geohr.model import Model
 
+
 def to_program(model: Model, shape: Shape) -> ExportedProgram:
     """The model for batches of one shape, as torch's own graph; the others are made from it.
 
