@@ -19,7 +19,7 @@ from geohr.polygons.chains import Links
 from geohr.polygons.corners import Candidates
 from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs
-from geohr.polygons.vertices import JUNCTION, SADDLE, SUBPIXEL, pack
+from geohr.polygons.vertices import JUNCTION, SADDLE, SUBPIXEL, pack, with_depth
 
 _MARGIN = SUBPIXEL // 32
 """Least distance of a vertex from a pixel's centre: two vertices never fall together there."""
@@ -72,6 +72,11 @@ class Saddles:
     vertex: Ints
     """Line * stride + column, ascending."""
     joined: Bytes
+
+    @classmethod
+    def none(cls) -> Saddles:
+        """No class is joined anywhere."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.uint8))
 
     def joins(self, vertex: Ints, label: int) -> Bools:
         """Whether a class is joined through each of the given vertices."""
@@ -128,6 +133,8 @@ class UnitEdges:
 
     upright: Ints
     """`(edge,)` row * stride + column, ascending; down and up take turns."""
+    depth: Ints
+    """`(upright edge,)` pixels outside the class to the next change in the row."""
     level: Ints
     """`(edge,)` line * stride + column, ascending."""
     rightward: Bools
@@ -149,7 +156,8 @@ def unit_edges(field: Field, runs: Runs, label: int) -> UnitEdges:
     changed = np.flatnonzero(is_label[1:] != is_label[:-1])
     row = changed // inner.shape[1]
     rightward = is_label.reshape(-1)[changed]
-    return UnitEdges(upright, changed + row + field.stride, rightward)
+    depth = np.stack([runs.gap_before[own], runs.gap_after[own]], axis=1).reshape(-1)
+    return UnitEdges(upright, depth, changed + row + field.stride, rightward)
 
 
 def link_edges(
@@ -192,14 +200,15 @@ def link_edges(
     successor[going] = _find(edges, vertex, (facing + turn) % 4, stride, above[0])
     meeting, bare = _meetings(field, line, column)
     corner = pack((line + top) * SUBPIXEL, column * SUBPIXEL)
-    corner |= np.where(crossing & ~to_right, SADDLE, 0) | np.where(meeting, JUNCTION, 0)
-    pieces = len(edges.upright) + len(edges.level)
+    touching = crossing & ~to_right
+    corner |= np.where(touching, SADDLE, 0)
+    corner |= np.where(meeting | (touching & (not contour)), JUNCTION, 0)
     column_in = np.concatenate([edges.upright % stride, edges.level % stride, above[0]])
     column_out = np.concatenate([edges.upright % stride, edges.level % stride, above[1]])
     at_corner = meeting | bare & (turn != 0) if contour else meeting | (turn != 0)
     # What lies at the corner comes as a piece of its own, after the side that leads there.
     after = np.flatnonzero(at_corner)
-    own = _between(edges, field, top) if contour else np.full(pieces, -1, np.int64)
+    own = _between(edges, field, top) if contour else _on_sides(edges, stride, top)
     return _insert(own, corner[after], going[after], successor, column_in, column_out)
 
 
@@ -259,12 +268,20 @@ def _meetings(field: Field, line: Ints, column: Ints) -> tuple[Bools, Bools]:
     return (around[1:] != around[:-1]).sum(axis=0) >= 2, around[3] == NODATA
 
 
+def _on_sides(edges: UnitEdges, stride: int, top: int) -> Ints:
+    """The middle of each upright side, which is no corner but says what lies beside it."""
+    row, column = np.divmod(edges.upright, stride)
+    upright = pack((row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL)
+    return np.concatenate([with_depth(upright, edges.depth), np.full(len(edges.level), -1)])
+
+
 def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
     """The vertex on the line between the centres of the two pixels beside each side."""
     stride = field.stride
     row, column = np.divmod(edges.upright, stride)
     part = _crossing(field, (row, column - 1), (row, column))
     upright = pack((row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL - SUBPIXEL // 2 + part)
+    upright = with_depth(upright, edges.depth)
     line, column = np.divmod(edges.level, stride)
     part = _crossing(field, (line - 1, column), (line, column))
     level = pack((line + top) * SUBPIXEL - SUBPIXEL // 2 + part, column * SUBPIXEL + SUBPIXEL // 2)
@@ -272,7 +289,7 @@ def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
 
 
 def _crossing(field: Field, first: tuple[Ints, Ints], second: tuple[Ints, Ints]) -> Ints:
-    """How far from the first pixel's centre to the second's the classes are level, in 1/256."""
+    """How far from the first pixel's centre to the second's the classes are level, in 1/64."""
     one, other = field.label(*first), field.label(*second)
     lead, trail = field.margin(one, other, *first), field.margin(one, other, *second)
     slope = lead - trail

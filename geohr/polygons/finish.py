@@ -14,18 +14,21 @@ from geohr import ground
 from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
+from geohr.polygons.coverage import thin
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
 from geohr.polygons.regularize import regularize
+from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Ints
 from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
 
-
 WALL_TOLERANCE = 0.5
 """Metres that a regularized wall may leave the outline, where `simplify` does not say."""
 WALL_PIXELS = 2.0
 """The same in pixels, for scenes too coarse for half a metre."""
+SCALE_BLOCK = 1024
+"""Pixels of a side over which one scale in metres holds."""
 REACH = 4.0
 """Tolerances by which a redrawn building may outgrow its rows."""
 
@@ -73,20 +76,54 @@ class Finish:
             has_scores: Whether probabilities were counted.
             open_from: The first row of what is still to come.
         """
+        if self.options.min_area and len(statistics):
+            area = ground.areas(self._geometry(shapes, owner), self.crs)
+            large = area >= self.options.min_area
+            items = np.flatnonzero(large[owner])
+            shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
+            statistics = statistics.take(large)
         if len(statistics) == 0:
             return Polygons.none()
-        geometry = self._geometry(shapes, owner)
-        keep = np.arange(len(geometry))
-        if self.options.min_area:
-            keep = np.flatnonzero(ground.areas(geometry, self.crs) >= self.options.min_area)
-            geometry = geometry[keep]
-        if len(geometry) == 0:
-            return Polygons.none()
+        if self.options.simplify and not self.options.regularize:
+            thinned = thin(
+                shapes,
+                owner,
+                tolerance=self.options.simplify,
+                scale=self._scale,
+                contour=self.options.outline == "contour",
+            )
+            geometry = self._mended(thinned, shapes, owner)
+        else:
+            geometry = self._geometry(shapes, owner)
         if self.options.regularize:
-            geometry = self._regularized(geometry, statistics.bottom[keep], open_from)
-        elif self.options.simplify:
-            geometry = simplify(geometry, self.options.simplify, self.crs)
-        return Polygons(geometry, self._columns(geometry, statistics.take(keep), has_scores))
+            geometry = self._regularized(geometry, statistics.bottom, open_from)
+        return Polygons(geometry, self._columns(geometry, statistics, has_scores))
+
+    def _mended(self, thinned: Ragged, shapes: Ragged, owner: Ints) -> Geometries:
+        """Thinned outlines; an outline that came to touch itself is cleaned or left as traced."""
+        geometry = self._geometry(thinned, owner)
+        wrong = np.flatnonzero(~shapely.is_valid(geometry))
+        if len(wrong) == 0:
+            return geometry
+        clean = shapely.make_valid(geometry[wrong], method="structure", keep_collapsed=False)
+        same = shapely.get_type_id(clean) == shapely.get_type_id(geometry[wrong])
+        geometry[wrong[same]] = clean[same]
+        rest = wrong[~same]
+        if len(rest):
+            items = np.flatnonzero(np.isin(owner, rest))
+            traced = self._geometry(shapes.take(items), np.searchsorted(rest, owner[items]))
+            geometry[rest] = traced
+        return geometry
+
+    def _scale(self, row: Ints, column: Ints) -> Floats:
+        """`(n, 2, 2)` metres a pixel, the same within a block of the raster."""
+        blocks, of_vertex = np.unique(
+            np.stack([row // SCALE_BLOCK, column // SCALE_BLOCK]), axis=1, return_inverse=True
+        )
+        row, column = (blocks + 0.5) * SCALE_BLOCK
+        a, b, c, d, e, f = self.transform[:6]
+        scale = ground.local_scale(self.crs, a * column + b * row + c, d * column + e * row + f)
+        return np.asarray(scale @ np.array([[a, b], [d, e]]), np.float64)[of_vertex.reshape(-1)]
 
     def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
         """Shapely polygons in the CRS; multipolygons for objects of several items."""
@@ -173,18 +210,3 @@ def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:
         polygons[inside], indices=np.searchsorted(several, owner[inside])
     )
     return geometry
-
-
-def simplify(geometry: Geometries, tolerance: float, crs: Any) -> Geometries:
-    """Fewer vertices, none of the outline further off than the tolerance (Douglas and Peucker).
-
-    Each object is drawn in metres round its own middle, so that a metre is one in every CRS.
-
-    Args:
-        geometry: Polygons.
-        tolerance: In metres.
-        crs: Of the polygons.
-    """
-    frames = ground.local_frames(geometry, crs)
-    local = shapely.simplify(frames.to_metres(geometry), tolerance, preserve_topology=True)
-    return frames.from_metres(local)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from geohr.polygons.chains import cycles
 from geohr.polygons.runs import Bools, Ints
-from geohr.polygons.vertices import FLAGS, RING_START, SADDLE, SUBPIXEL, Ragged, join, unpack
+from geohr.polygons.vertices import RING_START, SADDLE, SUBPIXEL, Ragged, join, place, unpack
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,9 +24,9 @@ def split_touching(rings: Ragged) -> tuple[Ragged, Ints]:
     """
     marked = np.flatnonzero(rings.flat & SADDLE)
     ring_of = np.searchsorted(rings.offsets, marked, side="right") - 1
-    order = np.lexsort((rings.flat[marked], ring_of))
+    order = np.lexsort((place(rings.flat[marked]), ring_of))
     marked, ring_of = marked[order], ring_of[order]
-    here = rings.flat[marked] & ~FLAGS
+    here = place(rings.flat[marked])
     twice = np.flatnonzero((here[1:] == here[:-1]) & (ring_of[1:] == ring_of[:-1]))
     if len(twice) == 0:
         return rings, np.arange(len(rings))
@@ -50,13 +50,13 @@ def split_touching(rings: Ragged) -> tuple[Ragged, Ints]:
 
 def canonical(rings: Ragged) -> Ragged:
     """Rotate each ring to begin at its first vertex in raster order, and mark it there."""
-    plain = rings.flat & ~FLAGS
+    plain = place(rings.flat)
     least = np.minimum.reduceat(plain, rings.offsets[:-1]) if len(rings) else plain
     sizes = rings.lengths
     at = np.flatnonzero(plain == np.repeat(least, sizes))
     shift = np.repeat(at - rings.offsets[:-1], sizes)
     base = np.repeat(rings.offsets[:-1], sizes)
-    turned = plain[base + (np.arange(len(plain)) - base + shift) % np.repeat(sizes, sizes)]
+    turned = rings.flat[base + (np.arange(len(plain)) - base + shift) % np.repeat(sizes, sizes)]
     turned[rings.offsets[:-1]] |= RING_START
     return Ragged(turned, rings.offsets)
 
@@ -84,7 +84,7 @@ def gather(rings: Ragged, owner: Ints, hole: Bools, owners: int) -> Ragged:
         hole: `(ring,)` True for holes.
         owners: How many there are.
     """
-    order = np.lexsort((rings.flat[rings.offsets[:-1]], hole, owner))
+    order = np.lexsort((place(rings.flat[rings.offsets[:-1]]), hole, owner))
     sorted_rings = rings.take(order)
     counts = np.bincount(owner, minlength=owners)
     ends = np.concatenate([[0], np.cumsum(counts)])

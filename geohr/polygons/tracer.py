@@ -29,7 +29,7 @@ from geohr.polygons.rings import canonical, gather, signed_area, split_touching
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
 from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics, count, no_scores, run_scores
-from geohr.polygons.vertices import SIDE_MAX, Ragged, Waiting, join
+from geohr.polygons.vertices import SIDE_MAX, Ragged, Waiting, join, place
 
 FRAME_PIXELS = 2**23
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
@@ -77,6 +77,8 @@ class Tracer:
             raise UsageError(f"threshold must be in (0, 1], got {threshold}")
         self._options = options or PolygonOptions()
         self._contour = self._options.outline == "contour"
+        thinned = self._options.simplify > 0 and not self._options.regularize
+        self._by_edge = self._contour or thinned
         self._level = threshold * PROBABILITY_MAX
         self._finish = Finish(
             transform=transform,
@@ -188,11 +190,10 @@ class Tracer:
             self._level,
             self._background,
         )
-        saddles = find_saddles(field, found) if self._contour else None
+        saddles = find_saddles(field, found) if self._contour else Saddles.none()
         pairs = touching(runs, stride, 4)
-        if saddles is not None:
-            more = saddle_pairs(saddles, field, runs, self._traced)
-            pairs = np.concatenate([pairs[0], more[0]]), np.concatenate([pairs[1], more[1]])
+        more = saddle_pairs(saddles, field, runs, self._traced)
+        pairs = np.concatenate([pairs[0], more[0]]), np.concatenate([pairs[1], more[1]])
         part = self._parts.step(runs, pairs, rows)
         group = part
         if self._groups is not None:
@@ -218,17 +219,17 @@ class Tracer:
         return self._hand_out(shapes, owner, statistics, open_from=min(open_from, self._top + 1))
 
     def _closed_rings(
-        self, field: Field, found: Candidates, saddles: Saddles | None, runs: Runs
+        self, field: Field, found: Candidates, saddles: Saddles, runs: Runs
     ) -> tuple[Ragged, Ints]:
         """Simple, canonical rings that close in the frame, and a run inside each."""
         rings, inside = [Ragged.empty()], [np.zeros(0, np.int64)]
         traced = {label for label in found.labels if self._traced[label]}
         for label in sorted(traced | self._chains.keys()):
             chains = self._chains.setdefault(label, Chains())
-            if saddles is None:
-                closed, pixel = self._trace_pixels(chains, found, label)
+            if self._by_edge:
+                closed, pixel = self._trace_edges(chains, field, saddles, runs, label)
             else:
-                closed, pixel = self._trace_contour(chains, field, saddles, runs, label)
+                closed, pixel = self._trace_pixels(chains, found, label)
             simple, origin = split_touching(closed)
             rings.append(simple)
             inside.append(runs.at(pixel)[origin])
@@ -241,10 +242,10 @@ class Tracer:
         row, column = side.owner
         return rings, (row * (self._width + 1) + column)[piece]
 
-    def _trace_contour(
+    def _trace_edges(
         self, chains: Chains, field: Field, saddles: Saddles, runs: Runs, label: int
     ) -> tuple[Ragged, Ints]:
-        """Closed rings between the pixels' centres, and a pixel inside each."""
+        """Closed rings with a vertex for every unit side, and a pixel inside each."""
         edges = unit_edges(field, runs, label)
         links = link_edges(
             edges,
@@ -253,7 +254,7 @@ class Tracer:
             label=label,
             above=chains.columns,
             top=self._top,
-            contour=True,
+            contour=self._contour,
         )
         rings, piece = chains.link(links)
         return rings, owner(edges, piece, field.stride)
@@ -288,7 +289,7 @@ class Tracer:
         rank = np.zeros(len(statistics), np.int64)
         rank[order] = np.arange(len(order))
         if len(shapes):
-            arranged = np.lexsort((shapes.flat[shapes.offsets[:-1]], rank[owner]))
+            arranged = np.lexsort((place(shapes.flat[shapes.offsets[:-1]]), rank[owner]))
             shapes, owner = shapes.take(arranged), owner[arranged]
         return self._finish.polygons(
             shapes,

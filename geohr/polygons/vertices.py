@@ -1,8 +1,8 @@
 """Vertices as single integers, and lists of rings held for objects that are still open.
 
-A vertex is packed into 64 bits as `y << 34 | x << 4 | flags`, x and y in 1/256 of a pixel from the
-scene's upper left corner. So vertices sort in raster order, neighbouring outlines share them to
-the bit, and a ring is one array.
+A vertex is packed into 63 bits as `y << 37 | x << 11 | depth << 4 | flags`, x and y in 1/64 of a
+pixel from the scene's upper left corner. So vertices sort in raster order, neighbouring outlines
+share them to the bit, and a ring is one array.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import numpy as np
 
 from geohr.polygons.runs import Bools, Ints
 
-SUBPIXEL = 256
-"""Steps in a pixel: finer than what probabilities in 254 steps can place a contour."""
-SIDE_MAX = 2**29 // SUBPIXEL
+SUBPIXEL = 64
+"""Steps in a pixel."""
+SIDE_MAX = 2**26 // SUBPIXEL
 """The largest scene side, in pixels, that fits."""
+DEPTH_MAX = 127
+"""The largest depth that fits; it stands for itself and all above."""
 
 SADDLE = 1
 """Flag: two pixels of the class meet here corner to corner."""
@@ -24,17 +26,32 @@ RING_START = 2
 """Flag: the first vertex of a ring, where several rings are stored one after the other."""
 JUNCTION = 4
 """Flag: three or more classes meet here."""
-FLAGS = 15
+_BELOW = 2**11 - 1
 
 
 def pack(y: Ints, x: Ints) -> Ints:
-    """Vertices from coordinates in 1/256 of a pixel."""
-    return (y << 34) | (x << 4)
+    """Vertices from coordinates in 1/64 of a pixel."""
+    return (y << 37) | (x << 11)
 
 
 def unpack(vertices: Ints) -> tuple[Ints, Ints]:
-    """Coordinates (y, x) in 1/256 of a pixel."""
-    return vertices >> 34, (vertices >> 4) & (2**30 - 1)
+    """Coordinates (y, x) in 1/64 of a pixel."""
+    return vertices >> 37, (vertices >> 11) & (2**26 - 1)
+
+
+def place(vertices: Ints) -> Ints:
+    """The vertices without depth and flags: equal where they lie in one place."""
+    return vertices & ~_BELOW
+
+
+def with_depth(vertices: Ints, pixels: Ints) -> Ints:
+    """Vertices that say how far it is, outside their object, to the next border in the row."""
+    return vertices | (np.minimum(pixels, DEPTH_MAX) << 4)
+
+
+def depth(vertices: Ints) -> Ints:
+    """What `with_depth` put in."""
+    return (vertices >> 4) & DEPTH_MAX
 
 
 @dataclass(frozen=True)
