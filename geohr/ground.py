@@ -152,7 +152,7 @@ def measure(geometries: Geometries, crs: Any) -> Measures:
     length = np.hypot(edge[:, 0], edge[:, 1])
     turn = 4 * np.arctan2(edge[:, 0], edge[:, 1])
     perimeter, sine, cosine = (
-        np.bincount(owner, weights=length * part, minlength=len(geometries))
+        np.bincount(owner, weights=length * part, minlength=len(geometries)).astype(np.float64)
         for part in (1, np.sin(turn), np.cos(turn))
     )
     area = np.abs(np.linalg.det(frames.scale)) * shapely.area(geometries)

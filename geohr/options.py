@@ -187,6 +187,17 @@ class PolygonOptions(Options):
     regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
 
 
+@dataclass(frozen=True)
+class VectorizeOptions(PolygonOptions):
+    """How a class raster becomes polygons."""
+
+    background: int = opt(0, "The class value that is not traced.", low=0, high=255)
+    band: int = opt(1, "The raster's band that holds the classes, from 1.", low=1)
+    threshold: float = opt(
+        0.5, "Probability at which contours meet the background.", low=0.004, high=1
+    )
+
+
 def listed(values: tuple[Any, ...]) -> str:
     """Values joined by commas, as they are typed on the command line."""
     return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

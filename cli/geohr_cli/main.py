@@ -21,6 +21,7 @@ from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
 from geohr_cli.tile import tile
 from geohr_cli.train import train
+from geohr_cli.vectorize import vectorize
 
 
 @click.group(
@@ -32,7 +33,7 @@ def geohr() -> None:
     """Large satellite and aerial scenes into georeferenced objects."""
 
 
-for command in (segment, tile, stitch, train, evaluate, models, doctor, completion):
+for command in (segment, tile, stitch, vectorize, train, evaluate, models, doctor, completion):
     geohr.add_command(command)
 
 

@@ -44,7 +44,7 @@ class Field:
     @property
     def stride(self) -> int:
         """Vertices in a row."""
-        return self.frame.shape[1] - 1
+        return int(self.frame.shape[1]) - 1
 
     def label(self, row: Ints, column: Ints) -> Bytes:
         """Class ids of pixels."""
@@ -83,7 +83,7 @@ class Saddles:
         if len(self.vertex) == 0:
             return np.zeros(len(vertex), np.bool_)
         place = np.minimum(np.searchsorted(self.vertex, vertex), len(self.vertex) - 1)
-        return (self.vertex[place] == vertex) & (self.joined[place] == label)
+        return np.asarray((self.vertex[place] == vertex) & (self.joined[place] == label), np.bool_)
 
 
 def find_saddles(field: Field, found: Candidates) -> Saddles:
@@ -240,7 +240,7 @@ def _ends(edges: UnitEdges, stride: int) -> tuple[Ints, Ints]:
 
 def _is_label(field: Field, label: int, line: Ints, column: Ints, step: Ints) -> Bools:
     """Whether the pixel a step away from each vertex is of the class."""
-    return field.label(line + step[:, 0], column + step[:, 1]) == label
+    return np.asarray(field.label(line + step[:, 0], column + step[:, 1]) == label, np.bool_)
 
 
 def _find(edges: UnitEdges, vertex: Ints, direction: Ints, stride: int, open_in: Ints) -> Ints:
@@ -297,7 +297,7 @@ def _crossing(field: Field, first: tuple[Ints, Ints], second: tuple[Ints, Ints])
     np.divide(lead, slope, out=part, where=slope != 0)
     steps = np.clip(np.rint(part * SUBPIXEL), _MARGIN, SUBPIXEL - _MARGIN).astype(np.int64)
     steps[(one == NODATA) | (other == NODATA)] = SUBPIXEL // 2
-    return steps
+    return np.asarray(steps, np.int64)
 
 
 def owner(edges: UnitEdges, piece: Ints, stride: int) -> Ints:

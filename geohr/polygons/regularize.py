@@ -156,7 +156,7 @@ def _rectangles(level: Geometries) -> Geometries:
     cross = one[:, 0] * two[:, 1] - two[:, 0] * one[:, 1]
 
     def total(values: Floats) -> Floats:
-        return np.bincount(ring, weights=values, minlength=len(level))
+        return np.bincount(ring, weights=values, minlength=len(level)).astype(np.float64)
 
     area = total(cross) / 2
     corners = np.empty((len(level), 4, 2))
@@ -231,7 +231,7 @@ def _walls(polygons: Geometries, tolerance: Floats, step: float) -> Walls:
     across = -np.sin(angle) * middle[:, 0] + np.cos(angle) * middle[:, 1]
     # Edges count by how far they go along the wall; back and forth adds nothing.
     length = np.abs(np.cos(angle) * edge[:, 0] + np.sin(angle) * edge[:, 1])
-    weight = np.bincount(chord, weights=length, minlength=len(kept))
+    weight = np.bincount(chord, weights=length, minlength=len(kept)).astype(np.float64)
     total = np.bincount(chord, weights=length * across, minlength=len(kept))
     there = weight > 0
     return _joined(
@@ -259,7 +259,7 @@ def _joined(walls: Walls) -> Walls:
     to = np.arange(group[-1] + 1)
     to[group[last[closes]]] = group[starts[closes]]
     group = to[group]
-    weight = np.bincount(group, weights=walls.weight, minlength=len(to))
+    weight = np.bincount(group, weights=walls.weight, minlength=len(to)).astype(np.float64)
     offset = np.bincount(group, weights=walls.weight * walls.offset, minlength=len(to))
     kept = np.flatnonzero(weight > 0)
     first = np.flatnonzero(new)[kept]
@@ -301,7 +301,7 @@ def _shortest(walls: Walls, corners: Floats, limit: Floats) -> Ints:
     short = np.flatnonzero(many & (length < limit[walls.ring]))
     order = short[np.lexsort((length[short], walls.ring[short]))]
     first = np.concatenate([[True], walls.ring[order][1:] != walls.ring[order][:-1]])
-    return order[first[: len(order)]]
+    return np.asarray(order[first[: len(order)]], np.int64)
 
 
 def _without(walls: Walls, gone: Ints) -> Walls:

@@ -113,7 +113,8 @@ def _pinned(points: Floats, offsets: Ints, fixed: Bools, order: Ints) -> Bools:
 def _first(group: Ints, value: Floats | Ints, order: Ints) -> Ints:
     """In each group, the place of the least value, and of the least order among equals."""
     place = np.lexsort((order, value, group))
-    return place[np.concatenate([[True], group[place][1:] != group[place][:-1]])]
+    begins = np.concatenate([[True], group[place][1:] != group[place][:-1]])
+    return np.asarray(place[begins], np.int64)
 
 
 def _paths(pinned: Bools, offsets: Ints, order: Ints) -> Paths:

@@ -1,0 +1,182 @@
+"""Anyone's class raster into polygons, in bands of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.errors
+from rasterio.windows import Window
+
+from geohr.errors import InputError
+from geohr.files import check_writable
+from geohr.mosaic import NODATA
+from geohr.options import VectorizeOptions
+from geohr.polygons.runs import Bytes
+from geohr.polygons.tracer import Tracer
+from geohr.redact import redact
+from geohr.vector import check_extension, open_sink
+from geohr.version import __version__
+
+BAND_PIXELS = 2**23
+"""Pixels read at a time, in whole rows of the file's blocks."""
+
+
+def vectorize(
+    raster: str | Path,
+    out: str | Path,
+    *,
+    options: VectorizeOptions | None = None,
+    probabilities: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Trace the objects of a class raster of any size into a vector file.
+
+    Nodata (the file's value, its mask, or 255) and the background are not traced.
+
+    Args:
+        raster: Whole numbers from 0 to 254, one class each.
+        out: See `geohr.vector.EXTENSIONS`.
+        options: How to trace.
+        probabilities: uint8 raster on the same grid, band i for class i: probability x 254, 255 =
+            no data. Gives confidences, and contours their place.
+        overwrite: Replace `out` if it exists.
+        progress: Called with rows done and rows in all.
+
+    Returns:
+        How many polygons were written.
+
+    Raises:
+        UsageError: For an extension, an option or an existing output.
+        InputError: For a raster that does not hold classes, or has no CRS where metres are asked.
+        OutputError: When `out` cannot be written.
+    """
+    options = options or VectorizeOptions()
+    out = Path(out)
+    check_extension(out)
+    check_writable(out, overwrite=overwrite)
+    with ExitStack() as stack:
+        source = stack.enter_context(_opened(raster))
+        _check_classes(source, options.band)
+        scores = None
+        if probabilities is not None:
+            scores = stack.enter_context(_opened(probabilities))
+            _check_scores(scores, source)
+        tracer = Tracer(
+            source.width,
+            transform=source.transform,
+            crs=source.crs,
+            options=options,
+            background=options.background,
+            threshold=options.threshold,
+        )
+        sink = stack.enter_context(
+            open_sink(
+                out,
+                crs=source.crs,
+                multi=options.connectivity == 8,
+                provenance=_provenance(raster, options),
+            )
+        )
+        done = 0
+        for classes, probability in _bands(source, scores, options.band):
+            sink.write(tracer.push(classes, probability))
+            done += len(classes)
+            if progress is not None:
+                progress(done, source.height)
+        sink.write(tracer.finish())
+    return sink.count
+
+
+def _opened(path: str | Path) -> Any:
+    """The raster, open.
+
+    Raises:
+        InputError: When it is missing or no raster.
+    """
+    try:
+        return rasterio.open(path)
+    except rasterio.errors.RasterioError as error:
+        raise InputError(
+            f"{redact(str(path))}: cannot be read as a raster ({redact(str(error))})"
+        ) from error
+
+
+def _check_classes(source: Any, band: int) -> None:
+    """Refuse rasters that cannot hold classes."""
+    if band > source.count:
+        raise InputError(f"{source.name}: band {band} asked for, the raster has {source.count}")
+    dtype = np.dtype(source.dtypes[band - 1])
+    if dtype.kind not in "iub":
+        raise InputError(
+            f"{source.name}: classes must be whole numbers from 0 to 254, the band is {dtype}; "
+            "give a raster of class ids, and probabilities by --probs"
+        )
+
+
+def _check_scores(scores: Any, source: Any) -> None:
+    """Refuse probabilities that do not lie on the classes' grid."""
+    if (scores.width, scores.height) != (source.width, source.height) or not (
+        scores.transform.almost_equals(source.transform)
+    ):
+        raise InputError(
+            f"{scores.name}: probabilities must lie on the grid of {source.name} "
+            f"({source.height} x {source.width}), these are {scores.height} x {scores.width}"
+        )
+    if any(dtype != "uint8" for dtype in scores.dtypes):
+        raise InputError(
+            f"{scores.name}: probabilities must be uint8 (probability x 254), "
+            f"got {scores.dtypes[0]}"
+        )
+
+
+def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, Bytes | None]]:
+    """Class rows and probability rows, from top to bottom."""
+    block = source.block_shapes[band - 1][0]
+    rows = max(block, BAND_PIXELS // source.width // block * block)
+    rows = min(rows, max(1, 4 * BAND_PIXELS // source.width))
+    for start in range(0, source.height, rows):
+        window = Window(0, start, source.width, min(rows, source.height - start))
+        try:
+            values = source.read(band, window=window)
+            empty = source.read_masks(band, window=window) == 0
+            probability = None if scores is None else scores.read(window=window)
+        except rasterio.errors.RasterioError as error:
+            raise InputError(
+                f"{source.name}: rows {start} to {start + window.height} cannot be read ({error})"
+            ) from error
+        yield _classes(values, empty, source.name), probability
+
+
+def _classes(values: Any, empty: Any, name: str) -> Bytes:
+    """Class rows as uint8.
+
+    Raises:
+        InputError: For ids that do not fit.
+    """
+    values = np.where(empty, NODATA, values) if empty.any() else values
+    if values.dtype != np.uint8:
+        low, high = values.min(), values.max()
+        if low < 0 or high > NODATA:
+            worst = low if low < 0 else high
+            raise InputError(
+                f"{name}: class ids must lie in 0 to 254 (255 = no data), found {worst}; "
+                "give the classes lower numbers"
+            )
+    return np.ascontiguousarray(values, np.uint8)
+
+
+def _provenance(raster: str | Path, options: VectorizeOptions) -> dict[str, str]:
+    """What made the output."""
+    return {
+        "geohr_version": __version__,
+        "geohr_raster": redact(Path(raster).name),
+        "geohr_options": json.dumps(dataclasses.asdict(options), sort_keys=True),
+    }
