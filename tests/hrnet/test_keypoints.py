@@ -8,7 +8,7 @@ from torch import Tensor
 from geohr.hrnet import HRNetHeatmaps
 from tests.hrnet.tiles import tile
 
-SIZE, STRIDE = 192, 4
+SIZE, STRIDE = 128, 4
 SPREAD = 2.0
 """Standard deviation of a target peak in heatmap pixels, as in the released pose code."""
 
