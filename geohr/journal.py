@@ -65,7 +65,7 @@ class WorkFolder:
         self.folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self.published = any(each.get("event") == "publish" for each in read_journal(folder))
+            self.published = was_published(folder)
             found = {int(path.stem.partition("-")[2]): path for path in folder.glob("block-*.npz")}
             self.finished = frozenset(index for index, path in found.items() if is_whole(path))
             damaged = [path for index, path in found.items() if index not in self.finished]
@@ -149,13 +149,26 @@ def work_folder(
     """
     digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:32]
     home = root / name
-    with locked(home / LOCK, what=name, wait=LOCK_WAIT_SECONDS):
-        for other in home.iterdir():
-            if other.is_dir() and not (resume and other.name == digest):
-                shutil.rmtree(other, ignore_errors=True)
-        yield WorkFolder(home / digest, {"fingerprint": fingerprint})
-        shutil.rmtree(home / digest, ignore_errors=True)
-    remove_empty(home, root)
+    folder = home / digest
+    try:
+        with locked(home / LOCK, what=name, wait=LOCK_WAIT_SECONDS):
+            for other in home.iterdir():
+                if other.is_dir() and not (resume and other == folder):
+                    shutil.rmtree(other, ignore_errors=True)
+            try:
+                yield WorkFolder(folder, {"fingerprint": fingerprint})
+            except BaseException:
+                if not any(folder.glob("block-*")) and not was_published(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        remove_empty(home, root)
+
+
+def was_published(folder: Path) -> bool:
+    """Whether a run came as far as giving outputs their names."""
+    return any(each.get("event") == "publish" for each in read_journal(folder))
 
 
 def read_journal(folder: Path) -> list[dict[str, object]]:

@@ -95,13 +95,25 @@ def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     ctx.meta[str(param.name)] = value
 
 
+class Texts(click.ParamType[tuple[str, ...]]):
+    """Texts separated by commas."""
+
+    name = "texts"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """The texts in a text, or in a list from a TOML file."""
+        return tuple(value.split(",") if isinstance(value, str) else value)
+
+
 def value_type(hint: Any) -> Any:
     """The click type of an annotation."""
     parts = [part for part in (get_args(hint) or (hint,)) if part is not type(None)]
-    if get_origin(hint) is tuple:
-        return Numbers(get_args(hint)[0])
-    if get_origin(parts[0]) is tuple:
-        return Numbers(get_args(parts[0])[0])
+    for part in (hint, parts[0]):
+        if get_origin(part) is tuple:
+            kind = get_args(part)[0]
+            return Texts() if kind is str else Numbers(kind)
     return parts[0]
 
 
@@ -131,11 +143,7 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file that can be read ({error})") from error
     values = values.get(str(ctx.info_name), values)
-    known = {
-        str(param.name)
-        for param in ctx.command.params
-        if isinstance(param, click.Option) and param.name != "config"
-    }
+    known = {str(param.name) for param in ctx.command.params if param.name != "config"}
     plain = {name.replace("-", "_"): value for name, value in values.items()}
     for name in plain.keys() - known:
         near = get_close_matches(name, known, n=1)

@@ -12,6 +12,8 @@ import click
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr.redact import redact
 from geohr.version import __version__
+from geohr_cli.batch import batch
+from geohr_cli.clean import clean
 from geohr_cli.completion import completion
 from geohr_cli.doctor import doctor
 from geohr_cli.evaluate import evaluate
@@ -33,7 +35,19 @@ def geohr() -> None:
     """Large satellite and aerial scenes into georeferenced objects."""
 
 
-for command in (segment, tile, stitch, vectorize, train, evaluate, models, doctor, completion):
+for command in (
+    segment,
+    batch,
+    clean,
+    tile,
+    stitch,
+    vectorize,
+    train,
+    evaluate,
+    models,
+    doctor,
+    completion,
+):
     geohr.add_command(command)
 
 

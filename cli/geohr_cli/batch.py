@@ -1,0 +1,180 @@
+"""`geohr batch`: many scenes into one folder, unattended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from geohr.batch_options import BatchOptions
+from geohr.errors import BatchError, GeohrError
+from geohr.manifest import Entry, table
+from geohr.options import SegmentOptions
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.logs import Log, LogOptions
+from geohr_cli.signals import stop_on_signals
+
+
+class Reporter:
+    """Says what becomes of each scene.
+
+    Args:
+        log: Where it is said.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._said = 0.0
+        self.entries: dict[str, Entry] = {}
+
+    def began(self, scene: str, *, place: int, count: int) -> None:
+        """A scene is being segmented."""
+        values: dict[str, object] = {"scene": scene, "place": place, "count": count}
+        self._log.info("began", f"[{place}/{count}] {scene}", values)
+        self._said = time.monotonic()
+
+    def progress(self, scene: str, done: int, total: int) -> None:
+        """Windows of it are done; said every ten seconds."""
+        if time.monotonic() - self._said >= 10:
+            self._said = time.monotonic()
+            values: dict[str, object] = {"scene": scene, "done": done, "total": total}
+            self._log.info("progress", f"{scene}: {done} of {total} windows", values)
+
+    def ended(self, entry: Entry) -> None:
+        """A scene is done, was left out, or failed."""
+        self.entries[entry.scene] = entry
+        say = self._log.warn if entry.state == "failed" else self._log.info
+        detail = f": {entry.reason}" if entry.error else f" in {entry.seconds:.1f} s"
+        say(entry.state, f"{entry.scene}: {entry.state}{detail}", asdict(entry))
+
+
+@click.command()
+@click.argument("scenes", nargs=-1, required=True)
+@click.option(
+    "--out-dir",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="For the outputs and the manifest.",
+)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="A bundled model's name or a .safetensors file.  [default: buildings]",
+)
+@click.option(
+    "--merge",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also join the polygons of all scenes; what overlapping scenes both show comes once.",
+)
+@click.option(
+    "--metrics-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE.prom",
+    help="Write numbers for Prometheus' node exporter.",
+)
+@options_of(BatchOptions)
+@options_of(SegmentOptions)
+@options_of(LogOptions)
+@config_option
+@debug_option
+def batch(
+    scenes: tuple[str, ...],
+    out_dir: Path,
+    model: str | None,
+    merge: Path | None,
+    metrics_file: Path | None,
+) -> None:
+    """Find objects in many SCENES.
+
+    They are files, folders, globs, addresses, lists (.txt), tables (.csv) or STAC items (.json).
+    Scenes that are done already are left out; those that fail are reported, and tried again by
+    the next run.
+
+    Example: geohr batch drop/ --out-dir results --name "{stem}_buildings.gpkg"
+    """
+    from geohr.batch import run_batch
+
+    options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
+    log = Log(chosen(LogOptions))
+    reporter = Reporter(log)
+    with measured(reporter, metrics_file), stop_on_signals() as stop:
+        started = time.monotonic()
+        try:
+            entries = run_batch(
+                scenes,
+                out_dir,
+                listener=reporter,
+                model=model,
+                segmenting=segmenting,
+                options=options,
+                stop=stop,
+            )
+        finally:
+            report(log, list(reporter.entries.values()), time.monotonic() - started)
+        if merge is not None:
+            join(entries, out_dir, merge, log, model)
+        failures = [entry for entry in entries if entry.state == "failed"]
+        if failures:
+            raise BatchError(
+                f"{len(failures)} of {len(entries)} scenes failed; see {out_dir / 'manifest.jsonl'}"
+            )
+
+
+@contextmanager
+def measured(reporter: Reporter, path: Path | None) -> Iterator[None]:
+    """Write the numbers of what runs within the block, however it ends."""
+    started, code = time.monotonic(), GeohrError.exit_code
+    try:
+        yield
+        code = 0
+    except GeohrError as error:
+        code = error.exit_code
+        raise
+    finally:
+        if path is not None:
+            from geohr.prometheus import write_metrics
+
+            seconds = time.monotonic() - started
+            write_metrics(path, list(reporter.entries.values()), seconds=seconds, code=code)
+
+
+def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
+    """A table of what is not simply done or skipped, and a line that a program can read."""
+    if not entries:
+        return
+    log.info("table", table(entries), {"scenes": len(entries)})
+    states = ("done", "skipped", "failed", "growing")
+    counts = {state: sum(entry.state == state for entry in entries) for state in states}
+    values: dict[str, object] = {
+        **counts,
+        "objects": sum(entry.objects or 0 for entry in entries),
+        "seconds": round(seconds, 1),
+    }
+    text = " ".join(f"{name}={value}" for name, value in values.items())
+    log.summary("batch", f"geohr batch: {text}", values)
+
+
+def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None) -> None:
+    """Join the polygons of all scenes that are done, now or before; anew each time."""
+    from geohr.merge import merge_files
+    from geohr.model import resolve_model
+    from geohr.vector import EXTENSIONS
+
+    files = [
+        out_dir / output
+        for entry in entries
+        if entry.state in ("done", "skipped")
+        for output in entry.outputs
+        if Path(output).suffix.lower() in EXTENSIONS
+    ]
+    colours = {label.name: label.colour for label in resolve_model(model).card.classes}
+    merged = merge_files(files, path, colours=colours, overwrite=True)
+    values: dict[str, object] = {"output": str(path), "objects": merged.kept, "twice": merged.twice}
+    text = f"{path}: {merged.kept} objects, {merged.twice} seen twice left out"
+    log.info("merged", text, values)

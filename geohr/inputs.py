@@ -1,0 +1,225 @@
+"""The scenes that a batch is given: files, folders, globs, lists, CSV tables, STAC items."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+from typing import Any
+
+from geohr.batch_options import BatchOptions
+from geohr.errors import InputError, UsageError
+
+RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
+"""What the rasters of a folder end in, where no pattern is given."""
+SCHEMES = ("http", "https", "s3", "gs", "az", "file")
+"""Kinds of addresses that a scene may have."""
+COLUMNS = ("scene", "path", "url", "href", "file")
+"""Columns of a CSV table that may hold the scenes; the first that is there does."""
+LIST_BYTES_MAX = 200_000_000
+"""A larger list is refused unread."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scene to be segmented.
+
+    Attributes:
+        name: A path or an address.
+        folder: The folder in which it was found, out of which it must not lead; or None where it
+            was named.
+    """
+
+    name: str
+    folder: Path | None = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is read over a network."""
+        return "://" in self.name
+
+
+def find_sources(named: Sequence[str], options: BatchOptions) -> list[Source]:
+    """All scenes, each once, in the order in which they were named; folders by name.
+
+    Args:
+        named: Files, addresses, folders, globs, lists.
+        options: Pattern and asset.
+
+    Raises:
+        InputError: For a name under which there is nothing, or a list that cannot be read.
+    """
+    found = {source.name: source for name in named for source in expand(name, options)}
+    return list(found.values())
+
+
+def expand(name: str, options: BatchOptions) -> Iterator[Source]:
+    """The scenes that one name stands for."""
+    path = Path(name)
+    if "://" in name:
+        yield Source(checked_address(name, name))
+    elif path.is_dir():
+        yield from in_folder(path, options.pattern)
+    elif path.suffix.lower() in LISTS and path.exists():
+        check_size(path)
+        yield from (Source(each) for each in LISTS[path.suffix.lower()](path, options))
+    elif path.exists():
+        yield Source(name)
+    elif has_magic(name):
+        matches = sorted(glob(name, recursive=True))  # noqa: PTH207  it may be absolute
+        yield from (Source(each, Path(each).parent) for each in matches if Path(each).is_file())
+    else:
+        raise InputError(f"{name}: no such file, folder or list; check the path")
+
+
+def in_folder(folder: Path, pattern: str | None) -> Iterator[Source]:
+    """The rasters of a folder, by name; hidden files are left out."""
+    try:
+        paths = sorted(folder.glob(pattern or "*"))
+    except (ValueError, NotImplementedError) as error:
+        raise UsageError(f"pattern {pattern!r}: {error}; give one such as '**/*.tif'") from error
+    for path in paths:
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        taken = pattern is not None or path.suffix.lower() in RASTERS
+        if taken and not hidden and path.is_file():
+            yield Source(str(path), folder)
+
+
+def from_text(path: Path, _: BatchOptions) -> Iterator[str]:
+    """A scene a line; empty lines and lines that begin with # are left out."""
+    for line in read_text(path).splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield beside(path, line.strip())
+
+
+def from_table(path: Path, _: BatchOptions) -> Iterator[str]:
+    """The scenes of a CSV table with a header."""
+    rows = csv.DictReader(read_text(path).splitlines())
+    columns = rows.fieldnames or []
+    column = next((each for each in COLUMNS if each in columns), None)
+    if column is None:
+        raise InputError(
+            f"{path}: has no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}; "
+            f"its columns are {', '.join(columns) or 'none'}"
+        )
+    yield from (beside(path, row[column].strip()) for row in rows if (row[column] or "").strip())
+
+
+def from_stac(path: Path, options: BatchOptions) -> Iterator[str]:
+    """The scenes of a STAC Item or ItemCollection."""
+    try:
+        read: Any = json.loads(read_text(path))
+        items = read["features"] if read["type"] == "FeatureCollection" else [read]
+        for item in items:
+            yield beside(path, asset_of(item, options.asset)["href"])
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path}: not a STAC Item or ItemCollection with assets that have a href ({error!r})"
+        ) from error
+
+
+def asset_of(item: Any, key: str | None) -> Any:
+    """The asset of that key, or the first that is a raster."""
+    assets = item["assets"]
+    if key is not None:
+        if key not in assets:
+            raise InputError(
+                f"STAC item {item.get('id')}: no asset {key!r}; its assets are "
+                f"{', '.join(map(str, assets))}; choose with --asset"
+            )
+        return assets[key]
+    for asset in assets.values():
+        if "tiff" in str(asset.get("type", "")) or Path(asset["href"]).suffix.lower() in RASTERS:
+            return asset
+    raise InputError(f"STAC item {item.get('id')}: no asset is a raster; choose with --asset")
+
+
+LISTS: dict[str, Callable[[Path, BatchOptions], Iterator[str]]] = {
+    ".txt": from_text,
+    ".csv": from_table,
+    ".json": from_stac,
+    ".geojson": from_stac,
+}
+"""Readers of lists, by extension."""
+
+
+def check_size(path: Path) -> None:
+    """Refuse a list that is too large to be one."""
+    if path.stat().st_size > LIST_BYTES_MAX:
+        raise InputError(f"{path}: a list of {path.stat().st_size} bytes is not read")
+
+
+def read_text(path: Path) -> str:
+    """The text of a list.
+
+    Raises:
+        InputError: When it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a list of scenes ({error})") from error
+
+
+def beside(path: Path, name: str) -> str:
+    """A name in a list: an address, or a path from the list's folder on."""
+    if "://" in name:
+        return checked_address(name, str(path))
+    return name if Path(name).is_absolute() else os.path.normpath(path.parent / name)
+
+
+def checked_address(name: str, where: str) -> str:
+    """An address of a kind that is read.
+
+    Raises:
+        InputError: For any other.
+    """
+    scheme = name.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise InputError(
+            f"{where}: addresses of kind {scheme}:// are not read; allowed are "
+            f"{', '.join(f'{each}://' for each in SCHEMES)}"
+        )
+    return name
+
+
+def check_source(source: Source, *, allow_vrt: bool) -> None:
+    """Refuse a scene that could make geohr read other files.
+
+    Raises:
+        InputError: For a link out of the folder where it was found, something that is no file,
+            and a VRT where none is allowed.
+    """
+    if source.remote:
+        return
+    path = Path(source.name)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
+    if source.folder is not None and not path.resolve().is_relative_to(source.folder.resolve()):
+        raise InputError(f"{path}: is a link out of {source.folder}; name its target instead")
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    if not allow_vrt and (b"<VRTDataset" in head or path.suffix.lower() == ".vrt"):
+        raise InputError(f"{path}: is a VRT, which can read other files; allow it with --allow-vrt")
+
+
+def is_growing(source: Source, seconds: float) -> bool:
+    """Whether a file changed within the last `seconds`, so that more of it may come."""
+    if source.remote or seconds == 0:
+        return False
+    try:
+        age = time.time() - Path(source.name).stat().st_mtime
+    except OSError:
+        return False
+    # A clock that is ahead, here or on a file server, must not make a file wait for ever.
+    return -seconds < age < seconds

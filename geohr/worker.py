@@ -1,0 +1,118 @@
+"""Segments scenes one after the other in a process of its own: `python -m geohr.worker`.
+
+A scene that makes a library crash, or hang, or take all memory, then ends this process and not
+the batch. Tasks come as lines of JSON on stdin, what happens goes out as lines of JSON on stdout.
+When stdin ends, so does the process: whoever started it is gone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TextIO
+
+from geohr.errors import GeohrError, InterruptedRunError
+from geohr.options import SegmentOptions
+from geohr.stopping import Stop
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scene to be segmented.
+
+    Attributes:
+        scene: Path or address.
+        outputs: Files to write, by extension.
+        probs: A raster of probabilities to write, or None.
+        model: A bundled name or a file; None for the default.
+        options: Of `SegmentOptions`, by name.
+        overwrite: Replace outputs that exist.
+        work_dir: Where finished blocks are kept; None for beside the outputs.
+        resume: Keep finished blocks, and use those of an earlier run.
+    """
+
+    scene: str
+    outputs: tuple[str, ...]
+    probs: str | None
+    model: str | None
+    options: Mapping[str, Any]
+    overwrite: bool
+    work_dir: str | None
+    resume: bool
+
+
+def serve(tasks: TextIO, answers: TextIO) -> None:
+    """Carry out tasks until there are no more."""
+    waiting: SimpleQueue[Task] = SimpleQueue()
+    stop = Stop()
+    threading.Thread(target=listen, args=(tasks, waiting, stop), daemon=True).start()
+    while True:
+        answer(carry_out(waiting.get(), answers, stop), answers)
+
+
+def listen(tasks: TextIO, waiting: SimpleQueue[Task], stop: Stop) -> None:
+    """Queue what comes; end the process where nothing more can come."""
+    for line in tasks:
+        values = json.loads(line)
+        if values.pop("stop", False):
+            stop.request()
+        else:
+            waiting.put(Task(**values))
+    os._exit(InterruptedRunError.exit_code)
+
+
+def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
+    """Segment one scene; the result or the error as JSON."""
+    from geohr.segmenting import segment_to_files
+
+    def progress(done: int, total: int) -> None:
+        answer({"event": "progress", "done": done, "total": total}, answers)
+
+    try:
+        summary = segment_to_files(
+            task.scene,
+            [Path(each) for each in task.outputs],
+            probs=Path(task.probs) if task.probs else None,
+            model=task.model,
+            options=SegmentOptions.from_mapping(task.options, source="batch"),
+            overwrite=task.overwrite,
+            progress=progress,
+            work_dir=Path(task.work_dir) if task.work_dir else None,
+            resume=task.resume,
+            stop=stop,
+        )
+    except GeohrError as error:
+        return {"event": "failed", "code": error.exit_code, "error": str(error)}
+    except MemoryError:
+        return {"event": "failed", "code": 1, "error": "out of memory; use a smaller --tile"}
+    except Exception as error:
+        return {
+            "event": "failed",
+            "code": 1,
+            "error": f"unexpected {type(error).__name__}: {error}",
+        }
+    return {"event": "done", **dataclasses.asdict(summary)}
+
+
+def answer(values: Mapping[str, Any], answers: TextIO) -> None:
+    """Send one line."""
+    answers.write(json.dumps(values) + "\n")
+    answers.flush()
+
+
+def main() -> None:
+    """Serve stdin, with stdout kept free of what libraries may print."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, answers)
+
+
+if __name__ == "__main__":
+    main()
