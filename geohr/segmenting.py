@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr.backends import open_predictor
-from geohr.calibration import calibration_windows
+from geohr.calibration import Calibration
 from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS, cut_blocks
 from geohr.card import Card
 from geohr.errors import UsageError
@@ -29,7 +29,7 @@ from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
 from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer, concatenate
-from geohr.predictor import Batch, Predictor
+from geohr.predictor import Predictor
 from geohr.progress import watched
 from geohr.raster import RasterSink, class_sink, probability_sink
 from geohr.redact import redact
@@ -419,13 +419,11 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
     normalizer = Normalizer.of(card, options.scale)
     check_range(scene, normalizer)
 
-    def calibration() -> Batch:
-        if options.calibrate is None:
-            return calibration_windows(scene, grid, normalizer)
-        other = Scene.open(options.calibrate, options).select(len(card.bands))
-        other_grid = Grid(other.height, other.width, side, grid.overlap)
-        return calibration_windows(other, other_grid, normalizer)
-
+    shown = scene
+    if options.calibrate is not None:
+        shown = Scene.open(options.calibrate, options).select(len(card.bands))
+    shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
+    calibration = Calibration(shown, shown_grid, normalizer)
     predictor = open_predictor(model, side, options, calibration=calibration)
     return Run(scene, model, resolved, grid, predictor)
 

@@ -7,8 +7,9 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from geohr.backends.agreement import Agreement
-from geohr.backends.compiled import Calibration, Compiler
+from geohr.backends.compiled import Compiler
 from geohr.backends.machine import has_gpu
+from geohr.calibration import Calibration
 from geohr.errors import EngineError, UsageError
 from geohr.model import Model
 from geohr.options import EngineOptions
@@ -44,7 +45,7 @@ def open_predictor(
         model: Network and card.
         tile: Side of a window in pixels.
         options: Backend, device, precision, batch, test-time augmentation.
-        calibration: Gives windows to fit int8 to; not called for other precisions.
+        calibration: Windows to fit int8 to; not read for other precisions.
 
     Raises:
         EngineError: When no engine can be used, or int8 departs too far from float32.

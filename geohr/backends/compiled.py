@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,10 @@ import numpy as np
 from geohr.backends.agreement import Agreement, measure
 from geohr.backends.cache import cached
 from geohr.backends.machine import Shape, cores
+from geohr.calibration import Calibration
 from geohr.errors import EngineError
 from geohr.model import Model
 from geohr.predictor import Batch, Predictor
-
-Calibration = Callable[[], Batch]
-"""Gives normalised windows `(n, band, row, col)` that show what the network will see."""
 
 AGREEMENT = "agreement.json"
 
@@ -70,30 +68,29 @@ class Compiler:
     ) -> tuple[Predictor, Agreement]:
         if calibration is None:
             raise EngineError("int8 needs windows to calibrate on; name a scene with --calibrate")
-        windows = calibration()
-        digest = hashlib.sha256(windows.tobytes()).hexdigest()
 
         def build(folder: Path) -> None:
-            folder.mkdir()
-            exact, network = folder / f"exact-{self.network}", folder / self.network
+            network, beside = folder / self.network, folder / "float32"
+            beside.mkdir(parents=True)
+            exact = beside / self.network
             self.write(model, shape, exact)
-            fitted, held_out = split(windows)
+            fitted, held_out = split(calibration.windows())
             self.quantise(exact, batches(fitted, shape[0]), network)
             agreement = measure(
-                self.load(exact, 1, "float32"),
-                self.load(network, 1, "int8"),
+                self.load(exact, cores(), "float32"),
+                self.load(network, cores(), "int8"),
                 held_out,
                 threshold=model.card.threshold,
             )
             (folder / AGREEMENT).write_text(agreement.to_json())
-            for leftover in folder.glob(f"{exact.stem}*"):
-                leftover.unlink()
+            shutil.rmtree(beside)
 
         def load(folder: Path) -> tuple[Predictor, Agreement]:
             agreement = Agreement(**json.loads((folder / AGREEMENT).read_text()))
             return self.load(folder / self.network, cores(), "int8"), agreement
 
-        return cached({**self._key(model, shape, "int8"), "calibration": digest}, build, load)
+        key = {**self._key(model, shape, "int8"), "calibration": calibration.digest()}
+        return cached(key, build, load)
 
     def _key(self, model: Model, shape: Shape, precision: str) -> dict[str, object]:
         return {
