@@ -1,0 +1,88 @@
+"""Buildings drawn with straight walls."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from shapely import affinity
+
+from geohr.options import PolygonOptions
+from geohr.polygons.regularize import AREA_TOLERANCE, main_direction, regularize
+from geohr.polygons.settle import Settler
+from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
+
+
+def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely.Polygon:
+    """The outline with a vertex every 20 cm, each moved a little."""
+    ring = shapely.segmentize(shape, 0.2).exterior.coords[:-1]
+    moved = np.array(ring) + np.random.default_rng(seed).normal(0, noise, (len(ring), 2))
+    return shapely.make_valid(shapely.Polygon(moved).buffer(0.05), method="structure")
+
+
+L_SHAPE = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)])
+
+
+@pytest.mark.parametrize("angle", [0, 17, 44, 80])
+@pytest.mark.parametrize(("shape", "corners"), [(shapely.box(0, 0, 12, 7), 4), (L_SHAPE, 6)])
+def test_finds_the_walls_of_a_rough_outline(
+    shape: shapely.Polygon, corners: int, angle: float
+) -> None:
+    truth = affinity.rotate(shape, angle)
+    (drawn,) = regularize(np.array([rough(truth)], object), np.array([0.5]))
+    assert shapely.get_num_coordinates(drawn) - 1 == corners
+    assert drawn.intersection(truth).area / drawn.union(truth).area > 0.95
+    turns = np.degrees(main_direction(np.array([drawn], object)))[0]
+    assert abs((turns - angle + 45) % 90 - 45) < 1.5
+
+
+def test_a_bevelled_corner_and_a_tank_are_drawn_as_such() -> None:
+    bevelled = shapely.Polygon([(0, 0), (20, 0), (20, 8), (14, 14), (0, 14)])
+    tank = shapely.Point(50, 0).buffer(8)
+    drawn = regularize(
+        np.array([rough(bevelled, noise=0.06), rough(tank, noise=0.06)], object), np.full(2, 0.5)
+    )
+    assert shapely.get_num_coordinates(drawn[0]) - 1 == 5
+    assert drawn[0].intersection(bevelled).area / drawn[0].union(bevelled).area > 0.96
+    assert drawn[1].intersection(tank).area / drawn[1].union(tank).area > 0.95
+    assert shapely.get_num_coordinates(drawn[1]) - 1 == 16
+
+
+def test_keeps_courtyards() -> None:
+    block = shapely.box(0, 0, 30, 30).difference(shapely.box(10, 10, 20, 20))
+    (drawn,) = regularize(np.array([block], object), np.array([0.5]))
+    assert drawn.equals_exact(shapely.normalize(block), 1e-6) or drawn.equals(block)
+
+
+@given(predictions(), st.sampled_from([0.5, 1.0]))
+def test_never_invalid_and_never_overlapping(
+    prediction: tuple[Bytes, Bytes], pixel: float
+) -> None:
+    transform = METRES.__class__(pixel, 0, 500_000, 0, -pixel, 40_000)
+    options = PolygonOptions(outline="contour", regularize=True)
+    found = trace(*prediction, options=options, transform=transform, crs=UTM, frame=5)
+    assert shapely.is_valid(found.geometry).all()
+    together = shapely.union_all(found.geometry).area
+    assert shapely.area(found.geometry).sum() == pytest.approx(together, abs=1e-6)
+
+
+@given(st.integers(0, 2**32))
+def test_areas_stay_within_the_tolerance(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    width, height = generator.uniform(4, 25, 2)
+    outline = rough(affinity.rotate(shapely.box(0, 0, width, height), 30), seed)
+    (drawn,) = regularize(np.array([outline], object), np.array([0.5]))
+    assert drawn.area == pytest.approx(outline.area, rel=AREA_TOLERANCE)
+
+
+def test_the_later_building_yields_also_in_another_frame() -> None:
+    settler = Settler()
+    first = np.array([shapely.box(0, 0, 10, 10)], object)
+    later = np.array([shapely.box(9, 0, 20, 10)], object)
+    settler.settle(first, first, np.array([10]), needed_from=5)
+    (rest,) = settler.settle(later, later, np.array([10]), needed_from=20)
+    assert rest.equals(shapely.box(10, 0, 20, 10))
+    (alone,) = settler.settle(later, later, np.array([10]), needed_from=30)
+    assert alone.equals(later[0])
