@@ -24,6 +24,7 @@ from geohr_cli.stitch import stitch
 from geohr_cli.tile import tile
 from geohr_cli.train import train
 from geohr_cli.vectorize import vectorize
+from geohr_cli.view import view
 
 
 @click.group(
@@ -45,6 +46,7 @@ for command in (
     train,
     evaluate,
     models,
+    view,
     doctor,
     completion,
 ):
