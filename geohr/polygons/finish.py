@@ -97,6 +97,8 @@ class Finish:
             geometry = self._geometry(shapes, owner)
         if self.options.regularize:
             geometry = self._regularized(geometry, statistics.bottom, open_from)
+            left = ~shapely.is_missing(geometry)
+            geometry, statistics = geometry[left], statistics.take(left)
         return Polygons(geometry, self._columns(geometry, statistics, has_scores))
 
     def _mended(self, thinned: Ragged, shapes: Ragged, owner: Ints) -> Geometries:
@@ -199,12 +201,14 @@ class Finish:
 
 
 def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:
-    """One geometry an owner: a multipolygon where it has several polygons."""
+    """One geometry an owner: a multipolygon where it has several polygons, None without any."""
+    there = ~shapely.is_missing(polygons)
+    geometry = np.full(owner[-1] + 1, None, object)
+    polygons, owner = polygons[there], owner[there]
+    geometry[owner] = polygons
     several = np.flatnonzero(np.bincount(owner) > 1)
     if len(several) == 0:
-        return polygons
-    geometry = np.empty(owner[-1] + 1, object)
-    geometry[owner] = polygons
+        return geometry
     inside = np.isin(owner, several)
     geometry[several] = shapely.multipolygons(
         polygons[inside], indices=np.searchsorted(several, owner[inside])

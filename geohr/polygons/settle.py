@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 
 from geohr.polygons.polygons import Geometries
-from geohr.polygons.runs import Ints
+from geohr.polygons.runs import Bools, Ints
 
 _POLYGON = int(shapely.GeometryType.POLYGON)
 
@@ -17,7 +17,7 @@ class Settler:
     """Takes redrawn polygons in the order in which they are handed out; the later one yields.
 
     The outlines that were traced do not overlap, so that what one has to yield is never more than
-    the redrawing added.
+    the redrawing added. A drawing that would swallow a neighbour is not used.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Settler:
     def settle(
         self, drawn: Geometries, traced: Geometries, bottom: Ints, *, needed_from: int
     ) -> Geometries:
-        """The drawn polygons without what lies in earlier ones.
+        """The drawn polygons without what lies in earlier ones; None where nothing is left.
 
         Args:
             drawn: Polygons as redrawn.
@@ -35,42 +35,49 @@ class Settler:
             bottom: `(n,)` last row of each, with what redrawing may add.
             needed_from: Polygons that end above this row meet nothing that is still to come.
         """
+        drawn = np.where(_swallowing(drawn, traced), traced, drawn)
         before = len(self._kept)
         everything = np.concatenate([self._kept, drawn])
-        tree = shapely.STRtree(everything)
-        later, earlier = tree.query(drawn, predicate="intersects")
+        # Whatever becomes of a polygon lies in its drawing or its traced outline.
+        reach = np.concatenate([self._kept, shapely.union(drawn, traced)])
+        later, earlier = shapely.STRtree(reach).query(reach[before:], predicate="intersects")
         later = later + before
         pairs = earlier < later
         later, earlier = later[pairs], earlier[pairs]
-        crossing = ~shapely.touches(everything[later], everything[earlier])
-        later, earlier = later[crossing], earlier[crossing]
         order = np.argsort(later, kind="stable")
         later, earlier = later[order], earlier[order]
         yielding, starts = np.unique(later, return_index=True)
         stops = np.append(starts[1:], len(later)).tolist()
         for index, start, stop in zip(yielding.tolist(), starts.tolist(), stops, strict=False):
-            near = np.concatenate(
-                [earlier[start:stop], self._near(tree, traced[index - before], index)]
-            )
-            taken = shapely.union_all(everything[np.unique(near)])
-            everything[index] = _rest(everything[index], traced[index - before], taken)
+            shape, others = everything[index], everything[earlier[start:stop]]
+            if (shapely.intersects(shape, others) & ~shapely.touches(shape, others)).any():
+                taken = shapely.union_all(others)
+                everything[index] = _rest(shape, traced[index - before], taken)
         ends = np.concatenate([self._bottom, bottom])
-        needed = ends >= needed_from
+        needed = (ends >= needed_from) & ~shapely.is_missing(everything)
         self._kept, self._bottom = everything[needed], ends[needed]
         return everything[before:]
 
-    @staticmethod
-    def _near(tree: shapely.STRtree, traced: Any, index: int) -> Ints:
-        """Earlier polygons that the traced outline reaches."""
-        found = np.asarray(tree.query(traced), np.int64)
-        return found[found < index]
+
+def _swallowing(drawn: Geometries, traced: Geometries) -> Bools:
+    """Which drawings cover half of another's traced outline, or more."""
+    one, other = shapely.STRtree(traced).query(drawn, predicate="intersects")
+    one, other = one[one != other], other[one != other]
+    covered = shapely.area(shapely.intersection(drawn[one], traced[other]))
+    swallows = np.zeros(len(drawn), np.bool_)
+    swallows[one[covered >= shapely.area(traced[other]) / 2]] = True
+    return swallows
 
 
 def _rest(drawn: Any, traced: Any, taken: Any) -> Any:
     """What is left of a drawing outside the ground taken; of the traced outline if it splits."""
+    largest = None
     for shape in (drawn, traced):
         parts = shapely.get_parts(shapely.difference(shape, taken))
-        parts = parts[(shapely.get_type_id(parts) == _POLYGON) & shapely.is_valid(parts)]
+        areas = np.where(shapely.get_type_id(parts) == _POLYGON, shapely.area(parts), 0)
+        parts = parts[(areas > 0) & shapely.is_valid(parts)]
         if len(parts) == 1:
             return parts[0]
-    return parts[np.argmax(shapely.area(parts))] if len(parts) else traced
+        if len(parts):
+            largest = parts[np.argmax(shapely.area(parts))]
+    return largest

@@ -57,9 +57,7 @@ def test_keeps_courtyards() -> None:
 
 
 @given(predictions(), st.sampled_from([0.5, 1.0]))
-def test_never_invalid_and_never_overlapping(
-    prediction: tuple[Bytes, Bytes], pixel: float
-) -> None:
+def test_never_invalid_and_never_overlapping(prediction: tuple[Bytes, Bytes], pixel: float) -> None:
     transform = METRES.__class__(pixel, 0, 500_000, 0, -pixel, 40_000)
     options = PolygonOptions(outline="contour", regularize=True)
     found = trace(*prediction, options=options, transform=transform, crs=UTM, frame=5)
