@@ -6,6 +6,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pyogrio
 import shapely
 
 from geohr.polygons import Polygons
@@ -54,6 +55,11 @@ def write_objects(path: Path, polygons: Polygons, *, crs: str = UTM) -> Path:
     with open_sink(path, crs=crs, colours=colours, provenance=PROVENANCE) as sink:
         sink.write(moved)
     return path
+
+
+def read_houses(path: Path) -> geopandas.GeoDataFrame:
+    """The objects of a GeoPackage, by their numbers."""
+    return pyogrio.read_dataframe(path, layer="houses", fid_as_index=True)
 
 
 def write_result(folder: Path, count: int = 25) -> tuple[Path, Path]:

@@ -1,0 +1,157 @@
+"""A real Chromium, driven by the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+from geohr.view import PageServer
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--window-size=1280,800",
+)  # fmt: skip
+"""Without a display, a GPU, or a word to anyone outside."""
+WAIT_SECONDS = 90
+NEEDED = "GEOHR_BROWSER"
+"""Set where the absence of a browser is a failure."""
+
+
+def find(program: str) -> str:
+    """Where a program is; without it the test is skipped, or fails where it must be there."""
+    path = shutil.which(program)
+    if path is None:
+        text = f"{program} is not installed; .ci/install-browser installs it"
+        if os.environ.get(NEEDED):
+            pytest.fail(text)
+        pytest.skip(text)
+    return path
+
+
+class Page:
+    """A page in the browser."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, address: str) -> None:
+        """Load a page and wait until its map is drawn."""
+        self.driver.get(address)
+        self.wait(lambda: self.run("return document.body.dataset.drawn") == "yes", "a drawn map")
+        self.wait(lambda: "of" in self.text("count"), "a count")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """The result of JavaScript in the page."""
+        return self.driver.execute_script(script, *arguments)
+
+    def text(self, name: str) -> str:
+        """What an element says."""
+        return str(self.driver.find_element(By.ID, name).text)
+
+    def click(self, name: str) -> None:
+        """Press a button."""
+        self.driver.find_element(By.ID, name).click()
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + WAIT_SECONDS
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"waited {WAIT_SECONDS} s for {what}; the page says {self.errors()}")
+            time.sleep(0.05)
+
+    def idle(self) -> None:
+        """Wait until the map has drawn all it has."""
+        self.wait(
+            lambda: bool(
+                self.run("return map.loaded() && map.areTilesLoaded() && !map.isMoving()")
+            ),
+            "an idle map",
+        )
+
+    def slide(self, value: float) -> None:
+        """Move the slider, as a person's hand does."""
+        self.run(
+            "const s = document.getElementById('threshold'); s.value = arguments[0];"
+            "s.dispatchEvent(new Event('input', {bubbles: true}))",
+            value,
+        )
+
+    def errors(self) -> list[str]:
+        """What the page complained of since the last time asked."""
+        found = [
+            each["message"] for each in self.driver.get_log("browser") if each["level"] == "SEVERE"
+        ]
+        return [*found, *([self.text("problem")] if self.text("problem") else [])]
+
+    def pixel(self, x: float, y: float) -> tuple[int, int, int]:
+        """The colour on the map at a share of its width and height, as a person sees it."""
+        import base64
+
+        import rasterio
+        from rasterio.io import MemoryFile
+
+        shot = base64.b64decode(self.driver.find_element(By.ID, "stage").screenshot_as_base64)
+        with (
+            pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+            MemoryFile(shot) as memory,
+            memory.open() as raster,
+        ):
+            pixels = raster.read()
+        _, height, width = pixels.shape
+        red, green, blue = pixels[:3, int(y * height), int(x * width)].tolist()
+        return red, green, blue
+
+    def trace_events(self) -> list[dict[str, Any]]:
+        """The browser's own trace since the last time asked."""
+        entries = (
+            json.loads(each["message"])["message"] for each in self.driver.get_log("performance")
+        )
+        return [each["params"] for each in entries if each["method"] == "Tracing.dataCollected"]
+
+
+@contextmanager
+def chromium(profile: Path, *, trace: bool = False) -> Iterator[Page]:
+    """A browser with an empty profile."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = find("chromium")
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    logs = {"browser": "ALL"}
+    if trace:
+        logs["performance"] = "ALL"
+        options.add_experimental_option(
+            "perfLoggingPrefs", {"traceCategories": "toplevel,loading,blink.user_timing"}
+        )
+    options.set_capability("goog:loggingPrefs", logs)
+    driver = webdriver.Chrome(options=options, service=Service(find("chromedriver")))
+    try:
+        yield Page(driver)
+    finally:
+        driver.quit()
+
+
+@contextmanager
+def serving(server: PageServer) -> Iterator[str]:
+    """The address of a server that answers, in a thread, until the block ends."""
+    with server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.address
+        finally:
+            server.shutdown()
+            thread.join()
