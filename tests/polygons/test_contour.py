@@ -46,7 +46,8 @@ def test_follows_the_contour_of_a_smooth_field() -> None:
     field = np.clip(127 + 8 * (20 - distance), 0, 254)
     scores = np.rint(field).astype(np.uint8)[None]
     found = trace((scores[0] >= 127).astype(np.uint8), scores, options=CONTOUR)
-    (line,) = contourpy.contour_generator(z=scores[0].astype(float)).lines(127)
+    lines = contourpy.contour_generator(z=scores[0].astype(float)).lines(127)
+    line = np.asarray(lines[0])
     oracle = shapely.Polygon(np.column_stack([line[:, 0] + 0.5, -line[:, 1] - 0.5]))
     (circle,) = found.geometry
     assert shapely.hausdorff_distance(circle, oracle) < 0.05

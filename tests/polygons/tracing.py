@@ -99,7 +99,7 @@ def predictions(draw: st.DrawFn) -> tuple[Bytes, Bytes]:
     for _ in range(draw(st.integers(0, 4))):
         padded = np.pad(probabilities, ((0, 0), (1, 1), (1, 1)), mode="edge")
         parts = [padded[:, r : r + height, c : c + width] for r in range(3) for c in range(3)]
-        probabilities = sum(parts) // 9
+        probabilities = np.sum(parts, axis=0) // 9
     rows = probabilities.astype(np.uint8)
     background = np.full((1, height, width), 127, np.uint8)
     classes = np.concatenate([background, rows]).argmax(axis=0).astype(np.uint8)

@@ -1,0 +1,78 @@
+"""Metres on the ground, in every CRS, against pyproj's geodesics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+import pytest
+import shapely
+
+from geohr.errors import InputError
+from geohr.ground import local_scale, measure
+
+GEOD = pyproj.Geod(ellps="WGS84")
+PLACES = [
+    ("EPSG:4326", 85.5, 27.6, 1e-5),
+    ("EPSG:4326", 24.9, 65.0, 1e-5),
+    ("EPSG:3857", 9_517_816.0, 3_200_000.0, 1.0),
+    ("EPSG:3857", 3_628_400.0, 39_000.0, 1.0),
+    ("EPSG:32636", 450_000.0, 40_000.0, 1.0),
+    ("EPSG:2263", 980_000.0, 200_000.0, 3.0),
+    ("EPSG:3031", 1_000_000.0, 1_500_000.0, 1.0),
+    ("EPSG:4326", 179.9999, -17.0, 1e-5),
+]
+
+
+@pytest.mark.parametrize(("crs", "x", "y", "unit"), PLACES)
+@pytest.mark.parametrize("size", [20, 2_000])
+def test_area_and_perimeter_equal_geodesics(
+    crs: str, x: float, y: float, unit: float, size: int
+) -> None:
+    hole = shapely.box(x + unit, y + unit, x + size / 4 * unit, y + size / 4 * unit)
+    shape = shapely.Polygon(
+        [(x, y), (x + size * unit, y), (x + size * unit, y + size * unit / 2), (x, y + size * unit)]
+    ).difference(hole)
+    measured = measure(np.array([shape], object), crs)
+    to_degrees = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    fine = shapely.segmentize(shape, size * unit / 50)
+    degrees = shapely.transform(
+        fine, lambda points: np.column_stack(to_degrees.transform(points[:, 0], points[:, 1]))
+    )
+    area = abs(GEOD.geometry_area_perimeter(degrees)[0])
+    length = sum(GEOD.geometry_length(ring) for ring in (degrees.exterior, *degrees.interiors))
+    assert measured.area[0] == pytest.approx(area, rel=2e-4)
+    assert measured.perimeter[0] == pytest.approx(length, rel=2e-4)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326"])
+def test_objects_of_many_kilometres_are_measured_where_they_lie(crs: str) -> None:
+    degrees = shapely.box(10, 50, 12, 54)
+    to_crs = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    shape = shapely.transform(
+        shapely.segmentize(degrees, 0.01),
+        lambda points: np.column_stack(to_crs.transform(points[:, 0], points[:, 1])),
+    )
+    fine = shapely.segmentize(degrees, 0.01)
+    measured = measure(np.array([shape], object), crs)
+    assert measured.area[0] == pytest.approx(abs(GEOD.geometry_area_perimeter(fine)[0]), rel=5e-4)
+    assert measured.perimeter[0] == pytest.approx(GEOD.geometry_length(fine.exterior), rel=5e-4)
+
+
+@pytest.mark.parametrize("angle", [0, 10, 45, 70])
+def test_orientation_is_the_direction_of_the_walls_on_the_ground(angle: float) -> None:
+    house = shapely.affinity.rotate(shapely.box(0, 0, 30, 10), -angle)
+    to_degrees = pyproj.Transformer.from_crs(
+        "+proj=laea +lat_0=60 +lon_0=25", "EPSG:4326", always_xy=True
+    )
+    shape = shapely.transform(
+        house, lambda points: np.column_stack(to_degrees.transform(points[:, 0], points[:, 1]))
+    )
+    (found,) = measure(np.array([shape], object), "EPSG:4326").orientation
+    assert abs((found - angle + 45) % 90 - 45) < 0.1
+
+
+def test_coordinates_outside_the_crs_are_refused() -> None:
+    with pytest.raises(InputError, match="georeference is wrong"):
+        local_scale("EPSG:32636", np.array([1e12]), np.array([1e12]))
+    with pytest.raises(InputError, match="not understood"):
+        measure(np.array([shapely.box(0, 0, 1, 1)], object), "EPSG:999999")
