@@ -32,7 +32,7 @@ WHOLE_PIXELS_MAX = 1 << 25
 """Images up to this size are kept whole; of larger ones only the window is read."""
 STORE_BYTES = 3 << 30
 """Images that are kept take up to this much memory together; the oldest go first."""
-TRIES = 8
+TRIES = 16
 """Positions tried for a window that holds an object, or none, as it should."""
 VALID_SHARE = 0.999
 """Share of valid ground below which a scaled pixel is invalid; the rest is rounding."""

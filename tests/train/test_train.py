@@ -1,0 +1,360 @@
+"""Training runs: they learn, stop and go on, and say what is wrong."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from geohr.card import Card, ClassLabel, start_card
+from geohr.errors import InputError, InterruptedRunError, UsageError
+from geohr.model import Model
+from geohr.samples import Sample, pair, read_manifest
+from geohr.train import learning_rate, train
+from geohr.train_options import TrainOptions
+from tests.makers import noise, one_class_card, random_model, write_scene
+from tests.train.towns import Town, make_town
+
+QUICK = TrainOptions(
+    encoder="hrnetv2_w18_small_v1",
+    steps=4,
+    batch=2,
+    tile=32,
+    warmup=1,
+    validate_every=2,
+    checkpoint_every=1,
+)
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Town:
+    return make_town(tmp_path_factory.mktemp("town"), "town")
+
+
+@pytest.fixture(scope="module")
+def samples(town: Town, tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
+    other = make_town(tmp_path_factory.mktemp("other"), "other", height=70, width=80, seed=5)
+    return (
+        *pair([town.image], [town.polygons], split="train"),
+        *pair([other.image], [other.raster], split="validation"),
+    )
+
+
+def stop_after(step: int) -> Callable[[int, int], None]:
+    """Progress that sends the process SIGTERM after a step."""
+
+    def progress(done: int, _: int) -> None:
+        if done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return progress
+
+
+def same_weights(first: Model, second: Model) -> bool:
+    """Whether all tensors are the same, bit by bit."""
+    one, two = first.network.state_dict(), second.network.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    options = dataclasses.replace(
+        QUICK,
+        steps=40,
+        batch=4,
+        tile=64,
+        learning_rate=5e-3,
+        ema=0.8,
+        gsd_range=(0.5, 0.5),
+        augment=("none",),
+        validate_every=20,
+        checkpoint_every=40,
+    )
+    model = train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    assert model.card.metrics["other"]["iou"] > 0.6
+    assert model.card.gsd == (0.5, 0.5)
+    assert same_weights(Model.load(tmp_path / "m.safetensors"), model)
+    with (tmp_path / "m.run" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["step"]) for row in rows] == [20, 40]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+    samples: tuple[Sample, ...], tmp_path: Path, step: int
+) -> None:
+    whole = train(samples, tmp_path / "whole.safetensors", card=one_class_card(), options=QUICK)
+    out = tmp_path / "parts.safetensors"
+    with pytest.raises(InterruptedRunError, match=f"after step {step} of 4.*--resume"):
+        train(samples, out, card=one_class_card(), options=QUICK, progress=stop_after(step))
+    assert not out.exists()
+    parts = train(samples, out, card=one_class_card(), options=QUICK, resume=True)
+    assert same_weights(whole, parts)
+    assert whole.card == parts.card
+    logs = [
+        [
+            {name: value for name, value in row.items() if name != "seconds"}
+            for row in csv.DictReader((tmp_path / run / "log.csv").read_text().splitlines())
+        ]
+        for run in ("whole.run", "parts.run")
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_passes_add_up_to_a_step_on_as_many_windows(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    seen: list[int] = []
+    options = dataclasses.replace(QUICK, batch=1, accumulate=2, steps=2)
+    train(
+        samples,
+        tmp_path / "m.safetensors",
+        card=one_class_card(),
+        options=options,
+        progress=lambda done, steps: seen.append(done * 10 + steps),
+    )
+    assert seen == [12, 22]
+
+
+def test_workers_prepare_the_same_windows(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    options = dataclasses.replace(QUICK, steps=2)
+    there = train(samples, tmp_path / "a.safetensors", card=one_class_card(), options=options)
+    apart = train(
+        samples,
+        tmp_path / "b.safetensors",
+        card=one_class_card(),
+        options=dataclasses.replace(options, workers=1),
+    )
+    assert same_weights(there, apart)
+
+
+def test_fine_tuning_starts_from_the_initial_model(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    card = one_class_card(mean=(0.3, 0.3, 0.3), fusion="nearest")
+    init = random_model(tmp_path / "init.safetensors", card=card)
+    options = dataclasses.replace(
+        QUICK, encoder=None, init=str(init), steps=1, learning_rate=0.0, ema=0.0
+    )
+    model = train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    assert (model.card.mean, model.card.fusion) == (card.mean, card.fusion)
+    before, after = Model.load(init).network, model.network
+    for (_, one), (_, two) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_teacher_alone_is_imitated(town: Town, tmp_path: Path) -> None:
+    """Without labels, a copy of the teacher has nothing to learn and another network does."""
+    unlabelled = [dataclasses.replace(pair([town.image], [town.raster], split="train")[0])]
+    unlabelled = [dataclasses.replace(each, label=None) for each in unlabelled]
+    teacher = str(random_model(tmp_path / "teacher.safetensors"))
+    options = dataclasses.replace(QUICK, teacher=teacher, steps=2, learning_rate=0.0)
+    train(unlabelled, tmp_path / "other.safetensors", card=one_class_card(), options=options)
+    rows = list(csv.DictReader((tmp_path / "other.run" / "log.csv").read_text().splitlines()))
+    assert float(rows[-1]["loss"]) > 1e-4
+
+
+def test_several_classes_are_a_softmax_with_a_background(tmp_path: Path) -> None:
+    classes = np.zeros((1, 64, 64), np.uint8)
+    classes[0, :32], classes[0, 32:, :32] = 1, 2
+    image = write_scene(tmp_path / "a.tif", noise(64, 64))
+    labels = write_scene(tmp_path / "a_labels.tif", classes)
+    names = (ClassLabel("road", "#111111"), ClassLabel("water", "#0000ff"))
+    card = one_class_card(classes=names, background=True, threshold=None)
+    samples = [
+        *pair([image], [labels], split="train"),
+        *pair([image], [labels], split="validation"),
+    ]
+    model = train(samples, tmp_path / "m.safetensors", card=card, options=QUICK)
+    assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+    assert 0 <= model.card.metrics["a"]["iou"] <= 1
+    assert model.card.threshold is None
+
+
+def test_the_rate_rises_then_falls_to_nothing() -> None:
+    options = TrainOptions(steps=100, warmup=10, learning_rate=1.0)
+    rates = [learning_rate(step, options) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0) == rates[10]
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert all(one > two for one, two in pairwise(rates[10:]))
+    level = dataclasses.replace(options, schedule="constant")
+    assert learning_rate(99, level) == 1.0
+
+
+def test_training_stops_when_patience_ends(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    steps: list[int] = []
+    options = dataclasses.replace(
+        QUICK, steps=40, validate_every=1, patience=1, learning_rate=0.0, ema=0.0
+    )
+    train(
+        samples,
+        tmp_path / "m.safetensors",
+        card=one_class_card(),
+        options=options,
+        progress=lambda done, _: steps.append(done),
+    )
+    assert len(steps) < 40
+
+
+def refused(samples: Any, tmp_path: Path, card: Card | None = None, **changes: Any) -> None:
+    """Train with changed options."""
+    train(
+        samples,
+        tmp_path / "m.safetensors",
+        card=card or one_class_card(),
+        options=dataclasses.replace(QUICK, **changes),
+    )
+
+
+def test_bad_options_are_named(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="losses must name some of"):
+        refused(samples, tmp_path, losses=("mse",))
+    with pytest.raises(UsageError, match="augment must name some of"):
+        refused(samples, tmp_path, augment=("fog",))
+    with pytest.raises(UsageError, match="MIN,MAX in metres"):
+        TrainOptions(gsd_range=(0.5, 0.1))
+    with pytest.raises(UsageError, match="at least one loss"):
+        TrainOptions(losses=())
+    with pytest.raises(InputError, match="unknown architecture 'vgg'"):
+        refused(samples, tmp_path, architecture="vgg")
+    with pytest.raises(InputError, match="no sample of split train"):
+        refused(samples[1:], tmp_path)
+    with pytest.raises(UsageError, match=r"named \*\.safetensors"):
+        train(samples, tmp_path / "m.pt", card=one_class_card(), options=QUICK)
+
+
+def test_models_that_do_not_fit_are_refused(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    other = random_model(tmp_path / "other.safetensors", card=one_class_card(mean=(0.1, 0.1, 0.1)))
+    with pytest.raises(InputError, match=r"other\.safetensors: has mean"):
+        refused(samples, tmp_path, teacher=str(other))
+    two = (ClassLabel("a", "#111111"), ClassLabel("b", "#222222"))
+    with pytest.raises(InputError, match="has channels 1, but the new model has 3"):
+        refused(
+            samples,
+            tmp_path,
+            card=one_class_card(classes=two, background=True),
+            encoder=None,
+            init=str(other),
+        )
+    with pytest.raises(UsageError, match="encoder is hrnetv2_w30"):
+        refused(samples, tmp_path, encoder="hrnetv2_w30", init=str(other))
+
+
+def test_a_class_that_the_card_lacks_is_named(tmp_path: Path) -> None:
+    image = write_scene(tmp_path / "a.tif", noise(40, 40))
+    labels = write_scene(tmp_path / "b.tif", np.full((1, 40, 40), 7, np.uint8))
+    with pytest.raises(InputError, match="class 7, but the model has 1"):
+        refused(pair([image], [labels], split="train"), tmp_path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(InputError, match="no checkpoint to resume"):
+        train(samples, out, card=one_class_card(), options=QUICK, resume=True)
+    train(samples, out, card=one_class_card(), options=dataclasses.replace(QUICK, steps=1))
+    changed = dataclasses.replace(QUICK, batch=3)
+    with pytest.raises(UsageError, match="the run had batch=2, now 3"):
+        train(samples, out, card=one_class_card(), options=changed, resume=True)
+    (tmp_path / "m.run" / "checkpoint.pt").write_bytes(b"PK no")
+    with pytest.raises(InputError, match="the checkpoint is damaged"):
+        train(samples, out, card=one_class_card(), options=QUICK, resume=True)
+
+
+def write_manifest(path: Path, entries: Any) -> Path:
+    """A manifest file."""
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_a_manifest_gives_samples(town: Town, tmp_path: Path) -> None:
+    bare = write_scene(tmp_path / "bare.tif", noise(20, 20), crs=None)
+    entries = [
+        {"image": str(town.image), "label": str(town.raster), "place": "a", "split": "train"},
+        {
+            "image": bare.name,
+            "label": None,
+            "place": "b",
+            "split": "test",
+            "gsd": 0.3,
+            "weight": 0.5,
+            "dataset": "ours",
+        },
+    ]
+    first, second = read_manifest(write_manifest(tmp_path / "data.json", entries))
+    assert first.gsd == pytest.approx(0.5, rel=1e-3)
+    assert first.scene.height == 128
+    assert (second.gsd, second.weight, second.label) == (0.3, 0.5, None)
+    assert second.scene.path == str(bare)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"split": "dev"}, "split 'dev'; allowed are train, validation, test"),
+        ({"weight": -1}, "weight -1; it must be a number from 0"),
+        ({"gsd": 0}, "gsd must be metres above 0"),
+        ({"image": "missing.tif"}, "missing.tif: no such file"),
+        ({"place": None}, "lacks place"),
+    ],
+)
+def test_a_bad_manifest_entry_is_named(
+    town: Town, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    entry = {"image": str(town.image), "label": str(town.raster), "place": "a", "split": "train"}
+    entry = {name: value for name, value in {**entry, **change}.items() if value is not None}
+    with pytest.raises(InputError, match=message):
+        read_manifest(write_manifest(tmp_path / "data.json", [entry]))
+
+
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_manifest(tmp_path / "none.json")
+    with pytest.raises(InputError, match="a JSON list of samples"):
+        read_manifest(write_manifest(tmp_path / "data.json", {}))
+    (tmp_path / "data.json").write_text("[")
+    with pytest.raises(InputError, match="not a JSON manifest"):
+        read_manifest(tmp_path / "data.json")
+
+
+def test_scenes_need_labels_and_a_scale(town: Town, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 scenes and 1 labels"):
+        pair([town.image, town.image], [town.raster], split="train")
+    bare = write_scene(tmp_path / "bare.tif", noise(20, 20), crs=None)
+    with pytest.raises(InputError, match=r"no georeference.*--gsd"):
+        pair([bare], [bare], split="train")
+
+
+def test_labels_off_the_grid_are_refused(town: Town, tmp_path: Path) -> None:
+    small = write_scene(tmp_path / "small.tif", np.zeros((1, 9, 9), np.uint8))
+    with pytest.raises(InputError, match="9 x 9 pixels, but its scene"):
+        refused(pair([town.image], [small], split="train"), tmp_path)
+    wide = write_scene(tmp_path / "wide.tif", np.zeros((1, 128, 160), np.uint16))
+    with pytest.raises(InputError, match="uint16 labels; class ids must be uint8"):
+        refused(pair([town.image], [wide], split="train"), tmp_path)
+
+
+def test_a_card_starts_from_a_file(tmp_path: Path) -> None:
+    assert start_card(None, "mine").name == "mine"
+    path = tmp_path / "card.json"
+    path.write_text(json.dumps({"licence": "CC0", "name": "roofs"}))
+    card = start_card(path, "mine")
+    assert (card.name, card.licence, card.classes[0].name) == ("roofs", "CC0", "building")
+    path.write_text(json.dumps({"colour": "red"}))
+    with pytest.raises(InputError, match="unknown entries colour"):
+        start_card(path, "mine")
+    path.write_text("[]")
+    with pytest.raises(InputError, match="a card is a JSON object"):
+        start_card(path, "mine")
