@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
+from typing import TextIO
 
 import click
 
@@ -17,8 +19,10 @@ from geohr_cli.clean import clean
 from geohr_cli.completion import completion
 from geohr_cli.doctor import doctor
 from geohr_cli.evaluate import evaluate
+from geohr_cli.export import export
 from geohr_cli.logs import line
 from geohr_cli.models import models
+from geohr_cli.report import report
 from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
 from geohr_cli.tile import tile
@@ -45,8 +49,10 @@ for command in (
     vectorize,
     train,
     evaluate,
+    export,
     models,
     view,
+    report,
     doctor,
     completion,
 ):
@@ -56,6 +62,7 @@ for command in (
 def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, interrupt)
+    warnings.showwarning = show_warning
     debug = "--debug" in sys.argv
     try:
         code = geohr.main(standalone_mode=False, prog_name="geohr")
@@ -71,6 +78,18 @@ def main() -> None:
         text = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
         code = fail(text, GeohrError.exit_code, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    text: str | None = None,
+) -> None:
+    """Print a warning as one line on stderr, without the place in the code."""
+    print(f"geohr: warning: {redact(' '.join(str(message).split()))}", file=file or sys.stderr)
 
 
 def interrupt(_: int, __: FrameType | None) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -37,10 +38,11 @@ def quantise(network: Network, batches: list[Batch]) -> Network:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without NNCF's log and progress bars."""
+    """Without NNCF's log and its bars, which it draws on stdout."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(before)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -53,6 +56,22 @@ def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
     device = choose_device(options.device)
     batch = options.batch or BATCH.get(device.partition(":")[0], 1)
     return TorchPredictor(Scored.of(model), device=device, precision=options.precision, batch=batch)
+
+
+def predictor_of(model: Model, *, batch: int) -> TorchPredictor:
+    """The network as it was trained, neither folded nor converted, on the CPU."""
+    network = model.network.eval()
+    plain = Scored(network, background=model.card.background)
+    return TorchPredictor(plain, device="cpu", precision="float32", batch=batch)
+
+
+def predictor_of_file(path: Path, *, batch: int) -> TorchPredictor:
+    """A TorchScript file on the CPU."""
+    with warnings.catch_warnings():
+        # Deprecated in favour of torch.export, whose files older tools do not read.
+        warnings.simplefilter("ignore")
+        network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    return TorchPredictor(network, device="cpu", precision="float32", batch=batch)
 
 
 def choose_device(name: str) -> str:

@@ -1,0 +1,36 @@
+"""`geohr export`: a model in, a file for another engine out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geohr.export_options import ExportOptions
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file; by default named as the model, in this folder.",
+)
+@options_of(ExportOptions)
+@config_option
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@debug_option
+def export(model: str, out: Path | None, overwrite: bool) -> None:
+    """Write MODEL, a bundled name or a .safetensors file, in the format of another engine.
+
+    Example: geohr export buildings --format openvino --precision int8 --calibrate scene.tif
+    """
+    options = chosen(ExportOptions)
+
+    from geohr.exporting import SUFFIXES
+    from geohr.exporting import export as write
+
+    target = out or Path(Path(model).stem + SUFFIXES[options.format])
+    click.echo(write(model, target, options=options, overwrite=overwrite).describe())
