@@ -8,6 +8,9 @@ from typing import Literal
 from geohr.errors import UsageError
 from geohr.options import Options, listed, opt
 
+COARSEST_STRIDE = 32
+"""Pixels of the input under one of the coarsest stream, in all encoders."""
+
 
 @dataclass(frozen=True)
 class NetworkOptions(Options):
@@ -76,7 +79,7 @@ class TrainOptions(NetworkOptions, WindowOptions):
     device: str = opt("auto", "Device to train on: auto, cpu, cuda, cuda:1, mps.")
 
     def __post_init__(self) -> None:
-        """Refuse a range that is no interval.
+        """Refuse a range that is no interval and passes without statistics.
 
         Raises:
             UsageError: In one sentence.
@@ -87,6 +90,11 @@ class TrainOptions(NetworkOptions, WindowOptions):
             raise UsageError(
                 "gsd_range must be two lengths MIN,MAX in metres with 0 < MIN <= MAX; "
                 f"got {listed(span)}"
+            )
+        if self.batch == 1 and self.tile <= COARSEST_STRIDE:
+            raise UsageError(
+                f"batch 1 with tile {self.tile} leaves batch normalisation one value; raise one of "
+                "them"
             )
         if not self.losses:
             raise UsageError("losses must name at least one loss; got none")

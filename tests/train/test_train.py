@@ -115,7 +115,7 @@ def test_passes_add_up_to_a_step_on_as_many_windows(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
     seen: list[int] = []
-    options = dataclasses.replace(QUICK, batch=1, accumulate=2, steps=2)
+    options = dataclasses.replace(QUICK, batch=1, tile=64, accumulate=2, steps=2)
     train(
         samples,
         tmp_path / "m.safetensors",
@@ -226,6 +226,8 @@ def test_bad_options_are_named(samples: tuple[Sample, ...], tmp_path: Path) -> N
         TrainOptions(gsd_range=(0.5, 0.1))
     with pytest.raises(UsageError, match="at least one loss"):
         TrainOptions(losses=())
+    with pytest.raises(UsageError, match="batch 1 with tile 32"):
+        TrainOptions(batch=1, tile=32)
     with pytest.raises(InputError, match="unknown architecture 'vgg'"):
         refused(samples, tmp_path, architecture="vgg")
     with pytest.raises(InputError, match="no sample of split train"):
