@@ -86,7 +86,7 @@ def show_warning(
     filename: str,
     lineno: int,
     file: TextIO | None = None,
-    text: str | None = None,
+    line: str | None = None,
 ) -> None:
     """Print a warning as one line on stderr, without the place in the code."""
     print(f"geohr: warning: {redact(' '.join(str(message).split()))}", file=file or sys.stderr)
