@@ -36,6 +36,8 @@ CIRCLE_PRICE = 8.0
 CIRCLE_VERTICES = 16
 MEAN_DISTANCE = 0.75
 """Greatest mean distance of a straightened drawing from the ring, in tolerances."""
+SAMPLES = 128
+"""Points on an outline, at which drawings are compared with it."""
 AREA_TOLERANCE = 0.01
 """Greatest relative change of a ring's area."""
 _ROUNDS = 64
@@ -90,10 +92,9 @@ def _assemble(filled: Geometries, owner: Ints, hole: Bools) -> Geometries:
 
 def _draw(filled: Geometries, tolerance: Floats) -> Geometries:
     """The best drawing of each polygon without holes."""
-    area, perimeter = shapely.area(filled), shapely.length(filled)
+    area = shapely.area(filled)
     direction = main_direction(shapely.simplify(filled, tolerance))
     centre = _points(shapely.centroid(filled))
-    best, least = filled.copy(), np.full(len(filled), np.inf)
     level = _turn(filled, -direction, centre)
     candidates: list[tuple[Geometries, float]] = [(_rectangles(level), 0.0)]
     candidates += [
@@ -107,28 +108,50 @@ def _draw(filled: Geometries, tolerance: Floats) -> Geometries:
         (np.asarray(shapely.simplify(filled, detail * tolerance), object), FREE_PRICE)
         for detail in DETAILS
     ]
+    outline = Outline.of(filled, tolerance)
+    best, least = filled.copy(), np.full(len(filled), np.inf)
     for drawing, price in candidates:
         drawing = _with_area(drawing, area)
-        cost = _cost(drawing, filled, perimeter, tolerance, price)
+        cost = outline.cost(drawing, price)
         better = cost < least
         best[better], least[better] = drawing[better], cost[better]
-    return _with_area(best, area)
+    return best
 
 
-def _cost(
-    drawing: Geometries, filled: Geometries, perimeter: Floats, tolerance: Floats, price: float
-) -> Floats:
-    """Area missed, in the price of a vertex, plus vertices; infinite where it cannot be used."""
-    usable = shapely.is_valid(drawing)
-    cost = np.full(len(drawing), np.inf)
-    off = shapely.area(shapely.symmetric_difference(drawing[usable], filled[usable]))
-    vertices = shapely.get_num_coordinates(drawing[usable]) - 1
-    if price == CIRCLE_PRICE:
-        vertices = np.zeros_like(vertices)
-    cost[usable] = off / (VERTEX_AREA * tolerance[usable] ** 2) + vertices + price
-    if price != FREE_PRICE:
-        cost[np.flatnonzero(usable)[off > MEAN_DISTANCE * (perimeter * tolerance)[usable]]] = np.inf
-    return cost
+@dataclass(frozen=True)
+class Outline:
+    """Traced outlines as points at equal distances, to compare drawings with."""
+
+    points: Geometries
+    """`(n, SAMPLES)`."""
+    perimeter: Floats
+    tolerance: Floats
+
+    @classmethod
+    def of(cls, filled: Geometries, tolerance: Floats) -> Outline:
+        """Of polygons without holes."""
+        parts = (np.arange(SAMPLES) + 0.5) / SAMPLES
+        rings = shapely.get_exterior_ring(filled)
+        points = shapely.line_interpolate_point(rings[:, None], parts, normalized=True)
+        return cls(np.asarray(points, object), shapely.length(filled), tolerance)
+
+    def cost(self, drawing: Geometries, price: float) -> Floats:
+        """Area missed, in the price of a vertex, plus vertices; infinite where it cannot be used.
+
+        The area between outline and drawing is taken as mean distance times perimeter.
+        """
+        usable = np.flatnonzero(shapely.is_valid(drawing))
+        cost = np.full(len(drawing), np.inf)
+        rings = shapely.get_exterior_ring(drawing[usable])
+        away = shapely.distance(self.points[usable], rings[:, None]).mean(axis=1)
+        tolerance = self.tolerance[usable]
+        vertices = shapely.get_num_coordinates(rings) - 1
+        if price == CIRCLE_PRICE:
+            vertices = np.zeros_like(vertices)
+        missed = away * self.perimeter[usable] / (VERTEX_AREA * tolerance**2)
+        far = (away > MEAN_DISTANCE * tolerance) & (price != FREE_PRICE)
+        cost[usable] = np.where(far, np.inf, missed + vertices + price)
+        return cost
 
 
 def main_direction(polygons: Geometries) -> Floats:

@@ -38,12 +38,8 @@ class Settler:
         drawn = np.where(_swallowing(drawn, traced), traced, drawn)
         before = len(self._kept)
         everything = np.concatenate([self._kept, drawn])
-        # Whatever becomes of a polygon lies in its drawing or its traced outline.
-        reach = np.concatenate([self._kept, shapely.union(drawn, traced)])
-        later, earlier = shapely.STRtree(reach).query(reach[before:], predicate="intersects")
-        later = later + before
-        pairs = earlier < later
-        later, earlier = later[pairs], earlier[pairs]
+        plain = np.concatenate([self._kept, traced])
+        later, earlier = _meeting(everything, plain, before)
         order = np.argsort(later, kind="stable")
         later, earlier = later[order], earlier[order]
         yielding, starts = np.unique(later, return_index=True)
@@ -57,6 +53,26 @@ class Settler:
         needed = (ends >= needed_from) & ~shapely.is_missing(everything)
         self._kept, self._bottom = everything[needed], ends[needed]
         return everything[before:]
+
+
+def _meeting(drawn: Geometries, traced: Geometries, before: int) -> tuple[Ints, Ints]:
+    """Pairs that may come to overlap: whatever a polygon becomes lies in one of its outlines.
+
+    Returns:
+        Places of the later ones, from `before` on, and of the earlier ones.
+    """
+    one, other = shapely.bounds(drawn).reshape(-1, 4), shapely.bounds(traced).reshape(-1, 4)
+    boxes = shapely.box(
+        *np.minimum(one[:, :2], other[:, :2]).T, *np.maximum(one[:, 2:], other[:, 2:]).T
+    )
+    later, earlier = shapely.STRtree(boxes).query(boxes[before:])
+    later = later + before
+    pairs = earlier < later
+    later, earlier = later[pairs], earlier[pairs]
+    meets = shapely.intersects(drawn[later], drawn[earlier])
+    meets |= shapely.intersects(drawn[later], traced[earlier])
+    meets |= shapely.intersects(traced[later], drawn[earlier])
+    return later[meets], earlier[meets]
 
 
 def _swallowing(drawn: Geometries, traced: Geometries) -> Bools:

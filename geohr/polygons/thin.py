@@ -111,10 +111,13 @@ def _pinned(points: Floats, offsets: Ints, fixed: Bools, order: Ints) -> Bools:
 
 
 def _first(group: Ints, value: Floats | Ints, order: Ints) -> Ints:
-    """In each group, the place of the least value, and of the least order among equals."""
-    place = np.lexsort((order, value, group))
-    begins = np.concatenate([[True], group[place][1:] != group[place][:-1]])
-    return np.asarray(place[begins], np.int64)
+    """In each stretch of one group, where the value is least, and the order among equals."""
+    starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
+    sizes = np.diff(np.append(starts, len(group)))
+    least = value == np.repeat(np.minimum.reduceat(value, starts), sizes)
+    rank = np.where(least, order, np.iinfo(np.int64).max)
+    at = np.flatnonzero(rank == np.repeat(np.minimum.reduceat(rank, starts), sizes))
+    return np.asarray(at[np.searchsorted(at, starts)], np.int64)
 
 
 def _paths(pinned: Bools, offsets: Ints, order: Ints) -> Paths:

@@ -1,0 +1,234 @@
+"""Tracing a mask into a file: geohr against GDAL, rasterio and the vectorisers of other tools.
+
+    python -m benchmarks.polygons [--side 20000] [--objects 100000] [--peers geohr,shapes,...]
+
+The mask holds turned rectangles, some with a courtyard, written once to a tiled, compressed
+GeoTIFF; every contestant reads that file in a process of its own and writes a GeoPackage, so that
+its peak memory is its own. `shapes` and `shapes-band` are `rasterio.features.shapes` on the array
+and on `rasterio.band`, written by pyogrio; `gdal_polygonize` is the command (Debian's gdal-bin);
+`geoai` and `ftw` are run where they can be imported. geohr's rows carry all attributes; `geohr
+pixel` is what the others do too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+Bytes = NDArray[np.uint8]
+
+TRANSFORM = Affine(0.3, 0, 300_000, 0, -0.3, 4_000_000)
+STAMPS = 64
+
+
+def stamps(side: int) -> Bytes:
+    """`(stamp, row, col)` rectangles turned by any angle; one in eight has a courtyard."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side] - side / 2
+    made = np.zeros((STAMPS, side, side), np.uint8)
+    for index in range(STAMPS):
+        turn = generator.uniform(0, np.pi)
+        half = generator.uniform(side / 8, side / 2.9, 2)
+        along = np.abs(columns * np.cos(turn) + rows * np.sin(turn)) / half[0]
+        across = np.abs(rows * np.cos(turn) - columns * np.sin(turn)) / half[1]
+        far = np.maximum(along, across)
+        made[index] = (far < 1) & ((far > 0.4) | (index % 8 > 0))
+    return made
+
+
+def mask_rows(side: int, objects: int) -> Iterator[Bytes]:
+    """Bands of rows of a square mask with about so many objects."""
+    cell = int(side / np.sqrt(objects))
+    made = stamps(cell)
+    generator = np.random.default_rng(1)
+    across = side // cell
+    for top in range(0, side, cell):
+        band = np.zeros((min(cell, side - top), side), np.uint8)
+        if len(band) == cell:
+            chosen = made[generator.integers(0, STAMPS, across)]
+            band[:, : across * cell] = chosen.transpose(1, 0, 2).reshape(cell, -1)
+        yield band
+
+
+def write_mask(path: Path, side: int, objects: int) -> None:
+    """The mask as a GeoTIFF, streamed."""
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=side,
+        height=side,
+        count=1,
+        dtype="uint8",
+        crs="EPSG:32636",
+        transform=TRANSFORM,
+        tiled=True,
+        blockxsize=512,
+        blockysize=512,
+        compress="deflate",
+        predictor=1,
+        zlevel=1,
+    ) as file:
+        held: list[Bytes] = []
+        top = 0
+        for band in [*mask_rows(side, objects)] if side <= 20_000 else mask_rows(side, objects):
+            held.append(band)
+            rows = np.concatenate(held)
+            whole = len(rows) // 512 * 512
+            if whole:
+                file.write(rows[:whole], 1, window=Window(0, top, side, whole))
+                top += whole
+            held = [rows[whole:]]
+        file.write(held[0], 1, window=Window(0, top, side, len(held[0])))
+
+
+def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
+    """`geohr vectorize` with the given options."""
+
+    def run(mask: Path, out: Path) -> None:
+        from geohr.options import VectorizeOptions
+        from geohr.polygons.vectorize import vectorize
+
+        vectorize(mask, out, options=VectorizeOptions.from_mapping(changes, source="benchmark"))
+
+    return run
+
+
+def trace_only(mask: Path, _: Path) -> None:
+    """Tracing and measuring without a file, for what the writing costs."""
+    from geohr.polygons import Tracer
+
+    with rasterio.open(mask) as source:
+        tracer = Tracer(source.width, transform=source.transform, crs=source.crs)
+        for top in range(0, source.height, 512):
+            window = Window(0, top, source.width, min(512, source.height - top))
+            tracer.push(source.read(1, window=window))
+        tracer.finish()
+
+
+def shapes_of(mask: Path, out: Path, *, band: bool) -> None:
+    """`rasterio.features.shapes`, and its result written in one go."""
+    import geopandas
+    import shapely
+    from rasterio.features import shapes
+
+    with rasterio.open(mask) as source:
+        if band:
+            found = shapes(rasterio.band(source, 1), transform=source.transform)
+        else:
+            values = source.read(1)
+            found = shapes(values, mask=values != 0, transform=source.transform)
+        rows = [(shapely.geometry.shape(shape), value) for shape, value in found if value]
+        table = geopandas.GeoDataFrame(
+            {"value": [value for _, value in rows]},
+            geometry=[shape for shape, _ in rows],
+            crs=source.crs,
+        )
+    table.to_file(out)
+
+
+def gdal_polygonize(mask: Path, out: Path) -> None:
+    """The command; the mask is its own mask, so that the background is left out."""
+    command = ["gdal_polygonize.py", "-q", "-mask", str(mask), str(mask), "-f", "GPKG", str(out)]
+    subprocess.run(command, check=True)
+
+
+def geoai_vector(mask: Path, out: Path) -> None:
+    """geoai's raster_to_vector."""
+    from geoai.utils import raster_to_vector
+
+    raster_to_vector(str(mask), str(out), threshold=0, simplify_tolerance=None)
+
+
+def ftw_polygonize(mask: Path, out: Path) -> None:
+    """ftw-tools' polygonize, without simplification or limits of area."""
+    from ftw_tools.postprocess.polygonize import polygonize
+
+    polygonize(str(mask), str(out), simplify=0, min_size=None, max_size=None, overwrite=True)
+
+
+CONTESTANTS: dict[str, Callable[[Path, Path], None]] = {
+    "geohr": geohr_with(),
+    "geohr-trace": trace_only,
+    "geohr-contour": geohr_with(outline="contour"),
+    "geohr-simplify": geohr_with(simplify=0.5),
+    "geohr-regularize": geohr_with(regularize=True),
+    "shapes": lambda mask, out: shapes_of(mask, out, band=False),
+    "shapes-band": lambda mask, out: shapes_of(mask, out, band=True),
+    "gdal_polygonize": gdal_polygonize,
+    "geoai": geoai_vector,
+    "ftw": ftw_polygonize,
+}
+
+
+def measure(name: str, mask: Path, out: Path) -> tuple[float, float]:
+    """Seconds and peak megabytes of one contestant in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.polygons", "--run", name, str(mask), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    seconds, peak = done.stdout.split()[-2:]
+    return float(seconds), float(peak)
+
+
+def run_one(name: str, mask: Path, out: Path) -> None:
+    """Run one contestant here and print its seconds and peak megabytes."""
+    begun = time.perf_counter()
+    CONTESTANTS[name](mask, out)
+    seconds = time.perf_counter() - begun
+    who = resource.RUSAGE_CHILDREN if name == "gdal_polygonize" else resource.RUSAGE_SELF
+    print(seconds, resource.getrusage(who).ru_maxrss / 1024)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--objects", type=int, default=100_000)
+    parser.add_argument("--peers", default=",".join(CONTESTANTS))
+    parser.add_argument("--folder", type=Path, help="Where the mask is made.")
+    parser.add_argument("--run", nargs=3, metavar=("NAME", "MASK", "OUT"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.run:
+        run_one(chosen.run[0], Path(chosen.run[1]), Path(chosen.run[2]))
+        return
+    folder = Path(tempfile.mkdtemp(dir=chosen.folder))
+    try:
+        mask = folder / "mask.tif"
+        write_mask(mask, chosen.side, chosen.objects)
+        print(f"{chosen.side} x {chosen.side}, about {chosen.objects} objects")
+        print(f"{'':18}{'s':>8}{'Mpx/s':>8}{'MB':>8}{'polygons':>10}")
+        for name in chosen.peers.split(","):
+            out = folder / f"{name}.gpkg"
+            try:
+                seconds, peak = measure(name, mask, out)
+            except RuntimeError as error:
+                print(f"{name:18}{'-':>8}  {error}")
+                continue
+            count = 0
+            if out.exists():
+                layer = pyogrio.list_layers(out)[0][0]
+                count = pyogrio.read_info(out, layer=layer, force_feature_count=True)["features"]
+            speed = chosen.side**2 / seconds / 1e6
+            print(f"{name:18}{seconds:8.1f}{speed:8.1f}{peak:8.0f}{count:10}", flush=True)
+            out.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
