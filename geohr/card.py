@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from geohr.errors import InputError
 
@@ -19,6 +21,14 @@ METADATA_KEY = "geohr"
 """Where the card lies in a model file's metadata."""
 CARD_BYTES_MAX = 1_000_000
 """A larger header is refused unread: real ones hold some ten thousand bytes."""
+
+
+TILE_MAX = 4096
+"""Side in pixels of the largest window that a card may ask for."""
+BANDS_MAX = 1000
+"""Most bands that a model may take."""
+ENCODER = re.compile(r"[\w.-]+")
+"""What an encoder's name is made of; others could name a file or an address."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +49,11 @@ class ClassLabel:
         Raises:
             ValueError: Naming what came.
         """
+        if not isinstance(self.colour, str) or not isinstance(self.name, str):
+            raise ValueError("a class has a name and a colour, both text")
         digits = self.colour.removeprefix("#")
-        if not self.name:
-            raise ValueError("a class needs a name")
+        if not self.name or not self.name.isprintable():
+            raise ValueError(f"a class needs a name of printable letters; got {short(self.name)}")
         if len(digits) != 6 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
             raise ValueError(f"a class colour is written #rrggbb; got {self.colour!r}")
 
@@ -118,6 +130,13 @@ class Card:
         Raises:
             ValueError: Naming the field.
         """
+        for each, hint in get_type_hints(type(self)).items():
+            if not fits(getattr(self, each), hint):
+                raise ValueError(f"{each} cannot be {short(getattr(self, each))}")
+        if not ENCODER.fullmatch(self.encoder):
+            raise ValueError(f"encoder cannot be {short(self.encoder)}")
+        if not 1 <= len(self.bands) <= BANDS_MAX:
+            raise ValueError(f"a model has 1 to {BANDS_MAX} bands; got {len(self.bands)}")
         if not self.classes or len(self.classes) > 254:
             raise ValueError(f"a model has 1 to 254 classes; got {len(self.classes)}")
         if len(self.mean) != len(self.bands) or len(self.std) != len(self.bands):
@@ -130,8 +149,10 @@ class Card:
             raise ValueError(f"gsd must be a range above 0 metres; got {self.gsd}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1]; got {self.threshold}")
-        if not 32 <= self.tile <= 8192:
-            raise ValueError(f"tile must be in [32, 8192] pixels; got {self.tile}")
+        if not 32 <= self.tile <= TILE_MAX:
+            raise ValueError(f"tile must be in [32, {TILE_MAX}] pixels; got {self.tile}")
+        if self.min_area < 0:
+            raise ValueError(f"min_area must be at least 0; got {self.min_area:g}")
 
     @property
     def channels(self) -> int:
@@ -183,7 +204,7 @@ class Card:
             raw["sources"] = tuple(Source(**each) for each in raw.get("sources", ()))
             tuples = {name: tuple(value) for name, value in raw.items() if isinstance(value, list)}
             return cls(**{**raw, **tuples})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{path}: its model card cannot be used ({error}); "
                 "write model files with geohr train or Model.save"
@@ -215,6 +236,40 @@ def start_card(path: Path | None, name: str) -> Card:
         "classes": [{"name": "building", "colour": "#e4572e"}],
     }
     return Card.from_json(json.dumps({**default, **given}), path=path or name)
+
+
+def fits(value: object, hint: Any) -> bool:
+    """Whether a value is of an annotated type; numbers must be finite.
+
+    Args:
+        value: From a card.
+        hint: Text, a number, a class of this module, None, or a union, tuple or mapping of them.
+    """
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        return len(value) == len(kinds) and all(map(fits, value, kinds))
+    if get_origin(hint) is Mapping:
+        return isinstance(value, Mapping) and all(
+            fits(name, parts[0]) and fits(each, parts[1]) for name, each in value.items()
+        )
+    if parts:
+        return any(fits(value, part) for part in parts)
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return False
+        return math.isfinite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def short(value: object) -> str:
+    """A value as it is written, cut to a line's length."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def read_card(path: str | Path) -> Card:
@@ -254,7 +309,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         ) from error
     except OSError as error:
         raise InputError(f"{path}: the model file cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not a safetensors model file ({error}); geohr loads no pickle"
         ) from error

@@ -55,8 +55,17 @@ class Window:
         Raises:
             ValueError: When no part of the window is inside.
         """
-        row, col = max(self.row, 0), max(self.col, 0)
-        return Window(row, col, min(self.row_stop, height) - row, min(self.col_stop, width) - col)
+        return self.within(Window(0, 0, height, width))
+
+    def within(self, other: Window) -> Window:
+        """The part inside another window.
+
+        Raises:
+            ValueError: When no part of the window is inside.
+        """
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        row_stop, col_stop = min(self.row_stop, other.row_stop), min(self.col_stop, other.col_stop)
+        return Window(row, col, row_stop - row, col_stop - col)
 
 
 @dataclass(frozen=True)

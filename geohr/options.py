@@ -127,6 +127,9 @@ class SceneOptions(Options):
     nodata_match: Literal["all", "any"] = opt(
         "all", "Whether all bands or any band must equal the nodata value."
     )
+    on_read_error: Literal["fail", "nodata"] = opt(
+        "fail", "Whether blocks that cannot be read end the run, or count as no data."
+    )
     scale: tuple[float, ...] | None = opt(
         None,
         "Scene values mapped to the bottom and top of the model's range, one scale for the scene.",

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,17 +22,31 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.env import ensure_env_with_credentials
 from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import InputError
 from geohr.grid import Grid, Window
 from geohr.ground import local_scale
 from geohr.options import SceneOptions
+from geohr.redact import redact
+from geohr.scene_checks import check_raster
 
+DRIVERS = (
+    "GTiff", "VRT", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "ECW", "MrSID", "HFA", "ENVI",
+    "NITF", "MRF", "PNG", "JPEG", "WEBP", "MEM",
+)  # fmt: skip
+"""Formats that are read; GDAL has others that run queries or fetch what a file names."""
+SAFETY = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
+"""No file may make GDAL run code."""
+BAND_BYTES_MAX = 2**32
+"""A row of windows that needs more memory than this is refused."""
 BLOCK_ROWS_MAX = 2048
 """Blocks up to this height are read whole; of higher ones only the rows that are needed."""
 CACHE_BYTES = 2**26
 """GDAL's cache of blocks beside one row of the scene's: it would take a share of all memory."""
+
+LOG = logging.getLogger("geohr")
 
 Pixels = NDArray[Any]
 Mask = NDArray[np.bool_]
@@ -66,6 +82,7 @@ class Scene:
         dtype: Name of numpy's data type of the bands.
         nodata: Value that means no data, or None.
         nodata_match: Whether `all` bands or `any` band must equal it.
+        on_read_error: Whether blocks that cannot be read end the run or are no data.
         mask_band: Whether the file carries a mask or an alpha band.
         block_height: Rows of the file's blocks.
         gsd: Ground sampling distance at the scene's centre in metres, or None without a CRS.
@@ -82,6 +99,7 @@ class Scene:
     dtype: str
     nodata: float | None
     nodata_match: Literal["all", "any"]
+    on_read_error: Literal["fail", "nodata"]
     mask_band: bool
     block_height: int
     gsd: float | None
@@ -100,6 +118,7 @@ class Scene:
         """
         options = options or SceneOptions()
         with open_raster(path) as raster:
+            check_raster(raster, path)
             alpha = [
                 band
                 for band, meaning in enumerate(raster.colorinterp, start=1)
@@ -136,6 +155,7 @@ class Scene:
                 dtype=str(dtype),
                 nodata=nodata,
                 nodata_match=options.nodata_match,
+                on_read_error=options.on_read_error,
                 mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
                 block_height=max(height for height, _ in raster.block_shapes),
                 gsd=ground_sampling_distance(
@@ -171,12 +191,24 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
     Raises:
         InputError: When it is missing or no raster.
     """
+    local = "://" not in str(path) and not str(path).startswith("/vsi")
+    if local and Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; name a file, or give folders to geohr batch")
     try:
-        return rasterio.open(path)
+        with rasterio.Env(**SAFETY), warnings.catch_warnings():
+            # A scene without a place on the ground is told of once, and not at each opening.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            return open_with(str(path), DRIVERS)
     except rasterio.errors.RasterioIOError as error:
-        if "://" not in str(path) and not str(path).startswith("/vsi") and not Path(path).exists():
+        if local and not Path(path).exists():
             raise InputError(f"{path}: no such file; check the path") from error
-        raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+        raise InputError(f"{path}: not a raster that geohr reads ({error})") from error
+
+
+@ensure_env_with_credentials  # type: ignore[untyped-decorator]
+def open_with(path: str, drivers: Sequence[str]) -> rasterio.DatasetReader:
+    """The raster at `path`, opened by one of the drivers; `rasterio.open` takes but one."""
+    return rasterio.DatasetReader(path, driver=list(drivers))
 
 
 class SceneReader:
@@ -248,10 +280,40 @@ class SceneReader:
             if scene.mask_band:
                 valid &= raster.dataset_mask(window=where) > 0
         except rasterio.errors.RasterioIOError as error:
+            if scene.on_read_error == "nodata":
+                self._read_what_can_be(window, pixels, valid)
+                return
             raise InputError(
                 f"{scene.path}: cannot be read at rows {window.row} to {window.row_stop} "
-                f"({error.__cause__ or error}); the file may be truncated or damaged"
+                f"({error.__cause__ or error}); the file may be truncated or damaged, in which "
+                "case --on-read-error nodata goes on without the blocks that are lost"
             ) from error
+
+    def _read_what_can_be(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window block by block; blocks that cannot be read become no data."""
+        scene = self.scene
+        height = min(scene.block_height, BLOCK_ROWS_MAX)
+        width = self._raster.block_shapes[0][1]
+        fail = replace(scene, on_read_error="fail")
+        lost = 0
+        with SceneReader(fail) as reader:
+            for row in range(window.row // height * height, window.row_stop, height):
+                for col in range(window.col // width * width, window.col_stop, width):
+                    part = Window(row, col, height, width).within(window)
+                    rows = slice(part.row - window.row, part.row_stop - window.row)
+                    cols = slice(part.col - window.col, part.col_stop - window.col)
+                    held = np.zeros((len(pixels), part.height, part.width), pixels.dtype)
+                    fine = np.zeros((part.height, part.width), bool)
+                    try:
+                        reader.read_inside(part, held, fine)
+                    except InputError:
+                        lost += 1
+                        held[:], fine[:] = 0, False
+                    pixels[:, rows, cols], valid[rows, cols] = held, fine
+        LOG.warning(
+            "%s: %d damaged blocks at rows %d to %d taken as no data",
+            redact(scene.path), lost, window.row, window.row_stop,
+        )  # fmt: skip
 
 
 class Band:
@@ -269,6 +331,12 @@ class Band:
         # Blocks up to the limit are read whole, others as far as they are needed.
         self._step = scene.block_height if scene.block_height <= BLOCK_ROWS_MAX else 1
         rows = min(grid.tile + self._step, scene.height)
+        size = rows * scene.width * len(scene.bands) * np.dtype(scene.dtype).itemsize
+        if size > BAND_BYTES_MAX:
+            raise InputError(
+                f"{scene.path}: {rows} rows of {scene.width} pixels need {size / 1e9:.1f} GB; "
+                "use a smaller --tile, or cut the scene into narrower ones"
+            )
         self._pixels = np.empty((len(scene.bands), rows, scene.width), scene.dtype)
         self._valid = np.empty((rows, scene.width), bool)
         self._first = 0
