@@ -27,12 +27,12 @@ GREY = np.array([0.299, 0.587, 0.114], np.float32)
 def colour(rng: np.random.Generator, image: Floats) -> Floats:
     """Gain and offset for the whole image and for each band, then more or less saturation."""
     bands = len(image)
-    gain = rng.uniform(0.7, 1.35) * rng.uniform(0.88, 1.12, (bands, 1, 1))
-    offset = rng.uniform(-0.1, 0.1) + rng.uniform(-0.04, 0.04, (bands, 1, 1))
+    gain = rng.uniform(0.7, 1.35) * rng.uniform(0.8, 1.25, (bands, 1, 1))
+    offset = rng.uniform(-0.1, 0.1) + rng.uniform(-0.08, 0.08, (bands, 1, 1))
     middle = image.mean(dtype=np.float64)
     image = (image - middle) * np.float32(gain) + np.float32(middle + offset)
     brightness = image.mean(axis=0, keepdims=True)
-    saturated: Floats = brightness + (image - brightness) * np.float32(rng.uniform(0.5, 1.5))
+    saturated: Floats = brightness + (image - brightness) * np.float32(rng.uniform(0.0, 1.6))
     return saturated
 
 
@@ -116,7 +116,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
     "colour": (0.8, colour),
     "gamma": (0.3, gamma),
-    "grey": (0.1, grey),
+    "grey": (0.25, grey),
     "haze": (0.15, haze),
     "shadow": (0.2, shadow),
     "blur": (0.3, blur),
