@@ -30,6 +30,18 @@ from geohr_cli.signals import stop_on_signals
     help="Probabilities, a band a class.",
 )
 @click.option(
+    "--disagreement",
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="How far overlapping windows differ; such a run keeps nothing to go on from.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="A page about the run; needs an --out that is a .gpkg.",
+)
+@click.option(
     "--model",
     metavar="NAME|FILE",
     help="A bundled model's name or a .safetensors file.  [default: buildings]",
@@ -41,7 +53,13 @@ from geohr_cli.signals import stop_on_signals
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @debug_option
 def segment(
-    scene: str, out: tuple[Path, ...], probs: Path | None, model: str | None, overwrite: bool
+    scene: str,
+    out: tuple[Path, ...],
+    probs: Path | None,
+    disagreement: Path | None,
+    report: Path | None,
+    model: str | None,
+    overwrite: bool,
 ) -> None:
     """Find objects in the raster SCENE.
 
@@ -49,23 +67,35 @@ def segment(
     """
     if not out and probs is None:
         raise UsageError("no output named; add --out objects.gpkg, --out classes.tif or --probs")
+    packages = [path for path in out if path.suffix.lower() == ".gpkg"]
+    if report is not None and not packages:
+        raise UsageError("--report is made from a GeoPackage; add --out objects.gpkg")
     options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
     log = Log(chosen(LogOptions))
 
+    from geohr.files import check_writable
     from geohr.model import resolve_model
     from geohr.segmenting import segment_to_files
 
-    with stop_on_signals() as stop, log.progress(f"segment {Path(scene).name}") as report:
+    if report is not None:
+        check_writable(report, overwrite=overwrite)
+    network = resolve_model(model)
+    with stop_on_signals() as stop, log.progress(f"segment {Path(scene).name}") as progress:
         summary = segment_to_files(
             scene,
             out,
             probs=probs,
-            model=resolve_model(model),
+            disagreement=disagreement,
+            model=network,
             options=options,
             overwrite=overwrite,
-            progress=report,
+            progress=progress,
             work_dir=kept.work_dir,
             resume=kept.resume,
             stop=stop,
         )
+    if report is not None:
+        from geohr.report import write_report
+
+        write_report(scene, packages[0], report, model=network, summary=summary)
     log.summary("segmented", summary.describe(), dataclasses.asdict(summary))

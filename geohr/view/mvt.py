@@ -25,6 +25,8 @@ LEAST = 8
 tile of 512, or it would vanish."""
 FINEST = 2
 """Units that a simplified outline may depart from the true one: a quarter of a pixel."""
+PLAIN = 12
+"""Outlines of so many points are not worth simplifying."""
 MOVE, LINE, CLOSE = 1, 2, 7
 """Numbers of the drawing commands."""
 
@@ -104,7 +106,8 @@ def place(features: Features, bounds: tuple[float, float, float, float]) -> Feat
     low, high = -BUFFER, EXTENT + BUFFER
     outside = (west < low) | (north < low) | (east > high) | (south > high)
     shapes[outside] = clip(shapes[outside], low, high)
-    shapes = np.asarray(shapely.simplify(shapes, FINEST, preserve_topology=False), object)
+    rich = shapely.get_num_coordinates(shapes) > PLAIN
+    shapes[rich] = shapely.simplify(shapes[rich], FINEST, preserve_topology=False)
     # Exteriors have a positive area by the surveyor's formula: the reverse of what normalize does.
     shapes = shapely.reverse(shapely.normalize(shapes))
     placed = Features(shapes, features.ids, features.values)
@@ -136,11 +139,16 @@ def encode_features(features: Features, tags: Ints) -> list[bytes]:
         return []
     drawn = cut_stream(*encode_geometry(features.geometry))
     pairs = cut_stream(*encode_rows(tags))
-    return [
-        text_field(2, field(1, number) + text_field(2, pair) + POLYGON + text_field(4, shape))
-        for number, pair, shape in zip(features.ids.tolist(), pairs, drawn, strict=True)
-        if shape
-    ]
+    found = []
+    for number, pair, shape in zip(features.ids.tolist(), pairs, drawn, strict=True):
+        if shape:
+            # Written out, because a tile may hold a hundred thousand.
+            body = b"".join(
+                (b"\x08", varint(number), b"\x12", varint(len(pair)), pair, POLYGON,
+                 b"\x22", varint(len(shape)), shape)
+            )  # fmt: skip
+            found.append(b"".join((b"\x12", varint(len(body)), body)))
+    return found
 
 
 def cut_stream(stream: bytes, ends: list[int]) -> list[bytes]:

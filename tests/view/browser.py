@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -115,28 +114,20 @@ class Page:
         red, green, blue = pixels[:3, int(y * height), int(x * width)].tolist()
         return red, green, blue
 
-    def trace_events(self) -> list[dict[str, Any]]:
-        """The browser's own trace since the last time asked."""
-        entries = (
-            json.loads(each["message"])["message"] for each in self.driver.get_log("performance")
-        )
-        return [each["params"] for each in entries if each["method"] == "Tracing.dataCollected"]
-
 
 @contextmanager
-def chromium(profile: Path, *, trace: bool = False) -> Iterator[Page]:
-    """A browser with an empty profile."""
+def chromium(profile: Path, *, trace: Path | None = None) -> Iterator[Page]:
+    """A browser with an empty profile, which may write its own trace as it ends."""
     options = webdriver.ChromeOptions()
     options.binary_location = find("chromium")
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
-    logs = {"browser": "ALL"}
-    if trace:
-        logs["performance"] = "ALL"
-        options.add_experimental_option(
-            "perfLoggingPrefs", {"traceCategories": "toplevel,loading,blink.user_timing"}
-        )
-    options.set_capability("goog:loggingPrefs", logs)
+    if trace is not None:
+        options.add_argument("--trace-startup=toplevel,loading,blink.user_timing")
+        options.add_argument("--trace-startup-duration=0")
+        options.add_argument("--trace-startup-format=json")
+        options.add_argument(f"--trace-startup-file={trace}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(find("chromedriver")))
     try:
         yield Page(driver)

@@ -293,6 +293,11 @@ async function readIndex() {
 }
 
 map.once("load", () => readIndex().catch((error) => { part("problem").textContent = error.message; }));
+map.on("sourcedata", function note(event) {
+  if (event.sourceId !== "scene" || !map.isSourceLoaded("scene")) return;
+  map.off("sourcedata", note);
+  performance.mark("geohr-scene");
+});
 map.once("idle", () => {
   performance.mark("geohr-drawn");
   document.body.dataset.drawn = "yes";

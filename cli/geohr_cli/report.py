@@ -1,0 +1,34 @@
+"""`geohr report`: one page about a result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geohr_cli.flags import debug_option
+
+
+@click.command()
+@click.argument("scene")
+@click.argument("objects", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.html", help="The page."
+)
+@click.option(
+    "--model", metavar="NAME|FILE", help="The model that was used, where it is no bundled one."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
+@debug_option
+def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: bool) -> None:
+    """Write a page about OBJECTS, a .gpkg, that were found in the raster SCENE.
+
+    Example: geohr report scene.tif buildings.gpkg --out report.html
+    """
+    from geohr.files import check_writable
+    from geohr.model import resolve_model
+    from geohr.report import write_report
+
+    check_writable(out, overwrite=overwrite)
+    write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)
+    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
