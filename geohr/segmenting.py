@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr.backends import open_predictor
-from geohr.calibration import Calibration
 from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS, cut_blocks
+from geohr.calibration import Calibration
 from geohr.card import Card
 from geohr.errors import UsageError
 from geohr.files import check_writable, staged
@@ -31,6 +31,7 @@ from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer, concatenate
 from geohr.predictor import Predictor
 from geohr.progress import watched
+from geohr.quality import SeamMeter, SeamScore
 from geohr.raster import RasterSink, class_sink, probability_sink
 from geohr.redact import redact
 from geohr.scene import Scene
@@ -75,6 +76,7 @@ class Run:
         *,
         store: BlockStore | None = None,
         stop: Stop | None = None,
+        disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
     ) -> Iterator[Rows]:
         """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
         return predict_rows(
@@ -87,6 +89,7 @@ class Run:
             progress=progress,
             store=store,
             stop=stop,
+            disagreement=disagreement,
         )
 
     def fingerprint(self) -> dict[str, object]:
@@ -136,6 +139,8 @@ class Summary:
         engine: What predicted.
         blocks: Blocks in all.
         reused: Blocks that an earlier run had finished.
+        seam_score: How much more happens at tile lines than beside them, as in
+            `geohr.quality.SeamScore`; 1 is no more.
     """
 
     scene: str
@@ -147,14 +152,16 @@ class Summary:
     engine: str
     blocks: int
     reused: int
+    seam_score: float | None
 
     def describe(self) -> str:
         """One line for a person or a log."""
         found = "" if self.objects is None else f"{self.objects} objects; "
         reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
+        seams = "" if self.seam_score is None else f"; seam score {self.seam_score:.2f}"
         return (
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
-            f"predicted in {self.seconds:.1f} s on {self.engine}{reused}"
+            f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"
         )
 
 
@@ -279,6 +286,7 @@ def segment_to_files(
     out: Sequence[Path],
     *,
     probs: Path | None = None,
+    disagreement: Path | None = None,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
     overwrite: bool = False,
@@ -296,6 +304,8 @@ def segment_to_files(
         scene: A raster file, or any name GDAL can open.
         out: Polygons or a raster of classes, by extension.
         probs: A raster of probabilities to write, or None.
+        disagreement: A raster to write of how far overlapping windows differ, or None; with it,
+            no finished blocks are kept.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
         overwrite: Replace outputs that exist.
@@ -313,8 +323,10 @@ def segment_to_files(
         InterruptedRunError: When `stop` was requested.
     """
     started = time.monotonic()
-    vectors, rasters = sort_outputs(out, probs)
-    paths = (*out, *([probs] if probs else []))
+    extra = [path for path in (probs, disagreement) if path is not None]
+    vectors, rasters = sort_outputs(out, extra)
+    paths = (*out, *extra)
+    resume = resume and disagreement is None
     name = work_name(paths)
     root = work_dir or paths[0].parent / WORK_FOLDER
     # A run that was cut short while it gave outputs their names has left some of them.
@@ -329,13 +341,18 @@ def segment_to_files(
         with staged(paths, f"{WORK_FOLDER}/{name}/outputs") as names:
             # Where there is but one block, all is done when it is.
             store = work if resume and blocks > 1 else None
-            written = write_outputs(
-                run,
-                run.rows(progress, store=store, stop=stop),
-                vectors=[names[path] for path in vectors],
-                rasters=[names[path] for path in rasters],
-                probs=names[probs] if probs else None,
-            )
+            with ExitStack() as stack:
+                compare = None
+                if disagreement is not None:
+                    sink = raster_of_disagreement(run, names[disagreement])
+                    compare = stack.enter_context(sink).write
+                written = write_outputs(
+                    run,
+                    run.rows(progress, store=store, stop=stop, disagreement=compare),
+                    vectors=[names[path] for path in vectors],
+                    rasters=[names[path] for path in rasters],
+                    probs=names[probs] if probs else None,
+                )
             work.publish()
     return Summary(
         scene=redact(str(scene)),
@@ -347,6 +364,7 @@ def segment_to_files(
         engine=run.predictor.engine,
         blocks=blocks,
         reused=len(work.finished),
+        seam_score=written.seams.score,
     )
 
 
@@ -357,10 +375,12 @@ class Written:
     Attributes:
         objects: Polygons.
         windows: Windows that were predicted.
+        seams: Whether tile lines can be seen.
     """
 
     objects: int = 0
     windows: int = 0
+    seams: SeamScore = field(default_factory=lambda: SeamScore(None, None))
 
 
 def write_outputs(
@@ -378,6 +398,7 @@ def write_outputs(
         classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
         probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
         tracer = run.tracer() if sinks else None
+        seams = SeamMeter(run.grid)
 
         def keep(polygons: Polygons) -> None:
             written.objects += len(polygons)
@@ -388,14 +409,15 @@ def write_outputs(
             written.windows += rows.windows
             for raster in probabilities:
                 raster.write(rows.probabilities)
-            if classes or tracer is not None:
-                ids = classify(rows.probabilities, run.options.threshold)
-                for raster in classes:
-                    raster.write(ids)
-                if tracer is not None:
-                    keep(tracer.push(ids, rows.probabilities))
+            ids = classify(rows.probabilities, run.options.threshold)
+            seams.add(rows, ids)
+            for raster in classes:
+                raster.write(ids)
+            if tracer is not None:
+                keep(tracer.push(ids, rows.probabilities))
         if tracer is not None:
             keep(tracer.finish())
+        written.seams = seams.score()
     return written
 
 
@@ -428,13 +450,17 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
     return Run(scene, model, resolved, grid, predictor)
 
 
-def sort_outputs(out: Sequence[Path], probs: Path | None) -> tuple[list[Path], list[Path]]:
-    """Vector and raster outputs, by extension.
+def sort_outputs(out: Sequence[Path], rasters: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Vectors and rasters of classes in `out`, by extension.
+
+    Args:
+        out: Polygons and classes.
+        rasters: What can only be rasters.
 
     Raises:
         UsageError: For an extension that is not known, or one file named twice.
     """
-    named = [*out, *([probs] if probs else [])]
+    named = [*out, *rasters]
     for path in named:
         if named.count(path) > 1:
             raise UsageError(f"{path}: named twice; give each output a file of its own")
@@ -444,8 +470,9 @@ def sort_outputs(out: Sequence[Path], probs: Path | None) -> tuple[list[Path], l
                 f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
                 f"{', '.join(EXTENSIONS)}, classes to .tif"
             )
-    if probs is not None and probs.suffix.lower() not in RASTER_SUFFIXES:
-        raise UsageError(f"{probs}: probabilities go to a .tif")
+    for path in rasters:
+        if path.suffix.lower() not in RASTER_SUFFIXES:
+            raise UsageError(f"{path}: probabilities and disagreement go to a .tif")
     vectors = [path for path in out if path.suffix.lower() in EXTENSIONS]
     return vectors, [path for path in out if path not in vectors]
 
@@ -460,6 +487,11 @@ def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
     """A sink for probabilities, a band a class."""
     names = [label.name for label in run.card.classes]
     return probability_sink(path, run.scene, names, run.provenance())
+
+
+def raster_of_disagreement(run: Run, path: Path) -> RasterSink:
+    """A sink for the largest less the smallest score that overlapping windows give."""
+    return probability_sink(path, run.scene, ["disagreement"], run.provenance())
 
 
 def vector_sink(run: Run, path: Path) -> Sink:

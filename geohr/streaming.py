@@ -7,12 +7,14 @@ neither read nor predicted.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geohr.blocks import Assembler, Block, BlockMosaic, BlockScores, cut_blocks
 from geohr.errors import InterruptedRunError
@@ -21,6 +23,7 @@ from geohr.mosaic import Rows
 from geohr.pipeline import ahead, mapped
 from geohr.pixels import Normalizer, check_tile
 from geohr.predictor import Batch, Predictor
+from geohr.quality import Disagreement
 from geohr.scene import Band, Scene, SceneReader, Tile
 from geohr.stopping import Stop
 
@@ -100,6 +103,7 @@ def predict_rows(
     progress: Progress | None = None,
     store: BlockStore | None = None,
     stop: Stop | None = None,
+    disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
 ) -> Iterator[Rows]:
     """The probabilities of a scene, top to bottom, each row once.
 
@@ -113,6 +117,8 @@ def predict_rows(
         progress: Called after each batch.
         store: Keeps finished blocks, and has those of an earlier run.
         stop: When requested, the blocks in hand are finished and no other is begun.
+        disagreement: Given rows `(row, col)` of `geohr.quality.Disagreement`, top to bottom; for
+            runs without a store, as a block that is kept has no scores by window.
 
     Raises:
         InputError: When the scene cannot be read or its values are out of the card's range.
@@ -132,6 +138,8 @@ def predict_rows(
 
     batches = ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch))
     scored = ahead(score_batches(batches, predictor, normalizer, stop))
+    if disagreement is not None:
+        scored = compare(scored, Disagreement(grid, blocks), disagreement)
     told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
     summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend))
     yield from ahead(join(blocks, summed, grid, kept, classes=classes))
@@ -202,6 +210,30 @@ def normalise(waiting: Waiting, normalizer: Normalizer, *, batch: int, out: Batc
     for each, target in zip(waiting.tiles, out, strict=False):
         normalizer.apply(each.tile.pixels, each.tile.valid, target)
     return out
+
+
+def compare(
+    scored: Iterable[tuple[Waiting, Batch | None]],
+    disagreement: Disagreement,
+    write: Callable[[NDArray[np.uint8]], None],
+) -> Iterator[tuple[Waiting, Batch | None]]:
+    """The same, with rows written as soon as all windows on them have been compared."""
+
+    def finish(block: Block) -> None:
+        rows = disagreement.complete(block)
+        if rows is not None:
+            write(rows)
+
+    for waiting, scores in scored:
+        complete = deque(waiting.complete)
+        for place, each in enumerate(waiting.tiles):
+            while complete and complete[0].index < each.block.index:
+                finish(complete.popleft())
+            if scores is not None:
+                disagreement.add(each.tile.window, each.tile.valid, scores[place])
+        for block in complete:
+            finish(block)
+        yield waiting, scores
 
 
 def report(
