@@ -16,7 +16,7 @@ from geohr.formats import WRITERS
 from geohr.layers import LayerInfo, Writer
 from geohr.polygons.polygons import Polygons, concatenate
 
-BATCH = 65_536
+BATCH = 16_384
 """Polygons written at a time, whatever the sizes of the chunks that come."""
 EXTENSIONS = tuple(WRITERS)
 """What a vector output may end in."""

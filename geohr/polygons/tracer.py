@@ -31,7 +31,7 @@ from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics, count, no_scores, run_scores
 from geohr.polygons.vertices import SIDE_MAX, Ragged, Waiting, join, place
 
-FRAME_PIXELS = 2**23
+FRAME_PIXELS = 2**22
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
 FRAME_ROWS = (64, 1024)
 """Fewest and most rows worked on at a time."""

@@ -28,13 +28,18 @@ def polygons(*, connectivity: int = 4) -> Polygons:
     return trace(classes, scores, options=options, transform=METRES, crs=UTM)
 
 
-def written(path: Path, found: Polygons, *, multi: bool = False) -> geopandas.GeoDataFrame:
+COLOURS = {"building": "#ff0000", "water": "#0000ff"}
+
+
+def written(
+    path: Path, found: Polygons, *, multi: bool = False, colours: dict[str, str] = COLOURS
+) -> geopandas.GeoDataFrame:
     with open_sink(
         path,
         crs=UTM,
         multi=multi,
         constants={"scene": "Bâtiment"},
-        colours={"building": "#ff0000", "water": "#0000ff"},
+        colours=colours,
         provenance={"geohr_version": "test", "geohr_model": "m"},
     ) as sink:
         half = len(found) // 2
