@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from geohr.augment import augment
 from geohr.errors import InputError
 from geohr.grid import Window
-from geohr.labels import Classes, read_labels
+from geohr.labels import Classes, aoi_window, read_labels
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
@@ -66,7 +66,7 @@ class Store:
 
     def __init__(self, capacity: int = STORE_BYTES) -> None:
         self._capacity = capacity
-        self._held: OrderedDict[str, Annotated] = OrderedDict()
+        self._held: OrderedDict[tuple[str | None, ...], Annotated] = OrderedDict()
         self._bytes = 0
 
     def read(self, sample: Sample, window: Window) -> Annotated:
@@ -89,7 +89,7 @@ class Store:
 
     def _whole(self, sample: Sample, window: Window) -> Annotated:
         """The whole image, from memory where it is kept."""
-        key = sample.scene.path
+        key = (sample.scene.path, sample.label, sample.aoi, sample.legend.attribute)
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
@@ -169,8 +169,10 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         side = max(round(self._options.tile * gsd / sample.gsd), 1)
         scene = sample.scene
         if min(scene.height, scene.width) >= side or len(place.samples) == 1:
-            row = pick_start(rng, scene.height, side)
-            col = pick_start(rng, scene.width, side)
+            inside = aoi_window(sample.aoi, scene) if sample.aoi else None
+            region = inside or Window(0, 0, scene.height, scene.width)
+            row = region.row + pick_start(rng, region.height, side)
+            col = region.col + pick_start(rng, region.width, side)
             return self._store.read(sample, Window(row, col, side, side))
         return join(rng, place, side, self._store)
 

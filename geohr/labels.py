@@ -5,13 +5,16 @@ A label is a class id: 0 background, 1 and up classes, 255 not annotated.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyogrio
 import pyogrio.errors
 import rasterio.errors
 import rasterio.warp
+import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.features import rasterize
@@ -21,8 +24,11 @@ from rasterio.windows import Window as RasterWindow
 from geohr.errors import InputError
 from geohr.grid import Window
 from geohr.metrics import IGNORE
-from geohr.samples import Sample
+from geohr.samples import Legend, Sample
 from geohr.scene import Scene, open_raster
+
+if TYPE_CHECKING:
+    import geopandas
 
 Classes = NDArray[np.uint8]
 
@@ -38,17 +44,28 @@ def read_labels(sample: Sample, window: Window) -> Classes:
     """
     if sample.label is None:
         return np.full((window.height, window.width), IGNORE, np.uint8)
-    return read_classes(sample.label, sample.scene, window)
+    classes = read_classes(sample.label, sample.scene, window, legend=sample.legend)
+    if sample.aoi is not None:
+        classes[read_vector(sample.aoi, sample.scene, window) == 0] = IGNORE
+    return classes
 
 
-def read_classes(path: str, scene: Scene, window: Window) -> Classes:
+def read_classes(
+    path: str, scene: Scene, window: Window, *, legend: Legend | None = None
+) -> Classes:
     """Class ids `(row, col)` of a window that lies inside the scene, from vectors or a raster.
+
+    Args:
+        path: The labels.
+        scene: On whose grid they are wanted.
+        window: Which part of it.
+        legend: How vectors tell classes; by default every polygon is class 1.
 
     Raises:
         InputError: When the labels cannot be read or do not lie on the scene's grid.
     """
     if Path(path).suffix.lower() in VECTOR_SUFFIXES:
-        return read_vector(path, scene, window)
+        return read_vector(path, scene, window, legend=legend)
     return read_raster(path, scene, window)
 
 
@@ -73,31 +90,98 @@ def read_raster(path: str, scene: Scene, window: Window) -> Classes:
     return classes
 
 
-def read_vector(path: str, scene: Scene, window: Window) -> Classes:
-    """Class 1 where a polygon of the file covers a pixel's centre."""
+def read_vector(
+    path: str, scene: Scene, window: Window, *, legend: Legend | None = None
+) -> Classes:
+    """Class ids where a polygon of the file covers a pixel's centre, 0 elsewhere.
+
+    Later polygons lie over earlier ones, those that are not annotated over all.
+    """
+    legend = legend or Legend()
+    polygons = read_polygons(path, scene, window, legend)
+    ids = class_ids(polygons, legend, path)
+    order = np.argsort(ids == IGNORE, kind="stable")
+    shapes = [
+        (shape, ids[index])
+        for index, shape in zip(order, polygons.geometry.to_numpy()[order], strict=True)
+        if shape is not None and not shape.is_empty
+    ]
+    size = (window.height, window.width)
+    if not shapes:
+        return np.zeros(size, np.uint8)
+    transform = scene.transform @ Affine.translation(window.col, window.row)
+    drawn: Classes = rasterize(shapes, out_shape=size, transform=transform, dtype=np.uint8)
+    return drawn
+
+
+def read_polygons(
+    path: str, scene: Scene, window: Window, legend: Legend
+) -> geopandas.GeoDataFrame:
+    """The polygons that touch a window, in the scene's CRS, with the legend's attribute."""
     if scene.crs is None:
         raise InputError(
             f"{scene.path}: has no CRS, so vector labels cannot be placed on it; "
             "give raster labels on its grid"
         )
-    transform = scene.transform @ Affine.translation(window.col, window.row)
+    wanted = [] if legend.attribute is None else [legend.attribute]
     try:
         layer = first_layer(path)
-        crs = pyogrio.read_info(path, layer=layer)["crs"]
-        if crs is None:
+        info = pyogrio.read_info(path, layer=layer)
+        if info["crs"] is None:
             raise InputError(f"{path}: has no CRS; assign one first")
-        reach = window_bounds(transform, window, scene, crs)
-        polygons = pyogrio.read_dataframe(path, layer=layer, columns=[], bbox=reach)
+        if missing := [name for name in wanted if name not in info["fields"]]:
+            raise InputError(
+                f"{path}: has no attribute {missing[0]!r}; its attributes are "
+                f"{', '.join(info['fields']) or 'none'}"
+            )
+        reach = window_bounds(scene, window, info["crs"])
+        polygons = pyogrio.read_dataframe(path, layer=layer, columns=wanted, bbox=reach)
     except pyogrio.errors.DataSourceError as error:
         raise InputError(f"{path}: not vectors that can be read ({error})") from error
-    polygons = polygons.to_crs(scene.crs.to_wkt())
-    shapes = [shape for shape in polygons.geometry if shape is not None and not shape.is_empty]
-    if not shapes:
-        return np.zeros((window.height, window.width), np.uint8)
-    drawn: Classes = rasterize(
-        shapes, out_shape=(window.height, window.width), transform=transform, dtype=np.uint8
-    )
-    return drawn
+    return polygons.to_crs(scene.crs.to_wkt())
+
+
+def class_ids(polygons: geopandas.GeoDataFrame, legend: Legend, path: str) -> Classes:
+    """`(n,)` class ids of polygons by their attribute.
+
+    Raises:
+        InputError: For a value that is neither an id nor a name.
+    """
+    if legend.attribute is None:
+        return np.ones(len(polygons), np.uint8)
+    ids = []
+    for value in polygons[legend.attribute]:
+        known = {"ignore": IGNORE, **{name: i for i, name in enumerate(legend.names, 1)}}
+        number = known.get(value, value)
+        if not isinstance(number, (int, float, np.number)) or number not in range(256):
+            raise InputError(
+                f"{path}: attribute {legend.attribute} holds {value!r}; allowed are the class "
+                f"names {', '.join(legend.names)} and ignore, or ids from 0 to 255"
+            )
+        ids.append(int(number))
+    return np.array(ids, np.uint8)
+
+
+@lru_cache(maxsize=4096)
+def aoi_window(path: str, scene: Scene) -> Window:
+    """The smallest window of the scene that holds all polygons of the file within it.
+
+    Raises:
+        InputError: When no polygon lies on the scene.
+    """
+    polygons = read_polygons(path, scene, Window(0, 0, scene.height, scene.width), Legend())
+    if polygons.empty:
+        raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
+    corners = shapely.get_coordinates(shapely.box(*polygons.total_bounds))
+    inverse = ~scene.transform
+    cols = inverse.a * corners[:, 0] + inverse.b * corners[:, 1] + inverse.c
+    rows = inverse.d * corners[:, 0] + inverse.e * corners[:, 1] + inverse.f
+    first_row, first_col = max(int(rows.min()), 0), max(int(cols.min()), 0)
+    last_row = min(int(np.ceil(rows.max())), scene.height)
+    last_col = min(int(np.ceil(cols.max())), scene.width)
+    if last_row <= first_row or last_col <= first_col:
+        raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
+    return Window(first_row, first_col, last_row - first_row, last_col - first_col)
 
 
 def first_layer(path: str | Path) -> str:
@@ -112,11 +196,10 @@ def first_layer(path: str | Path) -> str:
     raise InputError(f"{path}: holds no layer with geometries")
 
 
-def window_bounds(
-    transform: Affine, window: Window, scene: Scene, crs: str
-) -> tuple[float, float, float, float]:
+def window_bounds(scene: Scene, window: Window, crs: str) -> tuple[float, float, float, float]:
     """The window's bounds in another CRS, its bent edges included."""
-    left, bottom, right, top = array_bounds(window.height, window.width, transform)
+    corner = scene.transform @ Affine.translation(window.col, window.row)
+    left, bottom, right, top = array_bounds(window.height, window.width, corner)
     bounds = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
     west, south, east, north = rasterio.warp.transform_bounds(scene.crs, crs, *bounds)
     return float(west), float(south), float(east), float(north)

@@ -16,6 +16,20 @@ Split = Literal["train", "validation", "test"]
 
 
 @dataclass(frozen=True)
+class Legend:
+    """How an attribute of vector labels tells a polygon's class.
+
+    Attributes:
+        attribute: The column, of class ids or class names; None where every polygon is class 1.
+        names: Class names, in the order of their ids, from 1. The name `ignore` and the id 255
+            mark ground that is not annotated.
+    """
+
+    attribute: str | None = None
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
     """One image with its labels.
 
@@ -26,6 +40,8 @@ class Sample:
         split: What it is used for.
         gsd: Ground sampling distance in metres.
         weight: How often its place is drawn, against 1 for others; the place's mean counts.
+        aoi: Polygons; what lies outside is not annotated. None for the whole image.
+        legend: How vector labels tell classes.
     """
 
     scene: Scene
@@ -34,13 +50,16 @@ class Sample:
     split: Split
     gsd: float
     weight: float = 1.0
+    aoi: str | None = None
+    legend: Legend = Legend()
 
 
 def read_manifest(path: Path, *, options: SceneOptions | None = None) -> tuple[Sample, ...]:
     """The samples that a JSON manifest lists.
 
     A manifest is a list of objects with `image`, `label` (may be null), `place`, `split` (train,
-    validation or test) and, where the image has no georeference, `gsd`; `weight` is optional.
+    validation or test) and, where the image has no georeference, `gsd`; `weight` and `aoi` are
+    optional.
     Paths are relative to the manifest; other keys are left alone.
 
     Raises:
@@ -81,7 +100,8 @@ def read_entry(entry: Any, where: str, folder: Path, options: SceneOptions | Non
     scene = Scene.open(locate(entry["image"], folder), options)
     label = entry["label"] and locate(entry["label"], folder)
     gsd = known_gsd(scene, entry.get("gsd"))
-    return Sample(scene, label, entry["place"], entry["split"], gsd, float(weight))
+    aoi = entry.get("aoi") and locate(entry["aoi"], folder)
+    return Sample(scene, label, entry["place"], entry["split"], gsd, float(weight), aoi)
 
 
 def locate(name: str, folder: Path) -> str:

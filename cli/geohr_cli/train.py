@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -47,6 +48,17 @@ from geohr_cli.progress import progress
     help="Ground sampling distance in metres of scenes without a georeference.",
 )
 @click.option(
+    "--class-attribute",
+    metavar="NAME",
+    help="Attribute of vector labels that tells the class, by the card's names or by ids; ignore "
+    "or 255 is not annotated.",
+)
+@click.option(
+    "--aoi",
+    metavar="FILE",
+    help="Polygons on the scenes; what lies outside is not annotated and not learnt from.",
+)
+@click.option(
     "--card",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
@@ -65,6 +77,8 @@ def train(
     validation_labels: tuple[str, ...],
     data: Path | None,
     gsd: float | None,
+    class_attribute: str | None,
+    aoi: str | None,
     card: Path | None,
     resume: bool,
     overwrite: bool,
@@ -79,20 +93,23 @@ def train(
 
     from geohr.card import start_card
     from geohr.files import check_writable
-    from geohr.samples import pair, read_manifest
+    from geohr.samples import Legend, pair, read_manifest
     from geohr.train import train as run_training
 
     check_writable(out, overwrite=overwrite)
-    samples = (
-        *(read_manifest(data) if data is not None else ()),
-        *pair(scene, labels, split="train", gsd=gsd),
+    started = start_card(card, out.stem)
+    legend = Legend(class_attribute, tuple(each.name for each in started.classes))
+    named = (
+        *(replace(each, aoi=aoi) for each in pair(scene, labels, split="train", gsd=gsd)),
         *pair(validation_scene, validation_labels, split="validation", gsd=gsd),
     )
+    listed = read_manifest(data) if data is not None else ()
+    samples = tuple(replace(each, legend=legend) for each in (*listed, *named))
     with progress(f"train {out.name}") as report:
         model = run_training(
             samples,
             out,
-            card=start_card(card, out.stem),
+            card=started,
             options=options,
             resume=resume,
             progress=report,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import geopandas
 import numpy as np
+import pyogrio
 import pytest
+import shapely
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,10 +21,10 @@ from geohr.grid import Window
 from geohr.labels import read_labels
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
-from geohr.samples import Sample, pair
+from geohr.samples import Legend, Sample, pair
 from geohr.scene import Scene
 from geohr.train_options import WindowOptions
-from tests.makers import one_class_card, write_scene
+from tests.makers import ORIGIN, UTM, one_class_card, write_scene
 from tests.train.towns import Town, make_town
 
 PLAIN = WindowOptions(tile=64, gsd_range=(0.5, 0.5), augment=("none",))
@@ -185,6 +188,63 @@ def test_vector_and_raster_labels_are_the_same(town: Town) -> None:
         drawn = read_labels(by_vector, window)
         rows, cols = slice(window.row, window.row_stop), slice(window.col, window.col_stop)
         assert (drawn == town.classes[rows, cols]).mean() > 0.999
+
+
+def write_areas(path: Path, **columns: list[object]) -> Path:
+    """Two polygons on the west and the east half of a town, in degrees."""
+    left, top = ORIGIN
+    halves = [
+        shapely.box(left, top - 64, left + 40, top),
+        shapely.box(left + 40, top - 64, left + 80, top),
+    ]
+    table = geopandas.GeoDataFrame(columns, geometry=halves, crs=UTM).to_crs("EPSG:4326")
+    pyogrio.write_dataframe(table, path)
+    return path
+
+
+@pytest.mark.parametrize("values", [["water", "ignore"], [2, 255], [2.0, 255.0]])
+def test_an_attribute_tells_the_class(town: Town, tmp_path: Path, values: list[object]) -> None:
+    labels = write_areas(tmp_path / "kinds.gpkg", kind=values)
+    sample = pair([town.image], [labels], split="train")[0]
+    legend = Legend("kind", ("building", "water"))
+    drawn = read_labels(dataclasses.replace(sample, legend=legend), Window(0, 0, 128, 160))
+    assert (drawn[:, :79] == 2).all()
+    assert (drawn[:, 81:] == IGNORE).all()
+
+
+def test_a_value_that_is_no_class_is_refused(town: Town, tmp_path: Path) -> None:
+    labels = write_areas(tmp_path / "kinds.gpkg", kind=["water", "swamp"])
+    sample = pair([town.image], [labels], split="train")[0]
+    window = Window(0, 0, 128, 160)
+    with pytest.raises(InputError, match="kind holds 'swamp'; allowed are the class names water"):
+        read_labels(dataclasses.replace(sample, legend=Legend("kind", ("water",))), window)
+    with pytest.raises(InputError, match="no attribute 'type'; its attributes are kind"):
+        read_labels(dataclasses.replace(sample, legend=Legend("type")), window)
+
+
+def test_windows_stay_in_the_area_of_interest(town: Town, tmp_path: Path) -> None:
+    west = shapely.box(ORIGIN[0], ORIGIN[1] - 64, ORIGIN[0] + 40, ORIGIN[1])
+    path = tmp_path / "aoi.gpkg"
+    geopandas.GeoDataFrame(geometry=[west], crs=UTM).to_file(path)
+    sample = dataclasses.replace(pair([town.image], [town.raster], split="train")[0], aoi=str(path))
+    labels = read_labels(sample, Window(0, 0, 128, 160))
+    assert (labels[:, 80:] == IGNORE).all()
+    assert (labels[:, :80] == town.classes[:, :80]).all()
+    options = dataclasses.replace(PLAIN, tile=40, objects=0.5)
+    windows = Windows([sample], NORMALIZER, options, stop=16)
+    # A turned window may see a little of what lies beside it.
+    seen = [(windows[index][1] == IGNORE).float().mean() for index in range(16)]
+    assert max(seen) < 0.2
+
+
+def test_an_area_of_interest_elsewhere_is_refused(town: Town, tmp_path: Path) -> None:
+    path = tmp_path / "aoi.gpkg"
+    far = shapely.box(ORIGIN[0] + 5000, ORIGIN[1], ORIGIN[0] + 5100, ORIGIN[1] + 100)
+    geopandas.GeoDataFrame(geometry=[far], crs=UTM).to_file(path)
+    sample = pair([town.image], [town.raster], split="train")[0]
+    windows = Windows([dataclasses.replace(sample, aoi=str(path))], NORMALIZER, PLAIN, stop=1)
+    with pytest.raises(InputError, match="holds no polygon on the scene"):
+        windows[0]
 
 
 def test_places_of_no_weight_are_left_out(sample: Sample) -> None:
