@@ -9,39 +9,40 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 IGNORE = 255
 """The label of a pixel that counts for nothing."""
 
-Counts = NDArray[Any]
+Score = NDArray[np.float64]
 
 
-def ratio(part: Counts, whole: Counts) -> NDArray[np.float64]:
+def ratio(part: ArrayLike, whole: ArrayLike) -> Score:
     """`part / whole`, and 1 where both are 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(whole == 0, 1.0, part / whole)
+        return np.asarray(np.where(whole == 0, 1.0, part / whole))
 
 
-def precision(true: Counts, false: Counts) -> NDArray[np.float64]:
+def precision(true: ArrayLike, false: ArrayLike) -> Score:
     """Share of what was found that is there."""
-    return ratio(true, np.asarray(true) + false)
+    return ratio(true, np.add(true, false))
 
 
-def recall(true: Counts, missed: Counts) -> NDArray[np.float64]:
+def recall(true: ArrayLike, missed: ArrayLike) -> Score:
     """Share of what is there that was found."""
-    return ratio(true, np.asarray(true) + missed)
+    return ratio(true, np.add(true, missed))
 
 
-def f1(true: Counts, false: Counts, missed: Counts) -> NDArray[np.float64]:
+def f1(true: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Score:
     """Harmonic mean of precision and recall."""
-    return ratio(2 * np.asarray(true), 2 * np.asarray(true) + false + missed)
+    twice = np.multiply(2, true)
+    return ratio(twice, twice + np.add(false, missed))
 
 
-def iou(true: Counts, false: Counts, missed: Counts) -> NDArray[np.float64]:
+def iou(true: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Score:
     """Intersection over union."""
-    return ratio(true, np.asarray(true) + false + missed)
+    return ratio(true, np.add(true, np.add(false, missed)))
 
 
 def confusion(
@@ -68,7 +69,7 @@ def mean_iou(table: NDArray[np.int64]) -> float:
     return float((both[1:][occurs] / either[1:][occurs]).mean()) if occurs.any() else 1.0
 
 
-def bootstrap(counts: Counts, replicates: int, *, seed: int = 0) -> Counts:
+def bootstrap(counts: NDArray[Any], replicates: int, *, seed: int = 0) -> NDArray[Any]:
     """Sums of counts over blocks drawn with replacement.
 
     Args:
@@ -82,4 +83,5 @@ def bootstrap(counts: Counts, replicates: int, *, seed: int = 0) -> Counts:
     rng = np.random.default_rng(seed)
     blocks = len(counts)
     times = rng.multinomial(blocks, np.full(blocks, 1 / blocks), replicates)
-    return times @ counts
+    drawn: NDArray[Any] = times @ counts
+    return drawn
