@@ -14,10 +14,6 @@ from geohr.hrnet.heads import SplitV2Decoder, V2Decoder
 
 Network = TypeVar("Network", bound=nn.Module)
 
-SPLIT_FROM_CHANNELS = 400
-"""Concatenated channels from which the split V2 head is the faster one (`benchmarks.hrnet_speed`
-measures it); below, one pass over a tensor that fits the cache is."""
-
 
 def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm into the convolution registered just before it, in place.
@@ -32,10 +28,11 @@ def fold_batch_norms(network: nn.Module) -> None:
                 setattr(parent, norm_name, nn.Identity())
 
 
-def _split_heads(network: nn.Module) -> None:
+def split_heads(network: nn.Module) -> None:
+    """Put the split head in place of every V2 head whose batch norm is folded."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, V2Decoder) and child.out_channels >= SPLIT_FROM_CHANNELS:
+            if isinstance(child, V2Decoder):
                 mix = child.project[0]
                 assert isinstance(mix, nn.Conv2d)
                 split = SplitV2Decoder(mix, child.channels, align_corners=child.align_corners)
@@ -45,8 +42,8 @@ def _split_heads(network: nn.Module) -> None:
 def fuse(network: Network) -> Network:
     """Make the inference form of any HRNet network; the network itself stays as it is.
 
-    Batch norms are folded into their convolutions, weights are laid out channels-last, and a wide
-    V2 head mixes the coarsest stream before upsampling it. The result equals the original in
+    Batch norms are folded into their convolutions, weights are laid out channels-last, and a V2
+    head mixes the coarsest streams before upsampling them. The result equals the original in
     evaluation mode up to float rounding. It still exports and traces, but is not for training,
     and its parameters no longer have the names that checkpoints use.
 
@@ -58,5 +55,5 @@ def fuse(network: Network) -> Network:
     """
     fused = copy.deepcopy(network).eval().requires_grad_(False)
     fold_batch_norms(fused)
-    _split_heads(fused)
+    split_heads(fused)
     return fused.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -96,8 +96,3 @@ def test_the_split_head_equals_the_whole_one(align_corners: bool) -> None:
         # The whole head's norm is still the identity, up to its epsilon.
         expected = whole(streams) * (1 + 1e-5) ** 0.5
         torch.testing.assert_close(split(streams), expected, rtol=1e-5, atol=1e-5)
-
-
-def test_only_wide_heads_are_split() -> None:
-    kinds = {name: type(HRNetV2(f"hrnetv2_{name}").fuse().decoder) for name in ("w18", "w32")}
-    assert kinds == {"w18": V2Decoder, "w32": SplitV2Decoder}
