@@ -9,12 +9,12 @@ from geohr.layers import LayerInfo
 
 CONFIDENCE_COLOURS = (
     (0.5, "#d7191c"),
-    (0.6, "#fdae61"),
-    (0.7, "#ffffbf"),
-    (0.8, "#a6d96a"),
-    (0.9, "#1a9641"),
+    (0.6, "#f07b23"),
+    (0.7, "#e3b505"),
+    (0.8, "#7cb342"),
+    (0.9, "#1a7f37"),
 )
-"""Lower bound of each confidence class and its colour (ColorBrewer's RdYlGn, 5 classes)."""
+"""Lower bound of each confidence class and its colour, all readable on white and on imagery."""
 FALLBACK_COLOUR = "#e66101"
 """For a class whose colour is not given."""
 EPOCH = "1970-01-01T00:00:00.000Z"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.errors
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from geohr.errors import InputError
@@ -26,6 +27,8 @@ from geohr.version import __version__
 
 BAND_PIXELS = 2**23
 """Pixels read at a time, in whole rows of the file's blocks."""
+CACHE_BYTES = 2**26
+"""GDAL's cache of blocks, which are read once: it would take a share of all memory."""
 
 
 def vectorize(
@@ -63,6 +66,7 @@ def vectorize(
     check_extension(out)
     check_writable(out, overwrite=overwrite)
     with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
         source = stack.enter_context(_opened(raster))
         _check_classes(source, options.band)
         scores = None
@@ -146,7 +150,9 @@ def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, 
         window = Window(0, start, source.width, min(rows, source.height - start))
         try:
             values = source.read(band, window=window)
-            empty = source.read_masks(band, window=window) == 0
+            empty = None
+            if source.mask_flag_enums[band - 1] != [MaskFlags.all_valid]:
+                empty = source.read_masks(band, window=window) == 0
             probability = None if scores is None else scores.read(window=window)
         except rasterio.errors.RasterioError as error:
             raise InputError(
@@ -155,13 +161,15 @@ def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, 
         yield _classes(values, empty, source.name), probability
 
 
-def _classes(values: Any, empty: Any, name: str) -> Bytes:
+def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
     """Class rows as uint8.
 
     Raises:
         InputError: For ids that do not fit.
     """
-    values = np.where(empty, NODATA, values) if empty.any() else values
+    if empty is not None and empty.any():
+        wide = values if values.dtype == np.uint8 else values.astype(np.int64)
+        values = np.where(empty, NODATA, wide)
     if values.dtype != np.uint8:
         low, high = values.min(), values.max()
         if low < 0 or high > NODATA:
