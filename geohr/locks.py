@@ -68,8 +68,12 @@ def acquire(path: Path) -> int | None:
     """The open file with its lock, or None where another process has it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise as_output_error(error, path.parent) from error
+    try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
+        # The run that had the lock has just removed the folder.
         return None
     except OSError as error:
         raise as_output_error(error, path) from error

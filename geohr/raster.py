@@ -6,8 +6,9 @@ the target first and are copied when all are there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -17,7 +18,7 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import OutputError
@@ -110,7 +111,9 @@ class RasterSink:
             self._rows = self._target.with_suffix(".rows.tif")
             stack.callback(self._rows.unlink, missing_ok=True)
             try:
-                self._raster = stack.enter_context(rasterio.open(self._rows, "w", **self._profile))
+                with without_georeference():
+                    opened = rasterio.open(self._rows, "w", **self._profile)
+                self._raster = stack.enter_context(opened)
             except (RasterioError, OSError) as error:
                 raise OutputError(f"{self._path}: cannot be written ({error})") from error
             self._describe()
@@ -180,6 +183,14 @@ class RasterSink:
             )
         except (RasterioError, OSError) as error:
             raise OutputError(f"{self._path}: cannot be written ({error})") from error
+
+
+@contextmanager
+def without_georeference() -> Iterator[None]:
+    """Say nothing of a raster without a place on the ground; its scene has none either."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def write_raster(

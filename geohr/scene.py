@@ -202,7 +202,7 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
     except rasterio.errors.RasterioIOError as error:
         if local and not Path(path).exists():
             raise InputError(f"{path}: no such file; check the path") from error
-        raise InputError(f"{path}: not a raster that geohr reads ({error})") from error
+        raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]

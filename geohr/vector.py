@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -65,7 +66,7 @@ def open_sink(
     path = Path(path)
     writer = WRITERS[check_extension(path)]
     info = LayerInfo(
-        name=layer or path.stem,
+        name=layer or plain_name(path.stem),
         crs=crs,
         multi=multi,
         constants=dict(constants or {}),
@@ -73,6 +74,11 @@ def open_sink(
         provenance=dict(provenance or {}),
     )
     return Sink(path, writer(path, info))
+
+
+def plain_name(stem: str) -> str:
+    """A file's name as that of a layer, without the signs that formats do not take."""
+    return re.sub(r"[^\w .+-]", "_", stem)
 
 
 class Sink:

@@ -7,7 +7,8 @@ import os
 import pickle
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ def palette(folder: Path) -> Path:
 def control_points(folder: Path) -> Path:
     path = ungeoreferenced(folder)
     corners = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)]
-    with rasterio.open(path, "r+") as raster:
+    with unplaced(), rasterio.open(path, "r+") as raster:
         points = [GroundControlPoint(row, col, 32 + col, 1 - row) for row, col in corners]
         raster.gcps = (points, CRS.from_epsg(4326))
     return path
@@ -129,7 +130,7 @@ def control_points(folder: Path) -> Path:
 def rational(folder: Path) -> Path:
     path = ungeoreferenced(folder)
     ones = [1.0, *[0.0] * 19]
-    with rasterio.open(path, "r+") as raster:
+    with unplaced(), rasterio.open(path, "r+") as raster:
         raster.rpcs = RPC(
             height_off=0.0, height_scale=500.0, lat_off=0.3, lat_scale=0.1, line_den_coeff=ones,
             line_num_coeff=ones, line_off=0.0, line_scale=1.0, long_off=32.0, long_scale=0.1,
@@ -142,11 +143,17 @@ def rational(folder: Path) -> Path:
 def ungeoreferenced(folder: Path) -> Path:
     path = folder / "scene.tif"
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": SIDE, "width": SIDE}
+    with unplaced(), rasterio.open(path, "w", **profile) as raster:
+        raster.write(noise(SIDE, SIDE))
+    return path
+
+
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Without rasterio's warning of rasters that have no place on the ground."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **profile) as raster:
-            raster.write(noise(SIDE, SIDE))
-    return path
+        yield
 
 
 def only_alpha(folder: Path) -> Path:
