@@ -160,10 +160,12 @@ class Finish:
         tolerance = np.full(len(traced), self.options.simplify)
         if not self.options.simplify:
             tolerance = np.maximum(WALL_TOLERANCE, WALL_PIXELS * pixel)
-        drawn = frames.from_metres(regularize(frames.to_metres(traced), tolerance))
+        metres = frames.to_metres(traced)
+        drawn = frames.from_metres(regularize(metres, tolerance))
+        plain = frames.from_metres(np.asarray(shapely.simplify(metres, tolerance / 2), object))
         reach = np.ceil(REACH * tolerance / pixel).astype(np.int64)
         settled = self.settler.settle(
-            drawn, traced, bottom + reach, needed_from=open_from - int(reach.max(initial=0))
+            drawn, plain, bottom + reach, needed_from=open_from - int(reach.max(initial=0))
         )
         return _by_owner(settled, owner)
 

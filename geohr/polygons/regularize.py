@@ -64,7 +64,8 @@ def regularize(polygons: Geometries, tolerance: Floats) -> Geometries:
     """Draw buildings with straight walls. Areas change by less than `AREA_TOLERANCE`.
 
     Each polygon is drawn for itself: neighbours may come to overlap by about the tolerance (see
-    `settle`). A hole that no longer fits into its building is drawn as it was.
+    `settle`). Holes smaller than the tolerance squared are filled. Where a hole no longer fits
+    into its building, the building is only simplified.
 
     Args:
         polygons: Polygons in metres.
@@ -73,10 +74,12 @@ def regularize(polygons: Geometries, tolerance: Floats) -> Geometries:
     rings, owner = shapely.get_rings(polygons, return_index=True)
     filled = np.asarray(shapely.polygons(rings), object)
     hole = np.concatenate([[False], owner[1:] == owner[:-1]])[: len(owner)]
+    drawable = ~hole | (shapely.area(filled) >= tolerance[owner] ** 2)
+    filled, owner, hole = filled[drawable], owner[drawable], hole[drawable]
     drawn = _draw(filled, tolerance[owner])
     result = _assemble(drawn, owner, hole)
     wrong = ~shapely.is_valid(result) | (shapely.get_type_id(result) != 3)
-    result[wrong] = polygons[wrong]
+    result[wrong] = shapely.simplify(polygons[wrong], tolerance[wrong])
     return result
 
 

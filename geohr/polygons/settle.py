@@ -31,7 +31,7 @@ class Settler:
 
         Args:
             drawn: Polygons as redrawn.
-            traced: The same as traced, for where nothing usable is left of the drawing.
+            traced: The same as traced or nearly so, for where nothing usable is left of a drawing.
             bottom: `(n,)` last row of each, with what redrawing may add.
             needed_from: Polygons that end above this row meet nothing that is still to come.
         """
