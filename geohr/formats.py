@@ -65,7 +65,7 @@ class _Appender:
                 crs=None if self._info.crs is None else parse_crs(self._info.crs).to_wkt(),
                 encoding="UTF-8",
                 append=self._begun,
-                dataset_metadata=None if self._begun else self._provenance(),
+                layer_metadata=None if self._begun else self._provenance(),
             )
         self._begun = True
 
