@@ -26,7 +26,7 @@ PROGRAM = """
 import sys
 import segmentation_models_pytorch as smp
 from safetensors.torch import save_file
-from geohr.hrnet import HRNetV2
+from geohr.hrnet import HRNetV1, HRNetV2
 
 weights = sys.argv[1]
 network = HRNetV2("hrnetv2_w18_small_v1", encoder_weights=weights, in_channels=4)
@@ -35,6 +35,9 @@ save_file(network.encoder.state_dict(), sys.argv[2])
 fpn = smp.FPN("hrnetv2_w18_small_v1", encoder_weights=weights, encoder_depth=4)
 save_file(fpn.encoder.state_dict(), sys.argv[3])
 network.save_pretrained(sys.argv[4])
+single = HRNetV1("hrnetv2_w18_small_v1", encoder_weights=weights).encoder.state_dict()
+whole = network.encoder.state_dict()
+assert all((single[key] == whole[key]).all() for key in single if key != "conv1.weight")
 """
 
 
