@@ -55,10 +55,7 @@ def load(truth: Path, probs: Path | None, like: Path | None) -> Case:
         table.geometry = table.geometry.make_valid()
         table = geopandas.clip(table, raster.bounds).explode(ignore_index=True)
         shapes = np.asarray(table.geometry[table.geom_type == "Polygon"].values, object)
-        if probs is None:
-            rows = stand_in(shapes, raster)
-        else:
-            rows = raster.read(1)
+        rows = stand_in(shapes, raster) if probs is None else raster.read(1)
         return Case(truth.stem, rows, shapes, raster.transform, raster.crs.to_wkt())
 
 
@@ -151,9 +148,7 @@ def main() -> None:
             outline="contour", min_area=least, simplify=chosen.simplify
         ),
         "pixel + regularize": PolygonOptions(min_area=least, regularize=True),
-        "contour + regularize": PolygonOptions(
-            outline="contour", min_area=least, regularize=True
-        ),
+        "contour + regularize": PolygonOptions(outline="contour", min_area=least, regularize=True),
     }
     given = chosen.probs or chosen.like
     for truth, raster in zip(chosen.truth, given, strict=True):

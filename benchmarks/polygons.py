@@ -148,7 +148,7 @@ def gdal_polygonize(mask: Path, out: Path) -> None:
 
 
 def geoai_vector(mask: Path, out: Path) -> None:
-    """geoai's raster_to_vector."""
+    """Geoai's raster_to_vector."""
     from geoai.utils import raster_to_vector
 
     raster_to_vector(str(mask), str(out), threshold=0, simplify_tolerance=None)
@@ -175,23 +175,24 @@ CONTESTANTS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-def measure(name: str, mask: Path, out: Path) -> tuple[float, float]:
-    """Seconds and peak megabytes of one contestant in a process of its own."""
+def measure(name: str, mask: Path, out: Path) -> tuple[float, float, float]:
+    """Seconds, seconds of processor and peak megabytes, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.polygons", "--run", name, str(mask), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
-    seconds, peak = done.stdout.split()[-2:]
-    return float(seconds), float(peak)
+    seconds, busy, peak = done.stdout.split()[-3:]
+    return float(seconds), float(busy), float(peak)
 
 
 def run_one(name: str, mask: Path, out: Path) -> None:
-    """Run one contestant here and print its seconds and peak megabytes."""
+    """Run one contestant here and print what `measure` reads."""
     begun = time.perf_counter()
     CONTESTANTS[name](mask, out)
     seconds = time.perf_counter() - begun
     who = resource.RUSAGE_CHILDREN if name == "gdal_polygonize" else resource.RUSAGE_SELF
-    print(seconds, resource.getrusage(who).ru_maxrss / 1024)
+    used = resource.getrusage(who)
+    print(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def main() -> None:
@@ -211,11 +212,11 @@ def main() -> None:
         mask = folder / "mask.tif"
         write_mask(mask, chosen.side, chosen.objects)
         print(f"{chosen.side} x {chosen.side}, about {chosen.objects} objects")
-        print(f"{'':18}{'s':>8}{'Mpx/s':>8}{'MB':>8}{'polygons':>10}")
+        print(f"{'':18}{'s':>8}{'cpu s':>8}{'Mpx/s':>8}{'MB':>8}{'polygons':>10}")
         for name in chosen.peers.split(","):
             out = folder / f"{name}.gpkg"
             try:
-                seconds, peak = measure(name, mask, out)
+                seconds, busy, peak = measure(name, mask, out)
             except RuntimeError as error:
                 print(f"{name:18}{'-':>8}  {error}")
                 continue
@@ -224,7 +225,9 @@ def main() -> None:
                 layer = pyogrio.list_layers(out)[0][0]
                 count = pyogrio.read_info(out, layer=layer, force_feature_count=True)["features"]
             speed = chosen.side**2 / seconds / 1e6
-            print(f"{name:18}{seconds:8.1f}{speed:8.1f}{peak:8.0f}{count:10}", flush=True)
+            print(
+                f"{name:18}{seconds:8.1f}{busy:8.1f}{speed:8.1f}{peak:8.0f}{count:10}", flush=True
+            )
             out.unlink(missing_ok=True)
     finally:
         shutil.rmtree(folder)

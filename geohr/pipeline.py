@@ -23,7 +23,7 @@ class _End:
         self.error = error
 
 
-def ahead(items: Iterable[T], *, depth: int = 2) -> Iterator[T]:
+def ahead(items: Iterable[T], *, depth: int = 2) -> Generator[T]:
     """The same items, made by another thread up to `depth` items before they are taken.
 
     An error in `items` is raised where they are taken. When the taker stops early, the thread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from geohr.errors import InputError
 from geohr.files import check_writable
 from geohr.mosaic import NODATA
 from geohr.options import VectorizeOptions
+from geohr.pipeline import ahead
+from geohr.polygons.polygons import Polygons
 from geohr.polygons.runs import Bytes
 from geohr.polygons.tracer import Tracer
 from geohr.redact import redact
@@ -66,7 +68,6 @@ def vectorize(
     check_extension(out)
     check_writable(out, overwrite=overwrite)
     with ExitStack() as stack:
-        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
         source = stack.enter_context(_opened(raster))
         _check_classes(source, options.band)
         scores = None
@@ -90,12 +91,13 @@ def vectorize(
             )
         )
         done = 0
-        for classes, probability in _bands(source, scores, options.band):
-            sink.write(tracer.push(classes, probability))
-            done += len(classes)
+        bands = stack.enter_context(closing(ahead(_bands(source, scores, options.band))))
+        traced = stack.enter_context(closing(ahead(_traced(tracer, bands))))
+        for rows, polygons in traced:
+            sink.write(polygons)
+            done += rows
             if progress is not None:
                 progress(done, source.height)
-        sink.write(tracer.finish())
     return sink.count
 
 
@@ -146,19 +148,30 @@ def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, 
     block = source.block_shapes[band - 1][0]
     rows = max(block, BAND_PIXELS // source.width // block * block)
     rows = min(rows, max(1, 4 * BAND_PIXELS // source.width))
-    for start in range(0, source.height, rows):
-        window = Window(0, start, source.width, min(rows, source.height - start))
-        try:
-            values = source.read(band, window=window)
-            empty = None
-            if source.mask_flag_enums[band - 1] != [MaskFlags.all_valid]:
-                empty = source.read_masks(band, window=window) == 0
-            probability = None if scores is None else scores.read(window=window)
-        except rasterio.errors.RasterioError as error:
-            raise InputError(
-                f"{source.name}: rows {start} to {start + window.height} cannot be read ({error})"
-            ) from error
-        yield _classes(values, empty, source.name), probability
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for start in range(0, source.height, rows):
+            window = Window(0, start, source.width, min(rows, source.height - start))
+            try:
+                values = source.read(band, window=window)
+                empty = None
+                if source.mask_flag_enums[band - 1] != [MaskFlags.all_valid]:
+                    empty = source.read_masks(band, window=window) == 0
+                probability = None if scores is None else scores.read(window=window)
+            except rasterio.errors.RasterioError as error:
+                raise InputError(
+                    f"{source.name}: rows {start} to {start + window.height} cannot be read "
+                    f"({error})"
+                ) from error
+            yield _classes(values, empty, source.name), probability
+
+
+def _traced(
+    tracer: Tracer, bands: Iterator[tuple[Bytes, Bytes | None]]
+) -> Iterator[tuple[int, Polygons]]:
+    """Rows traced at a time, and the objects that they complete."""
+    for classes, probability in bands:
+        yield len(classes), tracer.push(classes, probability)
+    yield 0, tracer.finish()
 
 
 def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
