@@ -128,10 +128,21 @@ def count_pixels(truth: Bools, found: Bools, counts: Bools, edge: float) -> Bool
 
 
 def rim(mask: Bools, width: float) -> Bools:
-    """The pixels of the mask whose middle is within `width` pixels of its outline."""
-    depth = ndimage.distance_transform_edt(mask) if not mask.all() else np.full(mask.shape, np.inf)
+    """The pixels of the mask whose middle is within `width` pixels of its outline.
+
+    What an erosion by a disc takes away; the disc is taken row by row.
+    """
     # The nearest pixel outside is half a pixel further off than the outline.
-    near: Bools = mask & (depth - 0.5 <= max(width, 0.5))
+    radius = max(width, 0.5) + 0.5
+    inside = mask.view(np.uint8)
+    reach = min(int(radius), mask.shape[0] - 1)
+    kept = np.ones(mask.shape, bool)
+    for offset in range(reach + 1):
+        across = int(np.sqrt(radius**2 - offset**2))
+        row: Bools = ndimage.minimum_filter1d(inside, 2 * across + 1, axis=1, mode="nearest") > 0
+        kept[: len(kept) - offset] &= row[offset:]
+        kept[offset:] &= row[: len(kept) - offset]
+    near: Bools = mask & ~kept
     return near
 
 
@@ -141,8 +152,8 @@ def sum_blocks(pixels: Bools, core: Window, layers: Layers) -> pd.DataFrame:
     rows = np.arange(core.row, core.row_stop) // block
     cols = np.arange(core.col, core.col_stop) // block
     first_row, first_col = np.unique(rows, return_index=True), np.unique(cols, return_index=True)
-    sums = np.add.reduceat(pixels.astype(np.int32), first_row[1], axis=1)
-    sums = np.add.reduceat(sums, first_col[1], axis=2).reshape(len(pixels), -1)
+    sums = np.add.reduceat(pixels, first_col[1], axis=2, dtype=np.int32)
+    sums = np.add.reduceat(sums, first_row[1], axis=1).reshape(len(pixels), -1)
     numbers = first_row[0][:, None] * layers.blocks_across + first_col[0]
     columns = dict(zip(PIXEL_COUNTS, sums.astype(np.int64), strict=True))
     return pd.DataFrame({"block": numbers.ravel(), **columns})

@@ -98,6 +98,7 @@ class Layer:
         """The layer of `vectors` that holds the objects."""
         return first_layer(self.vectors)
 
+    @cached_property
     def info(self) -> dict[str, Any]:
         """The layer's CRS, fields, number of features and total bounds."""
         told: dict[str, Any] = pyogrio.read_info(
@@ -107,10 +108,9 @@ class Layer:
 
     def objects(self, frame: Frame, bounds: Bounds) -> Geometries:
         """Valid polygons in the frame's CRS that touch the bounds, in the file's order."""
-        info = self.info()
-        reach = rasterio.warp.transform_bounds(frame.crs, info["crs"], *bounds)
+        reach = rasterio.warp.transform_bounds(frame.crs, self.info["crs"], *bounds)
         where = None
-        if self.class_id is not None and "class_id" in info["fields"]:
+        if self.class_id is not None and "class_id" in self.info["fields"]:
             where = f"class_id = {self.class_id}"
         table = pyogrio.read_dataframe(
             self.vectors, layer=self.layer, columns=[], bbox=reach, where=where
@@ -249,7 +249,7 @@ def new_frame(layers: list[Layer], gsd: float) -> Frame:
     """A grid in the UTM zone of the layers that covers them."""
     boxes = []
     for layer in layers:
-        info = layer.info()
+        info = layer.info
         if info["features"] == 0:
             continue
         boxes.append(
