@@ -25,6 +25,7 @@ from geohr.metrics import IGNORE
 from geohr.model import Model
 from geohr.samples import Sample
 from geohr.train_options import TrainOptions
+from geohr.train_report import write_report
 from geohr.train_run import Run
 from geohr.train_state import State, load_checkpoint, save_checkpoint, write_log
 from geohr.validate import best_threshold, count_pixels, scores
@@ -44,8 +45,9 @@ def train(
 ) -> Model:
     """Train a network and write it with its card.
 
-    Checkpoints and the log lie in a folder beside `out` that ends in `.run`. The averaged weights
-    of the best validation are kept; without validation samples, the last.
+    Checkpoints, the log and a report with curves lie in a folder beside `out` that ends in
+    `.run`. The averaged weights of the best validation are kept; without validation samples, the
+    last.
 
     Args:
         samples: Those of split train are learnt from, those of validation choose the weights.
@@ -79,7 +81,9 @@ def train(
         load_checkpoint(folder / "checkpoint.pt", state, options)
     with stop_on_signal() as stopped:
         advance(run, state, folder, stopped=stopped, progress=progress)
-    return finish(run, state, out)
+    model = finish(run, state, out)
+    write_report(folder / "report.html", state, model.card)
+    return model
 
 
 def advance(
@@ -136,7 +140,7 @@ def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         run.normalizer,
         options,
         start=start * windows,
-        stop=options.steps * windows,
+        stop=max(options.steps, start) * windows,
     )
     loader: DataLoader[Any] = DataLoader(source, options.batch, num_workers=options.workers)
     passes = []

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -87,6 +88,9 @@ def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> N
         rows = list(csv.DictReader(file))
     assert [float(row["step"]) for row in rows] == [20, 40]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    page = ElementTree.fromstring((tmp_path / "m.run" / "report.html").read_text())
+    lines = page.findall("body/svg/polyline")
+    assert [len(line.attrib["points"].split()) for line in lines] == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("step", [1, 3])
