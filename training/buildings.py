@@ -1,0 +1,242 @@
+"""The bundled building model: its training manifest, its choices on validation, its scores.
+
+    python -m training.buildings manifest DATA data.json
+    geohr train --data data.json --card training/buildings.json --out run.safetensors ...
+    python -m training.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
+
+DATA is a folder with the data sets' `manifest.json`. Threshold and smallest object are chosen on
+Kampala a and Lyon; Kampala b and the Geneva tiles are only reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.merge import merge
+
+from geohr.data import Store
+from geohr.evaluate import Evaluation, evaluate
+from geohr.evaluate_options import EvaluateOptions
+from geohr.model import Model
+from geohr.options import SegmentOptions
+from geohr.samples import pair
+from geohr.segmenting import segment_to_files
+from geohr.validate import best_threshold, count_pixels
+
+WEIGHTS = {
+    "Christchurch NZ": 2.0,
+    "Banepa NP": 2.0,
+    "Zanzibar TZ": 2.0,
+    "Geneva CH": 1.0,
+    "Dubai AE": 0.8,
+    "NEON HARV/OSBS/SJER US": 0.6,
+}
+"""How often windows are drawn from a place, against each other."""
+COARSER = (0.3, 0.5)
+"""Metres to which Kampala is resampled: satellites see no finer."""
+MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0)
+"""Smallest objects tried, in square metres."""
+MEASURES = (
+    "iou", "precision", "recall", "boundary_iou", "object_precision", "object_recall",
+    "object_f1", "panoptic_quality",
+)  # fmt: skip
+OUTSIDE = 254
+"""The label of ground that a joined scene holds no image of."""
+
+Bytes = NDArray[np.uint8]
+
+
+def write_manifest(data: Path, out: Path) -> None:
+    """The data's manifest with places weighted; validation that only reports becomes test."""
+    entries = []
+    for entry in json.loads((data / "manifest.json").read_text("utf-8")):
+        reported = entry["dataset"] == "geneva_roofs" or "kampala_b" in entry["image"]
+        split = "test" if entry["split"] == "validation" and reported else entry["split"]
+        entries.append(
+            {
+                "image": str(data / entry["image"]),
+                "label": str(data / entry["label"]),
+                "place": entry["place"],
+                "split": split,
+                "gsd": entry["gsd"],
+                "weight": WEIGHTS.get(entry["place"], 1.0),
+            }
+        )
+    out.write_text(json.dumps(entries, indent=1), "utf-8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A scene with what it is scored against.
+
+    Attributes:
+        scene: The image, with alpha where there is none.
+        labels: Its labels as a raster on its grid.
+        truth: What objects are scored against: polygons where there are any, else the labels.
+    """
+
+    scene: Path
+    labels: Path
+    truth: Path
+
+
+def write_place(
+    folder: Path, name: str, image: Bytes, labels: Bytes, *, crs: Any, transform: Affine
+) -> Place:
+    """Write a scene and its labels; `OUTSIDE` becomes transparent and not annotated."""
+    alpha = np.where(labels == OUTSIDE, 0, 255).astype(np.uint8)
+    profile = {
+        "driver": "GTiff",
+        "height": labels.shape[0],
+        "width": labels.shape[1],
+        "dtype": "uint8",
+        "crs": crs,
+        "transform": transform,
+        "compress": "deflate",
+        "tiled": True,
+    }
+    place = Place(
+        folder / f"{name}.tif", folder / f"{name}_labels.tif", folder / f"{name}_labels.tif"
+    )
+    with rasterio.open(
+        place.scene, "w", count=4, photometric="RGB", alpha="YES", **profile
+    ) as raster:
+        raster.write(np.concatenate([image, alpha[None]]))
+    with rasterio.open(place.labels, "w", count=1, **profile) as raster:
+        raster.write(np.where(labels == OUTSIDE, np.uint8(255), labels), 1)
+    return place
+
+
+def kampala(data: Path, folder: Path, part: str, gsd: float | None = None) -> Place:
+    """One half of Kampala, as it is or at a coarser ground sampling distance."""
+    root = data / "fair_kampala"
+    with (
+        rasterio.open(root / "images" / f"kampala_{part}.tif") as image,
+        rasterio.open(root / "labels" / f"kampala_{part}.tif") as labels,
+    ):
+        factor = 1.0 if gsd is None else 0.0746 / gsd
+        size = (round(image.height * factor), round(image.width * factor))
+        step = Affine.scale(image.width / size[1], image.height / size[0])
+        place = write_place(
+            folder,
+            f"kampala_{part}" if gsd is None else f"kampala_{part}_{gsd * 100:.0f}",
+            image.read(out_shape=(3, *size), resampling=Resampling.average),
+            labels.read(1, out_shape=size, resampling=Resampling.mode),
+            crs=image.crs,
+            transform=image.transform @ step,
+        )
+    return dataclasses.replace(place, truth=root / "labels" / f"kampala_{part}.geojson")
+
+
+def lyon(data: Path, folder: Path) -> Place:
+    """The tiles of Lyon as one scene."""
+    images = sorted((data / "lyon_grandlyon" / "images").glob("*.tif"))
+    labels = [data / "lyon_grandlyon" / "labels" / path.name for path in images]
+    pixels, transform = merge(images)
+    classes, _ = merge(labels, nodata=OUTSIDE)
+    with rasterio.open(images[0]) as first:
+        crs = first.crs
+    return write_place(folder, "lyon", pixels[:3], classes[0], crs=crs, transform=transform)
+
+
+def geneva(data: Path, folder: Path) -> Place:
+    """The validation tiles of Geneva, far enough apart not to see each other."""
+    entries = [
+        entry
+        for entry in json.loads((data / "manifest.json").read_text("utf-8"))
+        if entry["dataset"] == "geneva_roofs" and entry["split"] == "validation"
+    ]
+    side, across = 640, 4
+    image = np.zeros((3, side * across, side * across), np.uint8)
+    labels = np.full((side * across, side * across), OUTSIDE, np.uint8)
+    for index, entry in enumerate(entries):
+        row, col = (side * part for part in divmod(index, across))
+        with rasterio.open(data / entry["image"]) as raster:
+            image[:, row : row + raster.height, col : col + raster.width] = raster.read()
+        with rasterio.open(data / entry["label"]) as raster:
+            labels[row : row + raster.height, col : col + raster.width] = raster.read(1)
+    # Where in Switzerland they lie does not matter, that a pixel is 0.25 m does.
+    transform = Affine(0.25, 0, 2_500_000, 0, -0.25, 1_120_000)
+    return write_place(folder, "geneva", image, labels, crs="EPSG:2056", transform=transform)
+
+
+def score(
+    model: Model, place: Place, min_area: float, *, replicates: int = 0, by_size: bool = False
+) -> Evaluation:
+    """Segment a place and evaluate the polygons against its truth."""
+    found = place.scene.with_suffix(".gpkg")
+    segment_to_files(
+        place.scene,
+        (found, place.scene.with_name(f"{place.scene.stem}_classes.tif")),
+        model=model,
+        options=SegmentOptions(min_area=min_area, backend="torch"),
+        overwrite=True,
+    )
+    options = EvaluateOptions(aoi=str(place.labels), replicates=replicates, by_size=by_size)
+    return evaluate(found, place.truth, options=options)
+
+
+def publish(data: Path, trained: Path, out: Path, folder: Path) -> None:
+    """Choose threshold and smallest object, score everywhere, write the file as float16."""
+    folder.mkdir(exist_ok=True)
+    model = Model.load(trained)
+    chosen_on = {"Kampala a": kampala(data, folder, "a"), "Lyon": lyon(data, folder)}
+    samples = pair(
+        [place.scene for place in chosen_on.values()],
+        [place.labels for place in chosen_on.values()],
+        split="validation",
+    )
+    counts = count_pixels(model.network, model.card, samples, store=Store(), device="cpu")
+    card = dataclasses.replace(model.card, threshold=best_threshold(counts))
+    tried = {}
+    for min_area in MIN_AREAS:
+        told = [score(Model(model.network, card), each, min_area) for each in chosen_on.values()]
+        tried[min_area] = float(np.mean([each.scores["object_f1"] for each in told]))
+        print(f"min_area {min_area:g}: mean object F1 {tried[min_area]:.4f}")
+    card = dataclasses.replace(card, min_area=max(tried, key=lambda area: tried[area]))
+    print(f"threshold {card.threshold}, min_area {card.min_area:g}")
+    reported = {
+        **{f"{name} (chosen on)": place for name, place in chosen_on.items()},
+        "Kampala b": kampala(data, folder, "b"),
+        **{f"Kampala b at {gsd} m": kampala(data, folder, "b", gsd) for gsd in COARSER},
+        "Geneva (known place)": geneva(data, folder),
+    }
+    metrics = {}
+    for name, place in reported.items():
+        told = score(
+            Model(model.network, card), place, card.min_area, replicates=1000, by_size=True
+        )
+        place.scene.with_suffix(".json").write_text(told.to_json(), "utf-8")
+        metrics[name] = {each: round(told.scores[each], 4) for each in MEASURES}
+        for each in ("iou", "object_f1"):
+            low, high = told.intervals[each]
+            metrics[name] |= {f"{each}_low": round(low, 4), f"{each}_high": round(high, 4)}
+        print(name, metrics[name])
+    Model(model.network, dataclasses.replace(card, metrics=metrics)).save(out, half=True)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+def main() -> None:
+    """Run the command that is named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=["manifest", "publish"])
+    parser.add_argument("paths", nargs="+", type=Path)
+    parser.add_argument("--work", type=Path, default=Path("validation"))
+    arguments = parser.parse_args()
+    if arguments.command == "manifest":
+        write_manifest(*arguments.paths)
+    else:
+        publish(*arguments.paths, folder=arguments.work)
+
+
+if __name__ == "__main__":
+    main()
