@@ -113,7 +113,7 @@ def read_found(layer: Objects) -> Found:
     count = len(shapes)
     values = dict(zip(about["fields"].tolist(), columns, strict=True))
     unknown, none = np.full(count, np.nan), np.full(count, None, object)
-    told = pyogrio.read_info(layer.path, layer=layer.layer)["dataset_metadata"] or {}
+    told = pyogrio.read_info(layer.path, layer=layer.layer)["layer_metadata"] or {}
     return Found(
         shapes=np.asarray(shapely.from_wkb(shapes), object),
         classes=values.get("class", np.full(count, "object", object)),
