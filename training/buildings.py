@@ -185,7 +185,7 @@ def score(
     return evaluate(found, place.truth, options=options)
 
 
-def publish(data: Path, trained: Path, out: Path, folder: Path) -> None:
+def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
     """Choose threshold and smallest object, score everywhere, write the file as float16."""
     folder.mkdir(exist_ok=True)
     model = Model.load(trained)
@@ -199,8 +199,8 @@ def publish(data: Path, trained: Path, out: Path, folder: Path) -> None:
     card = dataclasses.replace(model.card, threshold=best_threshold(counts))
     tried = {}
     for min_area in MIN_AREAS:
-        told = [score(Model(model.network, card), each, min_area) for each in chosen_on.values()]
-        tried[min_area] = float(np.mean([each.scores["object_f1"] for each in told]))
+        scored = [score(Model(model.network, card), each, min_area) for each in chosen_on.values()]
+        tried[min_area] = float(np.mean([each.scores["object_f1"] for each in scored]))
         print(f"min_area {min_area:g}: mean object F1 {tried[min_area]:.4f}")
     card = dataclasses.replace(card, min_area=max(tried, key=lambda area: tried[area]))
     print(f"threshold {card.threshold}, min_area {card.min_area:g}")
@@ -233,9 +233,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("validation"))
     arguments = parser.parse_args()
     if arguments.command == "manifest":
-        write_manifest(*arguments.paths)
+        data, out = arguments.paths
+        write_manifest(data, out)
     else:
-        publish(*arguments.paths, folder=arguments.work)
+        data, trained, out = arguments.paths
+        publish(data, trained, out, folder=arguments.work)
 
 
 if __name__ == "__main__":
