@@ -140,7 +140,7 @@ def shown(model: Model, side: int, options: ExportOptions) -> tuple[Batch, str]:
     if options.calibrate is None:
         shape = (NOISE_WINDOWS, len(model.card.bands), side, side)
         return np.random.default_rng(0).standard_normal(shape, np.float32), "noise"
-    scene = Scene.open(options.calibrate, options).select(len(model.card.bands))
+    scene = Scene.open(options.calibrate, options).select(model.card.bands)
     grid = Grid(scene.height, scene.width, side, 0)
     calibration = Calibration(scene, grid, Normalizer.of(model.card, options.scale))
     return calibration.windows(), Path(scene.path).name

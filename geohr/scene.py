@@ -78,6 +78,8 @@ class Scene:
         height: Rows.
         width: Columns.
         bands: Numbers of the bands in use, from 1, without alpha.
+        band_names: What the file calls these bands, in lower case: their description, else their
+            colour. Empty where they were asked for by number.
         band_count: Bands in the file, without alpha.
         dtype: Name of numpy's data type of the bands.
         nodata: Value that means no data, or None.
@@ -95,6 +97,7 @@ class Scene:
     height: int
     width: int
     bands: tuple[int, ...]
+    band_names: tuple[str, ...]
     band_count: int
     dtype: str
     nodata: float | None
@@ -151,6 +154,7 @@ class Scene:
                 height=raster.height,
                 width=raster.width,
                 bands=bands,
+                band_names=() if options.bands else band_names(raster, bands),
                 band_count=len(data_bands),
                 dtype=str(dtype),
                 nodata=nodata,
@@ -166,23 +170,38 @@ class Scene:
                 files=tuple(raster.files) or (str(path),),
             )
 
-    def select(self, count: int) -> Scene:
-        """The same scene with its first `count` bands in use.
+    def select(self, names: Sequence[str]) -> Scene:
+        """The same scene with the bands in use that a model wants.
+
+        Args:
+            names: Of the model's bands. Where the file names all of them, they are taken by name,
+                whatever their order; else the first ones are.
 
         Raises:
             InputError: When it has fewer.
         """
-        if len(self.bands) < count:
+        if len(self.bands) < len(names):
             raise InputError(
-                f"{self.path}: the model needs {count} bands and the scene has {len(self.bands)}; "
-                "give another scene, or another model with --model"
+                f"{self.path}: the model needs {len(names)} bands ({', '.join(names)}) and the "
+                f"scene has {len(self.bands)}; give another scene, or another model with --model"
             )
-        return replace(self, bands=self.bands[:count])
+        if set(names) <= set(self.band_names):
+            by_name = dict(zip(self.band_names[::-1], self.bands[::-1], strict=True))
+            return replace(self, bands=tuple(by_name[name] for name in names), band_names=())
+        return replace(self, bands=self.bands[: len(names)], band_names=())
 
     def read(self, window: Window) -> Tile:
         """One window; see `SceneReader.read`."""
         with SceneReader(self) as reader:
             return reader.read(window)
+
+
+def band_names(raster: rasterio.DatasetReader, bands: Sequence[int]) -> tuple[str, ...]:
+    """Descriptions of bands, else their colours, in lower case."""
+    return tuple(
+        (raster.descriptions[band - 1] or raster.colorinterp[band - 1].name).strip().lower()
+        for band in bands
+    )
 
 
 def open_raster(path: str | Path) -> rasterio.DatasetReader:

@@ -429,7 +429,7 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
         EngineError: When the device is not there.
     """
     card = model.card
-    scene = Scene.open(scene_path, options).select(len(card.bands))
+    scene = Scene.open(scene_path, options).select(card.bands)
     resolved = dataclasses.replace(
         options,
         tile=options.tile or card.tile,
@@ -443,7 +443,7 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
 
     shown = scene
     if options.calibrate is not None:
-        shown = Scene.open(options.calibrate, options).select(len(card.bands))
+        shown = Scene.open(options.calibrate, options).select(card.bands)
     shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = open_predictor(model, side, options, calibration=calibration)

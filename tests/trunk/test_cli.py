@@ -116,7 +116,7 @@ def test_a_toml_file_sets_options_and_flags_win(
         (["segment", "{scene}", "--out", "a.gpkg", "--overlap", "0.9"], 2, "[0, 0.75]; got 0.9"),
         (["segment", "{scene}", "--out", "a.gpkg", "--tile", "4"], 2, "[32, 8192]; got 4"),
         (["segment", "{scene}", "--out", "a.gpkg", "--tile", "big"], 2, "'big' is not a valid int"),
-        (["segment", "{scene}", "--out", "a.gpkg", "--bands", "1,2"], 3, "needs 3 bands and the"),
+        (["segment", "{scene}", "--out", "a.gpkg", "--bands", "1,2"], 3, "needs 3 bands (red"),
         (["segment", "{scene}", "--out", "a.gpkg", "--bands", "1,2,9"], 3, "band 9 was asked for"),
         (["segment", "{scene}", "--out", "a.gpkg", "--scale", "5,1"], 2, "MIN < MAX; got 5,1"),
         (["segment", "{scene}", "--out", "a.gpkg", "--modle", "x"], 2, "Did you mean"),

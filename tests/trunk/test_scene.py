@@ -142,6 +142,19 @@ def test_bands_are_chosen_in_order(tmp_path: Path) -> None:
     assert (tile.pixels == pixels[[3, 1, 0]]).all()
 
 
+def test_bands_are_chosen_by_name_where_the_file_names_them(tmp_path: Path) -> None:
+    pixels = noise(4, 4, bands=4)
+    path = write_scene(tmp_path / "scene.tif", pixels, photometric="minisblack")
+    wanted = ("red", "green", "blue")
+    assert Scene.open(path).select(wanted).bands == (1, 2, 3)
+    with rasterio.open(path, "r+") as raster:
+        raster.descriptions = ("Blue", "Green", "Red", "NIR")
+    assert Scene.open(path).select(wanted).bands == (3, 2, 1)
+    assert Scene.open(path, SceneOptions(bands=(4, 3, 2))).select(wanted).bands == (4, 3, 2)
+    with pytest.raises(InputError, match=r"needs 3 bands \(red, green, blue\) and the scene has 2"):
+        Scene.open(path, SceneOptions(bands=(4, 3))).select(wanted)
+
+
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "scene.tif", noise(4, 4).astype(np.complex64))
     with pytest.raises(InputError, match="complex numbers"):
