@@ -66,7 +66,8 @@ def stand_in(truth: Geometries, raster: Any) -> NDArray[np.uint8]:
     mask = rasterize(truth, out_shape=raster.shape, transform=raster.transform).astype(float)
     noise = gaussian_filter(np.random.default_rng(0).normal(size=raster.shape), NOISE_SCALE)
     soft = gaussian_filter(mask, BLUR) + NOISE * noise / noise.std()
-    return np.clip(np.rint(soft * 254), 0, 254).astype(np.uint8)
+    rows: NDArray[np.uint8] = np.clip(np.rint(soft * 254), 0, 254).astype(np.uint8)
+    return rows
 
 
 def trace(case: Case, options: PolygonOptions) -> Polygons:

@@ -13,6 +13,7 @@ pixel` is what the others do too.
 from __future__ import annotations
 
 import argparse
+import importlib
 import resource
 import shutil
 import subprocess
@@ -148,17 +149,15 @@ def gdal_polygonize(mask: Path, out: Path) -> None:
 
 
 def geoai_vector(mask: Path, out: Path) -> None:
-    """Geoai's raster_to_vector."""
-    from geoai.utils import raster_to_vector
-
-    raster_to_vector(str(mask), str(out), threshold=0, simplify_tolerance=None)
+    """Geoai's raster_to_vector, without its limit of area."""
+    module = importlib.import_module("geoai.utils.raster")
+    module.raster_to_vector(str(mask), str(out), min_area=0, output_format="gpkg")
 
 
 def ftw_polygonize(mask: Path, out: Path) -> None:
-    """ftw-tools' polygonize, without simplification or limits of area."""
-    from ftw_tools.postprocess.polygonize import polygonize
-
-    polygonize(str(mask), str(out), simplify=0, min_size=None, max_size=None, overwrite=True)
+    """ftw-tools' polygonize, without simplification or limits of area; it cuts at 2,048 pixels."""
+    module = importlib.import_module("ftw_cli.polygonize")
+    module.polygonize(str(mask), str(out), 0, 0, None, True, False)
 
 
 CONTESTANTS: dict[str, Callable[[Path, Path], None]] = {

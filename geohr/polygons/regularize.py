@@ -84,12 +84,13 @@ def regularize(polygons: Geometries, tolerance: Floats) -> Geometries:
 
 
 def _assemble(filled: Geometries, owner: Ints, hole: Bools) -> Geometries:
-    """Polygons from exteriors and their holes."""
+    """Polygons from exteriors, each followed by its holes."""
     rings = shapely.get_exterior_ring(filled)
     result = np.asarray(shapely.polygons(rings[~hole]), object)
-    for index in np.unique(owner[hole]):
-        mine = owner == index
-        result[index] = shapely.polygons(rings[mine & ~hole][0], rings[mine & hole])
+    starts = np.append(np.flatnonzero(~hole), len(rings))
+    for index in np.unique(owner[hole]).tolist():
+        start, stop = starts[index], starts[index + 1]
+        result[index] = shapely.polygons(rings[start], rings[start + 1 : stop])
     return result
 
 
