@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -440,6 +441,7 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
     grid = Grid(scene.height, scene.width, side, round(side * resolved.overlap))
     normalizer = Normalizer.of(card, options.scale)
     check_range(scene, normalizer)
+    warn_of_resolution(scene, card)
 
     shown = scene
     if options.calibrate is not None:
@@ -448,6 +450,18 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = open_predictor(model, side, options, calibration=calibration)
     return Run(scene, model, resolved, grid, predictor)
+
+
+def warn_of_resolution(scene: Scene, card: Card) -> None:
+    """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
+    finest, coarsest = card.gsd
+    if scene.gsd is None or finest <= scene.gsd <= coarsest:
+        return
+    warnings.warn(
+        f"{scene.path}: {scene.gsd:.3g} m a pixel, but model {card.name} was trained on "
+        f"{finest:g} to {coarsest:g} m; expect poor results, or resample the scene",
+        stacklevel=4,
+    )
 
 
 def sort_outputs(out: Sequence[Path], rasters: Sequence[Path]) -> tuple[list[Path], list[Path]]:

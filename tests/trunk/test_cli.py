@@ -102,7 +102,7 @@ def test_a_toml_file_sets_options_and_flags_win(
     assert ended.code == 0
     with rasterio.open(tmp_path / "a.tif") as classes:
         assert '"threshold": 0.01' in classes.tags()["geohr_options"]
-        assert classes.read(1).min() == 1
+        assert classes.read(1).any()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +166,16 @@ def test_bad_input_gets_one_line_and_its_exit_code(
     assert line in last
     assert "Traceback" not in ended.err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_scene_of_another_resolution_than_the_models_is_told_of(
+    geohr: Geohr, scene: Path, tmp_path: Path
+) -> None:
+    model = random_model(tmp_path / "fine.safetensors", card=one_class_card(gsd=(0.05, 0.1)))
+    ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "a.gpkg")
+    assert ended.code == 0
+    assert "0.5 m a pixel, but model tiny was trained on 0.05 to 0.1 m" in ended.err
 
 
 def test_debug_shows_the_traceback(geohr: Geohr) -> None:
