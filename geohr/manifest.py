@@ -72,11 +72,12 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.path = folder / MANIFEST
         self.last: dict[str, Entry] = {}
+        self._written: set[str] = set()
         try:
             for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
                 entry = parse(line)
                 if entry is not None:
-                    self.last[entry.scene] = entry
+                    self._remember(entry)
         except FileNotFoundError:
             pass
         except OSError as error:
@@ -88,7 +89,7 @@ class Manifest:
         Raises:
             OutputError: When the disk is full or went away.
         """
-        self.last[entry.scene] = entry
+        self._remember(entry)
         try:
             line = json.dumps(redact_all(dataclasses.asdict(entry)), ensure_ascii=False)
             with self.path.open("ab+") as file:
@@ -104,6 +105,12 @@ class Manifest:
         except OSError as error:
             raise as_output_error(error, self.path) from error
 
+    def _remember(self, entry: Entry) -> None:
+        """Take note of an entry, and of the outputs that a batch has begun to write."""
+        self.last[entry.scene] = entry
+        if entry.state in ("running", "done"):
+            self._written.update(entry.outputs)
+
     def made(self, entry: Entry) -> bool:
         """Whether a scene's outputs were made from the same input, model and options."""
         last = self.last.get(entry.scene)
@@ -116,8 +123,7 @@ class Manifest:
 
     def owns(self, outputs: Iterable[Path], folder: Path) -> bool:
         """Whether all of these files that exist were written by an earlier batch."""
-        known = {name for entry in self.last.values() for name in entry.outputs}
-        return all(relative(path, folder) in known for path in outputs if path.exists())
+        return all(relative(path, folder) in self._written for path in outputs if path.exists())
 
 
 def relative(path: Path, folder: Path) -> str:

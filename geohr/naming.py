@@ -54,7 +54,7 @@ def output_path(folder: Path, template: str, scene: str) -> Path:
     )
     fields = {
         "stem": plain(path.stem) or "scene",
-        "parent": plain(path.parent.name),
+        "parent": plain(path.parent.name) or "scenes",
         "suffix": plain(path.suffix.removeprefix(".")),
     }
     target = folder / template.format(**fields)

@@ -20,6 +20,7 @@ import rasterio
 import rasterio.errors
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import ensure_env_with_credentials
@@ -46,6 +47,8 @@ BLOCK_ROWS_MAX = 2048
 CACHE_BYTES = 2**26
 """GDAL's cache of blocks beside one row of the scene's: it would take a share of all memory."""
 
+FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
+"""What rasterio raises for a file that it cannot make sense of."""
 LOG = logging.getLogger("geohr")
 
 Pixels = NDArray[Any]
@@ -119,56 +122,65 @@ class Scene:
         Raises:
             InputError: When it is missing, no raster, complex, or has too few bands.
         """
-        options = options or SceneOptions()
-        with open_raster(path) as raster:
-            check_raster(raster, path)
-            alpha = [
-                band
-                for band, meaning in enumerate(raster.colorinterp, start=1)
-                if meaning == ColorInterp.alpha
-            ]
-            data_bands = [band for band in raster.indexes if band not in alpha]
-            if not data_bands:
-                raise InputError(f"{path}: has no band besides alpha; at least one is needed")
-            bands = options.bands or tuple(data_bands)
-            missing = [band for band in bands if band not in data_bands]
-            if missing:
-                raise InputError(
-                    f"{path}: band {missing[0]} was asked for, but its bands are "
-                    f"{', '.join(map(str, data_bands))}; choose with --bands"
-                )
-            dtype = np.result_type(*(raster.dtypes[band - 1] for band in bands))
-            if dtype.kind == "c":
-                raise InputError(
-                    f"{path}: pixels are complex numbers ({dtype}); give a raster of real numbers, "
-                    "such as the amplitude"
-                )
-            flags = {flag for band in bands for flag in raster.mask_flag_enums[band - 1]}
-            nodata = options.nodata
-            if nodata is None and raster.nodatavals[bands[0] - 1] is not None:
-                nodata = float(raster.nodatavals[bands[0] - 1])
-            return cls(
-                path=str(path),
-                crs=raster.crs,
-                transform=raster.transform,
-                height=raster.height,
-                width=raster.width,
-                bands=bands,
-                band_names=() if options.bands else band_names(raster, bands),
-                band_count=len(data_bands),
-                dtype=str(dtype),
-                nodata=nodata,
-                nodata_match=options.nodata_match,
-                on_read_error=options.on_read_error,
-                mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
-                block_height=max(height for height, _ in raster.block_shapes),
-                gsd=ground_sampling_distance(
-                    raster.crs, raster.transform, height=raster.height, width=raster.width
-                )
-                if raster.crs is not None
-                else None,
-                files=tuple(raster.files) or (str(path),),
+        try:
+            with open_raster(path) as raster:
+                check_raster(raster, path)
+                return cls._describe(raster, path, options or SceneOptions())
+        except FAILURES as error:
+            raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+    @classmethod
+    def _describe(
+        cls, raster: rasterio.DatasetReader, path: str | Path, options: SceneOptions
+    ) -> Self:
+        """The description of an open raster; see `open`."""
+        alpha = [
+            band
+            for band, meaning in enumerate(raster.colorinterp, start=1)
+            if meaning == ColorInterp.alpha
+        ]
+        data_bands = [band for band in raster.indexes if band not in alpha]
+        if not data_bands:
+            raise InputError(f"{path}: has no band besides alpha; at least one is needed")
+        bands = options.bands or tuple(data_bands)
+        missing = [band for band in bands if band not in data_bands]
+        if missing:
+            raise InputError(
+                f"{path}: band {missing[0]} was asked for, but its bands are "
+                f"{', '.join(map(str, data_bands))}; choose with --bands"
             )
+        dtype = np.result_type(*(raster.dtypes[band - 1] for band in bands))
+        if dtype.kind == "c":
+            raise InputError(
+                f"{path}: pixels are complex numbers ({dtype}); give a raster of real numbers, "
+                "such as the amplitude"
+            )
+        flags = {flag for band in bands for flag in raster.mask_flag_enums[band - 1]}
+        nodata = options.nodata
+        if nodata is None and raster.nodatavals[bands[0] - 1] is not None:
+            nodata = float(raster.nodatavals[bands[0] - 1])
+        return cls(
+            path=str(path),
+            crs=raster.crs,
+            transform=raster.transform,
+            height=raster.height,
+            width=raster.width,
+            bands=bands,
+            band_names=() if options.bands else band_names(raster, bands),
+            band_count=len(data_bands),
+            dtype=str(dtype),
+            nodata=nodata,
+            nodata_match=options.nodata_match,
+            on_read_error=options.on_read_error,
+            mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
+            block_height=max(height for height, _ in raster.block_shapes),
+            gsd=ground_sampling_distance(
+                raster.crs, raster.transform, height=raster.height, width=raster.width
+            )
+            if raster.crs is not None
+            else None,
+            files=tuple(raster.files) or (str(path),),
+        )
 
     def select(self, names: Sequence[str]) -> Scene:
         """The same scene with the bands in use that a model wants.
@@ -218,7 +230,7 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
             # A scene without a place on the ground is told of once, and not at each opening.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             return open_with(str(path), DRIVERS)
-    except rasterio.errors.RasterioIOError as error:
+    except FAILURES as error:
         if local and not Path(path).exists():
             raise InputError(f"{path}: no such file; check the path") from error
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
@@ -298,7 +310,7 @@ class SceneReader:
             valid[...] = is_valid(pixels, scene)
             if scene.mask_band:
                 valid &= raster.dataset_mask(window=where) > 0
-        except rasterio.errors.RasterioIOError as error:
+        except FAILURES as error:
             if scene.on_read_error == "nodata":
                 self._read_what_can_be(window, pixels, valid)
                 return

@@ -14,11 +14,13 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
 
 from geohr.errors import GeohrError, InterruptedRunError
+from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
 
@@ -80,7 +82,7 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
             task.scene,
             [Path(each) for each in task.outputs],
             probs=Path(task.probs) if task.probs else None,
-            model=task.model,
+            model=load_model(task.model),
             options=SegmentOptions.from_mapping(task.options, source="batch"),
             overwrite=task.overwrite,
             progress=progress,
@@ -99,6 +101,12 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
             "error": f"unexpected {type(error).__name__}: {error}",
         }
     return {"event": "done", **dataclasses.asdict(summary)}
+
+
+@lru_cache(maxsize=1)
+def load_model(name: str | None) -> Model:
+    """The model, read once for all scenes."""
+    return resolve_model(name)
 
 
 def answer(values: Mapping[str, Any], answers: TextIO) -> None:

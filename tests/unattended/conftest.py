@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.command import Geohr, command
+from tests.makers import noise, one_class_card, random_model, write_scene
+
+
+@pytest.fixture
+def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
+    """Run the command line in this process."""
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with random weights, and a threshold at which there are objects."""
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    return random_model(path, card=one_class_card(threshold=0.1))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """A scene of 16 blocks at a tile of 32."""
+    return write_scene(tmp_path / "scene.tif", noise(380, 350))

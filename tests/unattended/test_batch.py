@@ -1,0 +1,204 @@
+"""Many scenes unattended: what can be done is done, what fails is told, nothing is done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyogrio
+import pytest
+
+from geohr.locks import locked
+from tests.command import Geohr
+from tests.hostile import makers
+from tests.makers import noise, write_scene
+
+ARGUMENTS = ("--backend", "torch", "--tile", "64", "--settle", "0")
+BROKEN = {
+    "truncated": makers.truncated,
+    "corrupt": makers.corrupt,
+    "empty": makers.empty,
+    "text": makers.text,
+    "boundless": makers.boundless,
+    "block": makers.one_block,
+    "palette": makers.palette,
+    "points": makers.control_points,
+    "bands": makers.filled(noise(64, 64, bands=1)),
+    "vrt": makers.virtual("scene.tif"),
+}
+
+
+def make_drop(folder: Path, *, good: int, broken: int) -> Path:
+    """A folder with good scenes and broken ones of different kinds."""
+    drop = folder / "drop"
+    drop.mkdir()
+    for number in range(good):
+        write_scene(drop / f"good{number:02}.tif", noise(70, 80, seed=number))
+    for name, maker in list(BROKEN.items())[:broken]:
+        kept = folder / name
+        kept.mkdir()
+        maker(kept).rename(drop / f"x_{name}.tif")
+    return drop
+
+
+def manifest(out: Path) -> list[dict[str, Any]]:
+    """The manifest's lines, without those of scenes that were begun."""
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["state"] != "running"]
+
+
+def check_two_runs(
+    geohr: Geohr, drop: Path, out: Path, model: Path, *, good: int, broken: int
+) -> None:
+    """All that can be done is done and the rest reported; then only the rest is tried."""
+    arguments = ("batch", drop, "--out-dir", out, "--model", model, *ARGUMENTS)
+    ended = geohr(*arguments)
+    assert ended.code == 4
+    assert f"geohr batch: done={good} skipped=0 failed={broken} growing=0 " in ended.out
+    assert f"{broken} of {good + broken} scenes failed" in ended.err.splitlines()[-1]
+    first = manifest(out)
+    assert Counter(line["state"] for line in first) == {"done": good, "failed": broken}
+    assert all(line["error"] and line["code"] == 3 for line in first if line["state"] == "failed")
+    assert len(list(out.glob("*.gpkg"))) == good
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.gpkg")}
+    ended = geohr(*arguments)
+    assert ended.code == 4
+    assert f"geohr batch: done=0 skipped={good} failed={broken} growing=0 " in ended.out
+    tried = manifest(out)[len(first) :]
+    assert sorted(line["scene"] for line in tried) == sorted(
+        line["scene"] for line in first if line["state"] == "failed"
+    )
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.gpkg")} == before
+    assert sorted(each.suffix for each in out.iterdir()) == sorted([".gpkg"] * good + [".jsonl"])
+
+
+def test_a_few_broken_scenes_do_not_stop_the_others(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    drop = make_drop(tmp_path, good=2, broken=4)
+    check_two_runs(geohr, drop, tmp_path / "out", model, good=2, broken=4)
+
+
+@pytest.mark.full
+def test_forty_of_fifty_scenes_are_done(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop = make_drop(tmp_path, good=40, broken=10)
+    check_two_runs(geohr, drop, tmp_path / "out", model, good=40, broken=10)
+
+
+def test_a_second_batch_is_turned_away(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop = make_drop(tmp_path, good=1, broken=0)
+    with locked(tmp_path / "out" / ".geohr-batch.lock", what="out"):
+        ended = geohr("batch", drop, "--out-dir", tmp_path / "out", "--model", model)
+    assert ended.code == 5
+    assert "another run is writing there" in ended.err
+
+
+@pytest.mark.full
+def test_of_two_batches_at_once_one_works(model: Path, tmp_path: Path) -> None:
+    drop = make_drop(tmp_path, good=3, broken=0)
+    root = Path(__file__).parent.parent.parent
+    command = [
+        *(
+            sys.executable,
+            "-m",
+            "geohr_cli",
+            "batch",
+            str(drop),
+            "--out-dir",
+            str(tmp_path / "out"),
+        ),
+        *(str(tmp_path / "out"), "--model", str(model), *ARGUMENTS),
+    ]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'cli'}"}
+    runs = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    assert sorted(run.wait(timeout=300) for run in runs) == [0, 5]
+    assert len(list((tmp_path / "out").glob("*.gpkg"))) == 3
+
+
+def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    for name in ("a", "b"):
+        write_scene(drop / f"{name}.tif", noise(64, 64))
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'[batch]\nscenes = ["{drop}"]\nout-dir = "{tmp_path / "out"}"\nmodel = "{model}"\n'
+        'name = ["{parent}/{stem}_x.gpkg", "{stem}.tif"]\nbackend = "torch"\ntile = 64\n'
+        f'settle = 0.0\nmerge = "{tmp_path / "m.fgb"}"\n'
+        f'metrics-file = "{tmp_path / "geohr.prom"}"\n'
+    )
+    ended = geohr("batch", "--config", job)
+    assert ended.code == 0, ended.err
+    out = tmp_path / "out"
+    files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert files == ["a.tif", "b.tif", "drop/a_x.gpkg", "drop/b_x.gpkg", "manifest.jsonl"]
+    assert 'geohr_batch_scenes{state="done"} 2' in (tmp_path / "geohr.prom").read_text()
+    # Both scenes show the same place, so that each object is there once, from the first.
+    single = pyogrio.read_dataframe(out / "drop" / "a_x.gpkg", layer=0)
+    merged = pyogrio.read_dataframe(tmp_path / "m.fgb")
+    assert len(single) == len(merged) > 0
+    assert set(merged["scene"]) == {"a.tif"}
+
+
+def test_outputs_that_nobody_knows_are_not_replaced(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    drop = make_drop(tmp_path, good=1, broken=0)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "good00.gpkg").write_text("mine")
+    arguments = ("batch", drop, "--out-dir", out, "--model", model, *ARGUMENTS)
+    ended = geohr(*arguments)
+    assert ended.code == 4
+    assert "exists, and no earlier batch has made it; pass --overwrite" in ended.err
+    assert geohr(*arguments, "--skip-existing").code == 0
+    assert (out / "good00.gpkg").read_text() == "mine"
+
+
+def test_a_scene_that_takes_too_long_is_given_up(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop = make_drop(tmp_path, good=2, broken=0)
+    arguments = ("--timeout", "0.2", "--max-failures", "1", *ARGUMENTS)
+    ended = geohr("batch", drop, "--out-dir", tmp_path / "out", "--model", model, *arguments)
+    assert ended.code == 4
+    assert "took longer than 0.2 s, and was given up" in ended.err
+    assert "failed=1" in ended.out
+    assert len(manifest(tmp_path / "out")) == 1
+
+
+def test_a_growing_file_is_left_to_the_next_run(
+    geohr: Geohr, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop = make_drop(tmp_path, good=1, broken=0)
+    scene = drop / "good00.tif"
+
+    def grow(*_: object) -> None:
+        time.sleep(0.05)
+        scene.touch()
+
+    monkeypatch.setattr("geohr.batch.pause", grow)
+    arguments = ("batch", drop, "--out-dir", tmp_path / "out", "--model", model)
+    ended = geohr(*arguments, "--settle", "60")
+    assert ended.code == 0
+    assert "growing=1" in ended.out
+    assert not list((tmp_path / "out").glob("*.gpkg"))
+
+
+def test_a_link_out_of_the_folder_and_a_vrt_are_refused(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    (drop / "link.tif").symlink_to(makers.plain(tmp_path))
+    virtual = makers.virtual(str(tmp_path / "scene.tif"))(tmp_path)
+    virtual.rename(drop / "disguised.tif")
+    ended = geohr("batch", drop, "--out-dir", tmp_path / "out", "--model", model, *ARGUMENTS)
+    assert ended.code == 4
+    assert "is a link out of" in ended.err
+    assert "is a VRT, which can read other files; allow it with --allow-vrt" in ended.err
+    assert "failed=2" in ended.out
