@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -93,3 +94,40 @@ class ReadOff:
     def predict(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores `(n, 1, row, col)`: 0.9 or 0.1."""
         return np.where(pixels[:, :1] > self._edge, np.float32(0.9), np.float32(0.1))
+
+
+def write_vrt(path: Path, source: Path, *, height: int, width: int) -> Path:
+    """A scene of any size that repeats a small file of three bands, and takes no room itself.
+
+    Args:
+        path: The target, `.vrt`.
+        source: A file of `write_town`, `PATTERN` pixels a side.
+        height: Rows.
+        width: Columns.
+    """
+    with rasterio.open(source) as raster:
+        wkt, transform = raster.crs.to_wkt(), raster.transform
+        block = raster.block_shapes[0][0]
+    bands = []
+    for band in (1, 2, 3):
+        places = "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{source.name}</SourceFilename>'
+            f"<SourceBand>{band}</SourceBand>"
+            f'<SourceProperties RasterXSize="{PATTERN}" RasterYSize="{PATTERN}" DataType="Byte" '
+            f'BlockXSize="{block}" BlockYSize="{block}"/>'
+            f'<SrcRect xOff="0" yOff="0" xSize="{PATTERN}" ySize="{PATTERN}"/>'
+            f'<DstRect xOff="{col}" yOff="{row}" xSize="{PATTERN}" ySize="{PATTERN}"/>'
+            "</SimpleSource>"
+            for row in range(0, height, PATTERN)
+            for col in range(0, width, PATTERN)
+        )
+        bands.append(
+            f'<VRTRasterBand dataType="Byte" band="{band}" blockXSize="{block}" '
+            f'blockYSize="{block}">{places}</VRTRasterBand>'
+        )
+    corner = transform.to_gdal()
+    path.write_text(
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><SRS>{escape(wkt)}</SRS>'
+        f"<GeoTransform>{', '.join(map(str, corner))}</GeoTransform>{''.join(bands)}</VRTDataset>"
+    )
+    return path

@@ -7,6 +7,7 @@ whole numbers, so the result depends neither on how the grid was cut nor on the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,8 @@ from geohr.mosaic import NODATA, Mosaic, Part, Rows
 
 BLOCK_WINDOWS = 16
 """Windows of a block, about: seconds of work, so that little is lost or waited for."""
+FILL_ROWS = 64
+"""Rows joined at a time, so that their sums take little memory."""
 BLOCK_PIXELS = 2**24
 """Pixels of the windows of a block, at most, where a block has several windows."""
 
@@ -81,6 +84,13 @@ def extent(grid: Grid, block: Block) -> Window:
     return Window(top, left, bottom - top, right - left).clip(grid.height, grid.width)
 
 
+@lru_cache(maxsize=8)
+def largest(grid: Grid) -> tuple[int, int]:
+    """Height and width that hold the extent of any block."""
+    extents = [extent(grid, block) for block in cut_blocks(grid)]
+    return max(each.height for each in extents), max(each.width for each in extents)
+
+
 def core(grid: Grid, block: Block) -> Window | None:
     """The scene's pixels that windows of this block touch and those of no other; or None."""
     whole = extent(grid, block)
@@ -125,14 +135,29 @@ class BlockMosaic:
         block: Which block.
         classes: Channels of the scores.
         blend: A name in `geohr.blend.BLENDS`.
+        spare: Mosaics for `largest` extents that are no longer needed; one is taken and given back.
     """
 
-    def __init__(self, grid: Grid, block: Block, *, classes: int, blend: str) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        block: Block,
+        *,
+        classes: int,
+        blend: str,
+        spare: list[Mosaic] | None = None,
+    ) -> None:
         self._extent = extent(grid, block)
         self._core = core(grid, block)
         self._classes = classes
+        self._spare = [] if spare is None else spare
         height, width = self._extent.height, self._extent.width
-        self._mosaic = Mosaic(height, width, classes=classes, reach=height, blend=blend)
+        if spare is not None:
+            height, width = largest(grid)
+        kept = self._spare.pop() if self._spare else None
+        if kept is None:
+            kept = Mosaic(height, width, classes=classes, reach=height, blend=blend)
+        self._mosaic = kept
         self._windows = 0
 
     def add(self, window: Window, valid: NDArray[np.bool_], scores: NDArray[np.float32]) -> None:
@@ -141,14 +166,16 @@ class BlockMosaic:
         self._windows += 1
 
     def scores(self) -> BlockScores:
-        """The block, once all its windows have been added."""
+        """The block, once all its windows have been added; nothing can be added after."""
         finished = np.empty((self._classes, 0, 0), np.uint8)
         if self._core is not None:
-            finished = self._mosaic.part(self._inside(self._core)).probabilities()
+            finished = self._mosaic.means(self._inside(self._core))
         parts = tuple(
             replace(self._mosaic.part(self._inside(side)), window=side)
             for side in frame(self._extent, self._core)
         )
+        self._mosaic.clear()
+        self._spare.append(self._mosaic)
         return BlockScores(self._core, finished, parts, self._windows)
 
     def _inside(self, window: Window) -> Window:
@@ -191,7 +218,9 @@ class Assembler:
             return None
         probabilities = np.full((self._classes, stop - start, self._grid.width), NODATA, np.uint8)
         for first, last in pairwise(self._edges(start, stop)):
-            self._fill(probabilities[:, first - start : last - start], first, last)
+            for top in range(first, last, FILL_ROWS):
+                bottom = min(top + FILL_ROWS, last)
+                self._fill(probabilities[:, top - start : bottom - start], top, bottom)
         self._cores = [each for each in self._cores if each[0].row_stop > stop]
         self._parts = [each for each in self._parts if each.window.row_stop > stop]
         windows, self._windows = self._windows, 0

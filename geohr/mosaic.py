@@ -108,15 +108,30 @@ class Mosaic:
         self._windows += 1
 
     def part(self, window: Window) -> Part:
-        """The sums so far of a rectangle of rows that are held and not handed out."""
+        """A copy of the sums so far, in a rectangle of rows that are held and not handed out.
+
+        A view would keep all that is held in memory for as long as the part is needed.
+        """
+        sums, weights, valid = self._views(window)
+        return Part(window, sums.copy(), weights.copy(), valid.copy())
+
+    def means(self, window: Window) -> NDArray[np.uint8]:
+        """Probabilities of such a rectangle, `(class, row, col)`, as in `Rows`."""
+        return weighted_means(*self._views(window))
+
+    def clear(self) -> None:
+        """Forget all sums, and begin at the first row again."""
+        for held in (self._sums, self._weights, self._valid):
+            held[...] = 0
+        self._first = self._windows = 0
+
+    def _views(
+        self, window: Window
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.bool_]]:
+        """Sums, weights and validity of a rectangle that is held."""
         rows = slice(window.row - self._first, window.row_stop - self._first)
         cols = slice(window.col, window.col_stop)
-        return Part(
-            window,
-            self._sums[:, rows, cols],
-            self._weights[rows, cols],
-            self._valid[rows, cols],
-        )
+        return self._sums[:, rows, cols], self._weights[rows, cols], self._valid[rows, cols]
 
     def finish(self, stop: int) -> Rows:
         """The rows above `stop` that were not handed out yet; they are forgotten here.
