@@ -6,11 +6,7 @@ run that was interrupted goes on with the same windows.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +16,15 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from geohr.augment import augment
-from geohr.errors import InputError
 from geohr.grid import Window
-from geohr.labels import Classes, aoi_window, read_labels
+from geohr.labels import Classes, aoi_window
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
+from geohr.places import group_by_place, join, pick_start, pose
 from geohr.samples import Sample
-from geohr.scene import Mask, Pixels, Tile, cut, reach
+from geohr.store import Annotated, Store
 from geohr.train_options import WindowOptions
 
-WHOLE_PIXELS_MAX = 1 << 25
-"""Images up to this size are kept whole; of larger ones only the window is read."""
-STORE_BYTES = 3 << 30
-"""Images that are kept take up to this much memory together; the oldest go first."""
 TRIES = 16
 """Positions tried for a window that holds an object, or none, as it should."""
 VALID_SHARE = 0.999
@@ -41,75 +33,6 @@ GSD_SPREAD = (0.7, 8.0)
 """A scene is drawn from this much finer than it is to this much coarser."""
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """Pixels with their labels.
-
-    Attributes:
-        pixels: `(band, row, col)`, in the scene's own values.
-        valid: `(row, col)`, True = valid.
-        classes: `(row, col)`, class ids, 255 ignored.
-    """
-
-    pixels: Pixels
-    valid: Mask
-    classes: Classes
-
-
-class Store:
-    """Samples read by windows; small images are decoded once and kept.
-
-    Args:
-        capacity: Bytes kept at most.
-    """
-
-    def __init__(self, capacity: int = STORE_BYTES) -> None:
-        self._capacity = capacity
-        self._held: OrderedDict[tuple[str | None, ...], Annotated] = OrderedDict()
-        self._bytes = 0
-
-    def read(self, sample: Sample, window: Window) -> Annotated:
-        """The window; what lies beyond the image's edge is reflected.
-
-        Raises:
-            InputError: When the image or its labels cannot be read.
-        """
-        scene = sample.scene
-        inside = reach(window, scene)
-        if scene.height * scene.width <= WHOLE_PIXELS_MAX:
-            whole = Window(0, 0, scene.height, scene.width)
-            held, origin = self._whole(sample, whole), whole
-        else:
-            held, origin = read_annotated(sample, inside), inside
-        tile = cut(held.pixels, held.valid, origin, window, scene)
-        labels = cut(held.classes[None], held.valid, origin, window, scene).pixels[0]
-        classes = np.where(tile.valid, labels, np.uint8(IGNORE))
-        return Annotated(tile.pixels, tile.valid, classes)
-
-    def _whole(self, sample: Sample, window: Window) -> Annotated:
-        """The whole image, from memory where it is kept."""
-        key = (sample.scene.path, sample.label, sample.aoi, sample.legend.attribute)
-        if key in self._held:
-            self._held.move_to_end(key)
-            return self._held[key]
-        loaded = self._held[key] = read_annotated(sample, window)
-        self._bytes += size(loaded)
-        while self._bytes > self._capacity and len(self._held) > 1:
-            self._bytes -= size(self._held.popitem(last=False)[1])
-        return loaded
-
-
-def size(held: Annotated) -> int:
-    """Bytes of memory."""
-    return held.pixels.nbytes + held.valid.nbytes + held.classes.nbytes
-
-
-def read_annotated(sample: Sample, window: Window) -> Annotated:
-    """A window inside the scene, from the files."""
-    tile: Tile = sample.scene.read(window)
-    return Annotated(tile.pixels, tile.valid, read_labels(sample, window))
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
@@ -186,62 +109,6 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(classes))
 
 
-@dataclass(frozen=True)
-class Place:
-    """The samples of one place.
-
-    Attributes:
-        samples: At least one.
-        weight: How often it is drawn, against other places.
-    """
-
-    samples: tuple[Sample, ...]
-    weight: float
-
-    @cached_property
-    def _shares(self) -> NDArray[np.float64]:
-        """Cumulated shares of the place's area, one a sample."""
-        areas = np.array([each.scene.height * each.scene.width for each in self.samples], float)
-        return np.cumsum(areas / areas.sum())
-
-    @cached_property
-    def _by_gsd(self) -> dict[float, Place]:
-        """Its samples by ground sampling distance."""
-        distances = {each.gsd for each in self.samples}
-        return {
-            gsd: Place(tuple(each for each in self.samples if each.gsd == gsd), self.weight)
-            for gsd in distances
-        }
-
-    def pick(self, rng: np.random.Generator) -> Sample:
-        """One of its samples, by area."""
-        index = int(np.searchsorted(self._shares, rng.random(), side="right"))
-        return self.samples[min(index, len(self.samples) - 1)]
-
-    def alike(self, sample: Sample) -> Place:
-        """Its samples of the same ground sampling distance."""
-        return self._by_gsd[sample.gsd]
-
-
-def group_by_place(samples: Sequence[Sample]) -> tuple[Place, ...]:
-    """The samples by place, sorted by its name; places of weight 0 are left out.
-
-    Raises:
-        InputError: When nothing is left to draw from.
-    """
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.place, []).append(sample)
-    places = tuple(
-        Place(tuple(group), float(np.mean([each.weight for each in group])))
-        for _, group in sorted(groups.items())
-        if any(each.weight > 0 for each in group)
-    )
-    if not places:
-        raise InputError("there is no training sample; give scenes and labels or a manifest")
-    return places
-
-
 def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | None) -> float:
     """A ground sampling distance in metres, evenly drawn on a logarithmic scale.
 
@@ -264,63 +131,6 @@ def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:
         region = aoi_window(sample.aoi, scene)
     row = region.row + pick_start(rng, region.height, side)
     return Window(row, region.col + pick_start(rng, region.width, side), side, side)
-
-
-def pick_start(rng: np.random.Generator, length: int, side: int) -> int:
-    """Where a window starts along an axis; a longer one is centred on it, more or less."""
-    low, high = sorted((0, length - side))
-    return int(rng.integers(low, high + 1))
-
-
-def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Annotated:
-    """A square of ground out of several small images of one place, each turned at random.
-
-    Args:
-        rng: Decides.
-        place: Of images of one ground sampling distance.
-        side: Of the square, in pixels.
-        store: Reads the images.
-    """
-    first = place.pick(rng)
-    cell = min(first.scene.height, first.scene.width)
-    count = -(-side // cell) + 1
-    rows = [
-        join_axis([pick_cell(rng, place, cell, store) for _ in range(count)], axis=1)
-        for _ in range(count)
-    ]
-    canvas = join_axis(rows, axis=0)
-    row, col = rng.integers(0, count * cell - side + 1, 2)
-    there = (slice(row, row + side), slice(col, col + side))
-    return Annotated(canvas.pixels[:, *there], canvas.valid[there], canvas.classes[there])
-
-
-def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -> Annotated:
-    """A random square of one image of the place, `cell` pixels wide, in one of eight poses."""
-    sample = place.pick(rng)
-    row = pick_start(rng, sample.scene.height, cell)
-    col = pick_start(rng, sample.scene.width, cell)
-    read = store.read(sample, Window(row, col, cell, cell))
-    quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-    return Annotated(
-        pose(read.pixels, quarters, mirrored=mirrored),
-        pose(read.valid, quarters, mirrored=mirrored),
-        pose(read.classes, quarters, mirrored=mirrored),
-    )
-
-
-def join_axis(parts: Sequence[Annotated], *, axis: int) -> Annotated:
-    """Parts side by side along rows (0) or columns (1)."""
-    return Annotated(
-        np.concatenate([part.pixels for part in parts], axis=axis + 1),
-        np.concatenate([part.valid for part in parts], axis=axis),
-        np.concatenate([part.classes for part in parts], axis=axis),
-    )
-
-
-def pose(array: NDArray[Any], quarters: int, *, mirrored: bool) -> NDArray[Any]:
-    """The last two axes turned by quarters and mirrored."""
-    turned = np.rot90(array, quarters, axes=(-2, -1))
-    return np.flip(turned, -1) if mirrored else turned
 
 
 def rescale(bands: Floats, classes: Classes, side: int) -> tuple[Floats, Classes]:

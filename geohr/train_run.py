@@ -11,12 +11,12 @@ from torch import nn
 
 from geohr.backends.torch_engine import choose_device
 from geohr.card import Card
-from geohr.data import Store
 from geohr.errors import InputError, UsageError
 from geohr.model import resolve_model
 from geohr.networks import build
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
+from geohr.store import Store
 from geohr.train_options import TrainOptions
 
 

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.merge import merge
 
-from geohr.data import Store
 from geohr.evaluate import Evaluation, evaluate
 from geohr.evaluate_options import EvaluateOptions
 from geohr.model import Model
 from geohr.options import SegmentOptions
 from geohr.samples import pair
 from geohr.segmenting import segment_to_files
+from geohr.store import Store
 from geohr.validate import best_threshold, count_pixels
 
 WEIGHTS = {
@@ -43,7 +43,7 @@ WEIGHTS = {
 """How often windows are drawn from a place, against each other."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
-MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0)
+MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
 """Smallest objects tried, in square metres."""
 MEASURES = (
     "iou", "precision", "recall", "boundary_iou", "object_precision", "object_recall",

@@ -15,14 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.augment import AUGMENTATIONS, augment, check_augmentations
-from geohr.data import Store, Windows, group_by_place, pick_gsd, rescale, turn
+from geohr.data import Windows, pick_gsd, rescale, turn
 from geohr.errors import InputError, UsageError
 from geohr.grid import Window
 from geohr.labels import read_labels
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
+from geohr.places import group_by_place
 from geohr.samples import Legend, Sample, pair
 from geohr.scene import Scene
+from geohr.store import Store
 from geohr.train_options import WindowOptions
 from tests.makers import ORIGIN, UTM, one_class_card, write_scene
 from tests.train.towns import Town, make_town

@@ -1,0 +1,129 @@
+"""Places: samples of the same ground, drawn from together, joined where they are small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.errors import InputError
+from geohr.grid import Window
+from geohr.samples import Sample
+from geohr.store import Annotated, Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """The samples of one place.
+
+    Attributes:
+        samples: At least one.
+        weight: How often it is drawn, against other places.
+    """
+
+    samples: tuple[Sample, ...]
+    weight: float
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        """Cumulated shares of the place's area, one a sample."""
+        areas = np.array([each.scene.height * each.scene.width for each in self.samples], float)
+        return np.cumsum(areas / areas.sum())
+
+    @cached_property
+    def _by_gsd(self) -> dict[float, Place]:
+        """Its samples by ground sampling distance."""
+        distances = {each.gsd for each in self.samples}
+        return {
+            gsd: Place(tuple(each for each in self.samples if each.gsd == gsd), self.weight)
+            for gsd in distances
+        }
+
+    def pick(self, rng: np.random.Generator) -> Sample:
+        """One of its samples, by area."""
+        index = int(np.searchsorted(self._shares, rng.random(), side="right"))
+        return self.samples[min(index, len(self.samples) - 1)]
+
+    def alike(self, sample: Sample) -> Place:
+        """Its samples of the same ground sampling distance."""
+        return self._by_gsd[sample.gsd]
+
+
+def group_by_place(samples: Sequence[Sample]) -> tuple[Place, ...]:
+    """The samples by place, sorted by its name; places of weight 0 are left out.
+
+    Raises:
+        InputError: When nothing is left to draw from.
+    """
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.place, []).append(sample)
+    places = tuple(
+        Place(tuple(group), float(np.mean([each.weight for each in group])))
+        for _, group in sorted(groups.items())
+        if any(each.weight > 0 for each in group)
+    )
+    if not places:
+        raise InputError("there is no training sample; give scenes and labels or a manifest")
+    return places
+
+
+def pick_start(rng: np.random.Generator, length: int, side: int) -> int:
+    """Where a window starts along an axis; a longer one is centred on it, more or less."""
+    low, high = sorted((0, length - side))
+    return int(rng.integers(low, high + 1))
+
+
+def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Annotated:
+    """A square of ground out of several small images of one place, each turned at random.
+
+    Args:
+        rng: Decides.
+        place: Of images of one ground sampling distance.
+        side: Of the square, in pixels.
+        store: Reads the images.
+    """
+    first = place.pick(rng)
+    cell = min(first.scene.height, first.scene.width)
+    count = -(-side // cell) + 1
+    rows = [
+        join_axis([pick_cell(rng, place, cell, store) for _ in range(count)], axis=1)
+        for _ in range(count)
+    ]
+    canvas = join_axis(rows, axis=0)
+    row, col = rng.integers(0, count * cell - side + 1, 2)
+    there = (slice(row, row + side), slice(col, col + side))
+    return Annotated(canvas.pixels[:, *there], canvas.valid[there], canvas.classes[there])
+
+
+def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -> Annotated:
+    """A random square of one image of the place, `cell` pixels wide, in one of eight poses."""
+    sample = place.pick(rng)
+    row = pick_start(rng, sample.scene.height, cell)
+    col = pick_start(rng, sample.scene.width, cell)
+    read = store.read(sample, Window(row, col, cell, cell))
+    quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+    return Annotated(
+        pose(read.pixels, quarters, mirrored=mirrored),
+        pose(read.valid, quarters, mirrored=mirrored),
+        pose(read.classes, quarters, mirrored=mirrored),
+    )
+
+
+def join_axis(parts: Sequence[Annotated], *, axis: int) -> Annotated:
+    """Parts side by side along rows (0) or columns (1)."""
+    return Annotated(
+        np.concatenate([part.pixels for part in parts], axis=axis + 1),
+        np.concatenate([part.valid for part in parts], axis=axis),
+        np.concatenate([part.classes for part in parts], axis=axis),
+    )
+
+
+def pose(array: NDArray[Any], quarters: int, *, mirrored: bool) -> NDArray[Any]:
+    """The last two axes turned by quarters and mirrored."""
+    turned = np.rot90(array, quarters, axes=(-2, -1))
+    return np.flip(turned, -1) if mirrored else turned

@@ -1,0 +1,88 @@
+"""Samples read by windows; small images are decoded once and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from geohr.grid import Window
+from geohr.labels import Classes, read_labels
+from geohr.metrics import IGNORE
+from geohr.samples import Sample
+from geohr.scene import Mask, Pixels, Tile, cut, reach
+
+WHOLE_PIXELS_MAX = 1 << 25
+"""Images up to this size are kept whole; of larger ones only the window is read."""
+STORE_BYTES = 3 << 30
+"""Images that are kept take up to this much memory together; the oldest go first."""
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Pixels with their labels.
+
+    Attributes:
+        pixels: `(band, row, col)`, in the scene's own values.
+        valid: `(row, col)`, True = valid.
+        classes: `(row, col)`, class ids, 255 ignored.
+    """
+
+    pixels: Pixels
+    valid: Mask
+    classes: Classes
+
+
+class Store:
+    """Samples read by windows; small images are decoded once and kept.
+
+    Args:
+        capacity: Bytes kept at most.
+    """
+
+    def __init__(self, capacity: int = STORE_BYTES) -> None:
+        self._capacity = capacity
+        self._held: OrderedDict[tuple[str | None, ...], Annotated] = OrderedDict()
+        self._bytes = 0
+
+    def read(self, sample: Sample, window: Window) -> Annotated:
+        """The window; what lies beyond the image's edge is reflected.
+
+        Raises:
+            InputError: When the image or its labels cannot be read.
+        """
+        scene = sample.scene
+        inside = reach(window, scene)
+        if scene.height * scene.width <= WHOLE_PIXELS_MAX:
+            whole = Window(0, 0, scene.height, scene.width)
+            held, origin = self._whole(sample, whole), whole
+        else:
+            held, origin = read_annotated(sample, inside), inside
+        tile = cut(held.pixels, held.valid, origin, window, scene)
+        labels = cut(held.classes[None], held.valid, origin, window, scene).pixels[0]
+        classes = np.where(tile.valid, labels, np.uint8(IGNORE))
+        return Annotated(tile.pixels, tile.valid, classes)
+
+    def _whole(self, sample: Sample, window: Window) -> Annotated:
+        """The whole image, from memory where it is kept."""
+        key = (sample.scene.path, sample.label, sample.aoi, sample.legend.attribute)
+        if key in self._held:
+            self._held.move_to_end(key)
+            return self._held[key]
+        loaded = self._held[key] = read_annotated(sample, window)
+        self._bytes += size(loaded)
+        while self._bytes > self._capacity and len(self._held) > 1:
+            self._bytes -= size(self._held.popitem(last=False)[1])
+        return loaded
+
+
+def size(held: Annotated) -> int:
+    """Bytes of memory."""
+    return held.pixels.nbytes + held.valid.nbytes + held.classes.nbytes
+
+
+def read_annotated(sample: Sample, window: Window) -> Annotated:
+    """A window inside the scene, from the files."""
+    tile: Tile = sample.scene.read(window)
+    return Annotated(tile.pixels, tile.valid, read_labels(sample, window))
