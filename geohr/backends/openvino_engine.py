@@ -6,6 +6,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import openvino
 
 from geohr.backends.compiled import Compiler
@@ -29,6 +30,7 @@ class OpenVINOPredictor:
     """
 
     def __init__(self, compiled: Any, *, workers: int, engine: str) -> None:
+        meet_numpy(compiled)
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(workers):
             self._idle.put(compiled.create_infer_request())
@@ -45,6 +47,17 @@ class OpenVINOPredictor:
         finally:
             self._idle.put(request)
         return scores
+
+
+def meet_numpy(compiled: Any) -> None:
+    """Let OpenVINO's bindings load what they need of numpy, in one thread.
+
+    When two threads come first at the same time, one holds Python's lock and waits for the other,
+    which waits for Python's lock.
+    """
+    kind = compiled.input(0).get_element_type().to_dtype()
+    tensor = openvino.Tensor(np.zeros((1, 1), kind), shared_memory=True)
+    tensor.data.sum()
 
 
 def write(model: Model, shape: Shape, path: Path) -> None:
