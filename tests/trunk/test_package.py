@@ -20,13 +20,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scene", "pixels", "mosaic", "raster", "polygons", "layers", "geoparquet", "style", "formats",
      "vector", "predictor", "pictures"),
     ("hrnet", "networks", "model", "backends", "streaming", "samples", "labels"),
-    ("segmenting", "stitching", "tiling", "data", "losses", "augment",
+    ("segmenting", "stitching", "tiling", "data", "store", "places", "losses", "augment",
      "plotting", "view"),
 )  # fmt: skip
 """Modules by layer; each imports only from its own layer or lower ones."""
 
 HEAVY = {
-    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_state",
+    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_run", "train_state",
               "validate"},
     "click": set(),
     "dask": {"cluster"},
