@@ -26,8 +26,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """Modules by layer; each imports only from its own layer or lower ones."""
 
 HEAVY = {
-    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_run", "train_state",
-              "validate"},
+    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_run",
+              "train_state", "validate"},
     "click": set(),
     "dask": {"cluster"},
 }  # fmt: skip
