@@ -32,6 +32,7 @@ from geohr.blocks import cut_blocks
 from geohr.card import Card, ClassLabel
 from geohr.errors import GeohrError
 from geohr.grid import Grid
+from geohr.messages import pass_over_unreadable_messages
 from geohr.model import Model
 from geohr.mosaic import classify
 from geohr.networks import build
@@ -157,6 +158,7 @@ def cases(kind: str, number: int, seeds: list[bytes]) -> Iterator[tuple[int, byt
 def serve(connection: Connection, kind: str) -> None:
     """Run cases as they come, in a process of its own."""
     torch.set_num_threads(1)
+    pass_over_unreadable_messages()
     while True:
         path = Path(connection.recv())
         try:

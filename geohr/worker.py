@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from geohr.errors import GeohrError, InterruptedRunError
+from geohr.messages import pass_over_unreadable_messages
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
@@ -119,6 +120,7 @@ def main() -> None:
     """Serve stdin, with stdout kept free of what libraries may print."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    pass_over_unreadable_messages()
     serve(sys.stdin, answers)
 
 

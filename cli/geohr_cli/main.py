@@ -12,6 +12,7 @@ from typing import TextIO
 import click
 
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
+from geohr.messages import pass_over_unreadable_messages
 from geohr.redact import redact
 from geohr.version import __version__
 from geohr_cli.batch import batch
@@ -62,6 +63,7 @@ for command in (
 def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, interrupt)
+    pass_over_unreadable_messages()
     warnings.showwarning = show_warning
     debug = "--debug" in sys.argv
     try:

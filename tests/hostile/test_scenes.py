@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[Maker, int, str]] = {
     "block of gigabytes": (makers.one_block, 3, "blocks of 40000 x 40000 pixels need 1.6 GB each"),
     "palette": (makers.palette, 3, "expand them with gdal_translate -expand rgb"),
     "complex": (filled(noise(SIDE, SIDE).astype(np.complex64)), 3, "pixels are complex numbers"),
-    "1 band": (filled(noise(SIDE, SIDE, bands=1)), 3, "needs 3 bands (red, green, blue) and the scene has 1"),
+    "1 band": (filled(noise(SIDE, SIDE, bands=1)), 3, "3 bands (red, green, blue) and the"),
     "alpha only": (makers.only_alpha, 3, "has no band besides alpha"),
     "control points only": (makers.control_points, 3, "warp it first with gdalwarp"),
     "RPC only": (makers.rational, 3, "orthorectify it first"),
