@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     import xarray
 
 RASTER_SUFFIXES = (".tif", ".tiff")
+EVEN = 0.5
+"""Where a contour runs when the likeliest class is taken, whatever its probability."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Run:
             crs=self.scene.crs,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
+            threshold=self.options.threshold or EVEN,
         )
 
     def provenance(self) -> dict[str, str]:
