@@ -215,6 +215,8 @@ def run_rows(objects: Path, found: Found, summary: Summary | None) -> list[tuple
             ("Time", f"{summary.seconds:,.1f} s"),
             ("Blocks used again", f"{summary.reused:,} of {summary.blocks:,}"),
         ]
+        if summary.seam_score is not None:
+            rows.append(("Seam score", f"{summary.seam_score:.2f} (1 is none)"))
     return rows
 
 

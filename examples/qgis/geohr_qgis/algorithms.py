@@ -52,12 +52,15 @@ class Segment(QgsProcessingAlgorithm):
             "confidence and their true area, and open in colours by confidence."
         )
 
-    def initAlgorithm(self, config: Any = None) -> None:  # noqa: N802, ARG002
+    def initAlgorithm(self, config: Any = None) -> None:  # noqa: N802
         """Declare inputs and outputs."""
         self.addParameter(QgsProcessingParameterRasterLayer("SCENE", "Scene"))
         self.addParameter(
             QgsProcessingParameterFile(
-                "MODEL", "Model (by default the bundled one)", extension="safetensors", optional=True
+                "MODEL",
+                "Model (by default the bundled one)",
+                extension="safetensors",
+                optional=True,
             )
         )
         for name, (text, _) in NUMBERS.items():
@@ -112,7 +115,7 @@ class Evaluate(QgsProcessingAlgorithm):
         """What it does."""
         return "Scores objects against true outlines, by pixels, outlines and objects."
 
-    def initAlgorithm(self, config: Any = None) -> None:  # noqa: N802, ARG002
+    def initAlgorithm(self, config: Any = None) -> None:  # noqa: N802
         """Declare inputs and outputs."""
         polygons = [QgsProcessing.TypeVectorPolygon]
         self.addParameter(QgsProcessingParameterVectorLayer("OBJECTS", "Objects", polygons))

@@ -33,8 +33,8 @@ def run(arguments: list[str], feedback: Any) -> str:
         )  # fmt: skip
     except OSError as error:
         raise QgsProcessingException(
-            f"{command[0]} cannot be run ({error.strerror}); install it with pip install geohr, and "
-            "name the command in Settings > Options > Processing > Providers > geohr"
+            f"{command[0]} cannot be run ({error.strerror}); install it with pip install geohr, "
+            "and name the command in Settings > Options > Processing > Providers > geohr"
         ) from error
     last = ""
     with child:
