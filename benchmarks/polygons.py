@@ -102,7 +102,7 @@ def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
 
     def run(mask: Path, out: Path) -> None:
         from geohr.options import VectorizeOptions
-        from geohr.polygons.vectorize import vectorize
+        from geohr.vectorizing import vectorize
 
         vectorize(mask, out, options=VectorizeOptions.from_mapping(changes, source="benchmark"))
 

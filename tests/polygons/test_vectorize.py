@@ -16,7 +16,7 @@ from affine import Affine
 
 from geohr.errors import InputError, UsageError
 from geohr.options import VectorizeOptions
-from geohr.polygons.vectorize import vectorize
+from geohr.vectorizing import vectorize
 from geohr_cli.main import main
 from tests.polygons.tracing import METRES, UTM, whole
 
