@@ -1,0 +1,80 @@
+"""The documentation: built with warnings as errors, links followed, code executed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+EXAMPLES = ROOT / "examples"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.M | re.S)
+PAGES = ("tutorial.md", "how-to/view.md", "how-to/crs.md")
+"""Pages whose code runs, in this order, in one folder."""
+
+
+def blocks(page: str, *kinds: str) -> list[tuple[str, str]]:
+    """Kinds and texts of a page's code blocks."""
+    text = (DOCS / page).read_text("utf-8")
+    return [(kind, code) for kind, code in BLOCK.findall(text) if kind in kinds]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a checkout as far as the pages are concerned."""
+    folder = tmp_path_factory.mktemp("docs")
+    shutil.copytree(EXAMPLES / "data", folder / "examples" / "data")
+    return folder
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={"PATH": "", "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'cli'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    page = (tmp_path / "site" / "reference" / "commands" / "index.html").read_text("utf-8")
+    assert "geohr segment" in page
+    assert "--min-area" in page
+    api = (tmp_path / "site" / "reference" / "python" / "index.html").read_text("utf-8")
+    assert "geohr.segment_to_files" in api
+
+
+def test_every_error_has_its_place_on_the_page_of_exit_codes() -> None:
+    from geohr import errors
+
+    text = (DOCS / "reference" / "exit-codes.md").read_text("utf-8")
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    for kind in kinds:
+        if issubclass(kind, errors.GeohrError):
+            assert f"#code-{kind.exit_code} " in text, kind
+            assert f"`{kind.__name__}`" in text
+
+
+def test_the_code_of_the_pages_runs(workplace: Path) -> None:
+    for page in PAGES:
+        for kind, code in blocks(page, "console", "python"):
+            if kind == "python":
+                subprocess.run([sys.executable, "-c", code], cwd=workplace, check=True)
+                continue
+            for line in code.splitlines():
+                arguments = shlex.split(line.removeprefix("$ "))
+                assert arguments[0] == "geohr"
+                if arguments[1] == "view" and "--html" not in arguments:
+                    continue  # it would serve for ever; tests/view drives it
+                subprocess.run(
+                    [sys.executable, "-m", "geohr_cli", *arguments[1:]], cwd=workplace, check=True
+                )
+    made = {each.name for each in workplace.iterdir()}
+    assert {
+        "buildings.gpkg", "report.html", "sure.gpkg", "buildings.png", "buildings.html",
+        "buildings_utm.gpkg",
+    } <= made  # fmt: skip
