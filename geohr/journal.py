@@ -4,8 +4,9 @@
     ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
     ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
 
-A block is written under another name, brought to the disk, and renamed. Blocks under another
-fingerprint are of a run that can no longer go on, and are removed.
+A block is written under another name and renamed. It is not waited for until it is on the disk:
+what a power cut leaves of it does not pass its checksums, and is predicted again. Blocks under
+another fingerprint are of a run that can no longer go on, and are removed.
 """
 
 from __future__ import annotations
@@ -90,7 +91,6 @@ class WorkFolder:
         try:
             with part.open("wb") as file:
                 np.savez(file, **to_arrays(scores))
-                to_disk(file)
             part.rename(path)
         except OSError as error:
             with suppress(OSError):
