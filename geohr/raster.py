@@ -24,6 +24,7 @@ from rasterio.windows import Window as RasterWindow
 from geohr.errors import OutputError
 from geohr.files import written_whole
 from geohr.mosaic import NODATA, PROBABILITY_MAX
+from geohr.scene import CACHE_BYTES
 
 BLOCK = 512
 """Side in pixels of the output's internal tiles."""
@@ -81,6 +82,7 @@ class RasterSink:
         self._path = path
         self._resampling = resampling
         self._bands = len(descriptions)
+        self._width = scene.width
         self._profile = {
             "driver": "GTiff",
             "dtype": "uint8",
@@ -169,18 +171,20 @@ class RasterSink:
             if self._waiting and self._waiting[0].size:
                 self._flush(whole_blocks=False)
             self._raster.close()
-            rasterio.shutil.copy(
-                self._rows,
-                self._target,
-                driver="COG",
-                compress="DEFLATE",
-                level=6,
-                predictor="NO",
-                blocksize=BLOCK,
-                overview_resampling=self._resampling,
-                num_threads="ALL_CPUS",
-                bigtiff="IF_SAFER",
-            )
+            # GDAL's cache of blocks would take a share of all memory.
+            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES + BLOCK * self._width * self._bands):
+                rasterio.shutil.copy(
+                    self._rows,
+                    self._target,
+                    driver="COG",
+                    compress="DEFLATE",
+                    level=6,
+                    predictor="NO",
+                    blocksize=BLOCK,
+                    overview_resampling=self._resampling,
+                    num_threads="ALL_CPUS",
+                    bigtiff="IF_SAFER",
+                )
         except (RasterioError, OSError) as error:
             raise OutputError(f"{self._path}: cannot be written ({error})") from error
 
