@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 Report = Callable[[int, int], None]
 """Called with what is done and how much there is."""
@@ -88,7 +88,9 @@ def notebook_bar(label: str) -> Iterator[Report]:
     from IPython.display import display
 
     started = drawn = time.monotonic()
-    handle = display({"text/html": bar_html(label, 0, 0, 0.0)}, raw=True, display_id=True)
+    # IPython types neither this function nor what it returns.
+    show: Callable[..., Any] = display
+    handle = show({"text/html": bar_html(label, 0, 0, 0.0)}, raw=True, display_id=True)
 
     def report(done: int, total: int) -> None:
         nonlocal drawn

@@ -210,7 +210,8 @@ def encode_geometry(shapes: npt.NDArray[np.object_]) -> tuple[bytes, list[int]]:
 
 def varints(numbers: Ints) -> tuple[bytes, Ints]:
     """Numbers below 2**35 in seven bits a byte, and how many bytes each takes."""
-    lengths = 1 + sum((numbers >= 1 << 7 * step).astype(np.int64) for step in range(1, 5))
+    limits = np.array([1 << 7 * step for step in range(1, 5)], np.int64)
+    lengths = 1 + np.searchsorted(limits, numbers, side="right").astype(np.int64)
     starts = np.cumsum(lengths) - lengths
     packed = np.zeros(int(lengths.sum()), np.uint8)
     for step in range(5):

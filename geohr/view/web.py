@@ -40,7 +40,7 @@ class WebTile:
     @property
     def side(self) -> float:
         """Length in metres of web Mercator."""
-        return 2 * HALF / 2**self.zoom
+        return 2 * HALF / float(2**self.zoom)
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

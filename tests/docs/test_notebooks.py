@@ -30,7 +30,7 @@ def execute(name: str, workplace: Path) -> list[Any]:
     """All outputs of a notebook."""
     notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     place = {"metadata": {"path": str(workplace)}}
-    NotebookClient(notebook, timeout=600, resources=place).execute()
+    NotebookClient(notebook, timeout=900, startup_timeout=300, resources=place).execute()
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 

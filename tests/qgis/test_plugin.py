@@ -48,9 +48,8 @@ def test_segment_and_evaluate_run_in_qgis(tmp_path: Path) -> None:
     zipfile.ZipFile(build_zip(tmp_path)).extractall(tmp_path / "plugins")
     command = tmp_path / "bin" / "geohr"
     command.parent.mkdir()
-    command.write_text(
-        f"#!/bin/sh\nPYTHONPATH='{ROOT}:{ROOT / 'cli'}' exec '{sys.executable}' -m geohr_cli \"$@\"\n"
-    )
+    path = f"PYTHONPATH='{ROOT}:{ROOT / 'cli'}'"
+    command.write_text(f"#!/bin/sh\n{path} exec '{sys.executable}' -m geohr_cli \"$@\"\n")
     command.chmod(0o755)
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRT"))

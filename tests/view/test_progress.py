@@ -54,7 +54,8 @@ def test_a_terminal_shows_a_bar_on_stderr() -> None:
 @pytest.mark.filterwarnings("default")  # what the kernel's own libraries warn of is theirs
 def test_a_notebook_shows_a_bar_that_moves(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CALL)])
-    NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=300, startup_timeout=300, resources=place).execute()
     (shown,) = notebook.cells[0].outputs
     assert shown["output_type"] == "display_data"
     assert "value='3' max='3'" in shown["data"]["text/html"]

@@ -1,0 +1,98 @@
+"""Every command and every piece of Python in the README, as it stands there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+SETUP = ("git clone", "make ", "pip install", "cd ", "python -m venv", "source ", ". ")
+"""What a test of a checkout cannot do, or is itself."""
+SERVES = ("geohr view",)
+"""What runs until it is stopped; tests/view drives it."""
+SHORT = {"train": ["--steps", "2", "--batch", "2", "--tile", "64"]}
+"""Options that make a command short; the rest is as it stands."""
+SIDE = 400
+"""Of the piece of the sample scene that stands for the reader's own."""
+
+
+def commands() -> list[str]:
+    """The shell commands, in order, from blocks and from the first column of tables."""
+    lines = [
+        line.strip()
+        for kind, code in BLOCKS
+        if kind in ("", "console")
+        for line in code.splitlines()
+    ]
+    return [line for line in [*lines, *re.findall(r"^\| `(geohr [^`]+)`", README, re.M)] if line]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README speaks of."""
+    folder = tmp_path_factory.mktemp("readme")
+    data = ROOT / "examples" / "data"
+    with rasterio.open(data / "kampala.tif") as scene:
+        window = Window(800, 500, SIDE, SIDE)
+        profile = {
+            **scene.profile, "driver": "GTiff", "compress": "deflate", "photometric": "rgb",
+            "width": SIDE, "height": SIDE, "transform": scene.window_transform(window),
+        }  # fmt: skip
+        pixels = scene.read(window=window)
+    for name in ("scene.tif", "a.tif"):
+        with rasterio.open(folder / name, "w", **profile) as piece:
+            piece.write(pixels)
+    single = {**profile, "count": 1, "photometric": "minisblack"}
+    with rasterio.open(folder / "mask.tif", "w", **single) as mask:
+        mask.write((pixels[:1] > 128).astype(np.uint8))
+    (folder / "predictions").mkdir()
+    with rasterio.open(folder / "predictions" / "p.tif", "w", **single) as tile:
+        tile.write(pixels[:1])
+    outlines = geopandas.read_file(data / "kampala_buildings.gpkg")
+    for name in ("truth.gpkg", "a.gpkg"):
+        outlines.to_file(folder / name)
+    shutil.copytree(data, folder / "examples" / "data")
+    return folder
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_run(command: str, workplace: Path) -> None:
+    if command.startswith(SETUP):
+        pytest.skip("setting up is what .ci/run and the release checklist do")
+    if command.startswith(SERVES) and "--html" not in command:
+        pytest.skip("it runs until it is stopped; tests/view drives it")
+    program, name, *rest = shlex.split(command)
+    assert program == "geohr", f"{command}: not a command that the tests know"
+    arguments = [name, *rest, *SHORT.get(name, [])]
+    if name in ("segment", "tile", "stitch", "vectorize", "train"):
+        arguments.append("--overwrite")
+    done = subprocess.run(
+        [sys.executable, "-m", "geohr_cli", *arguments],
+        cwd=workplace, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for out in (rest[place + 1] for place, each in enumerate(rest) if each == "--out"):
+        assert (workplace / out).exists()
+
+
+@pytest.mark.parametrize("code", [code for kind, code in BLOCKS if kind == "python"])
+def test_python_runs(code: str, workplace: Path) -> None:
+    subprocess.run([sys.executable, "-c", code], cwd=workplace, check=True)
+
+
+def test_pictures_and_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", README):
+        if not target.startswith(("http://", "https://")):
+            assert (ROOT / target).exists(), target
