@@ -29,6 +29,7 @@ from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
 from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
+from geohr.plan import OutputCounts, check_disk
 from geohr.polygons import Polygons, Tracer, concatenate
 from geohr.predictor import Predictor
 from geohr.progress import watched
@@ -339,6 +340,18 @@ def segment_to_files(
         check_writable(path, overwrite=may_exist)
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
     blocks = len(cut_blocks(run.grid))
+    check_disk(
+        paths[0].parent,
+        run.scene,
+        run.grid,
+        outputs=OutputCounts(
+            classes=len(run.card.classes),
+            vectors=len(vectors),
+            rasters=len(rasters) + (disagreement is not None),
+            probabilities=int(probs is not None),
+        ),
+        resume=resume and blocks > 1,
+    )
     with work_folder(root, name, run.fingerprint(), resume=resume) as work:
         for path in paths:
             check_writable(path, overwrite=overwrite or work.published)

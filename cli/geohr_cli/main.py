@@ -7,12 +7,11 @@ import sys
 import traceback
 import warnings
 from types import FrameType
-from typing import TextIO
 
 import click
 
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
-from geohr.messages import pass_over_unreadable_messages
+from geohr.messages import pass_over_unreadable_messages, show_warning
 from geohr.redact import redact
 from geohr.version import __version__
 from geohr_cli.batch import batch
@@ -23,6 +22,7 @@ from geohr_cli.evaluate import evaluate
 from geohr_cli.export import export
 from geohr_cli.logs import line
 from geohr_cli.models import models
+from geohr_cli.plan import plan
 from geohr_cli.report import report
 from geohr_cli.segment import segment
 from geohr_cli.stitch import stitch
@@ -42,6 +42,7 @@ def geohr() -> None:
 
 
 for command in (
+    plan,
     segment,
     batch,
     clean,
@@ -80,18 +81,6 @@ def main() -> None:
         text = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
         code = fail(text, GeohrError.exit_code, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning as one line on stderr, without the place in the code."""
-    print(f"geohr: warning: {redact(' '.join(str(message).split()))}", file=file or sys.stderr)
 
 
 def interrupt(_: int, __: FrameType | None) -> None:

@@ -1,0 +1,250 @@
+"""What a run will take, before it is made: windows, time, memory and disk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from geohr.calibration import spread
+from geohr.card import Card
+from geohr.errors import OutputError
+from geohr.grid import Grid
+from geohr.pipeline import mapped
+from geohr.predictor import Batch, Predictor
+from geohr.scene import BLOCK_ROWS_MAX, CACHE_BYTES, Scene, SceneReader
+
+CALIBRATION_SECONDS = 1.0
+"""How long the engine is tried out."""
+SAMPLES = 48
+"""Windows that the valid share is estimated from."""
+BASE_BYTES = 430_000_000
+"""Memory of a run besides what grows with the scene's width: libraries, engine, polygons."""
+SUM_WINDOWS = 3
+"""Windows' heights of sums that are held: in the making, waiting, and being joined."""
+CLASSES_BYTES = 0.06
+"""Bytes a valid pixel takes in a compressed raster of classes: twice what towns were seen to."""
+PROBABILITIES_BYTES = 0.6
+"""Bytes a valid pixel and class takes in a compressed raster of probabilities, seen likewise."""
+VECTOR_BYTES = 0.2
+"""Bytes a valid pixel takes in a file of polygons, seen likewise."""
+COPIES = 2
+"""Rasters are written as rows and then copied into their final layout."""
+
+
+@dataclass(frozen=True)
+class OutputCounts:
+    """What a run writes.
+
+    Attributes:
+        classes: Of the model.
+        vectors: Files of polygons.
+        rasters: Rasters of classes, or of as much as one.
+        probabilities: Rasters of probabilities.
+    """
+
+    classes: int
+    vectors: int
+    rasters: int
+    probabilities: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        scene: Its path.
+        height: Rows.
+        width: Columns.
+        crs: Coordinate reference system, or None.
+        gsd: Ground sampling distance in metres, or None without a CRS.
+        model_gsd: Smallest and largest that the model was trained on, in metres.
+        valid: Estimated share of valid pixels.
+        windows: Windows in all.
+        predicted: Windows that will be predicted, estimated.
+        engine: What predicts.
+        tile: Window side in pixels.
+        overlap: Pixels that neighbouring windows share at least.
+        batch: Windows predicted at once by one worker.
+        workers: Batches at once.
+        seconds: Expected time to predict, after the engine was tried out.
+        memory: Expected peak in bytes.
+        temporary: Disk that the run needs while it lasts, in bytes.
+        final: Disk that the outputs will take, in bytes.
+    """
+
+    scene: str
+    height: int
+    width: int
+    crs: str | None
+    gsd: float | None
+    model_gsd: tuple[float, float]
+    valid: float
+    windows: int
+    predicted: int
+    engine: str
+    tile: int
+    overlap: int
+    batch: int
+    workers: int
+    seconds: float
+    memory: int
+    temporary: int
+    final: int
+
+    def describe(self) -> str:
+        """The plan for a person, a line an entry."""
+        gsd = "unknown" if self.gsd is None else f"{self.gsd:.3g} m"
+        low, high = self.model_gsd
+        fit = ""
+        if self.gsd is not None and not low <= self.gsd <= high:
+            fit = "; outside, so results may be poor"
+        return "\n".join(
+            (
+                f"scene: {self.scene}",
+                f"size: {self.height} x {self.width} pixels, {self.valid:.0%} valid",
+                f"crs: {self.crs or 'none'}",
+                f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
+                f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
+                f"with {self.overlap} shared",
+                f"engine: {self.engine}, {self.workers} x {self.batch} windows at once",
+                f"time: {self.seconds:.0f} s",
+                f"memory: {self.memory / 1e9:.2f} GB",
+                f"disk: {self.temporary / 1e9:.3f} GB while it runs, "
+                f"{self.final / 1e9:.3f} GB after",
+            )
+        )
+
+
+def make_plan(
+    scene: Scene, card: Card, grid: Grid, predictor: Predictor, *, outputs: OutputCounts
+) -> Plan:
+    """Estimate what a run takes; reads samples of the scene and tries the engine for a second.
+
+    Args:
+        scene: What is to be segmented.
+        card: The model's card.
+        grid: How the scene is cut.
+        predictor: The model on its engine.
+        outputs: What is to be written.
+
+    Raises:
+        InputError: When the scene cannot be read.
+    """
+    valid, touched = valid_share(scene, grid)
+    predicted = math.ceil(touched * len(grid))
+    temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
+    return Plan(
+        scene=scene.path,
+        height=scene.height,
+        width=scene.width,
+        crs=None if scene.crs is None else str(scene.crs),
+        gsd=scene.gsd,
+        model_gsd=card.gsd,
+        valid=valid,
+        windows=len(grid),
+        predicted=predicted,
+        engine=predictor.engine,
+        tile=grid.tile,
+        overlap=grid.overlap,
+        batch=predictor.batch,
+        workers=predictor.workers,
+        seconds=predicted * seconds_a_window(predictor, len(card.bands), grid.tile),
+        memory=memory_bytes(scene, grid, classes=len(card.classes)),
+        temporary=temporary,
+        final=final,
+    )
+
+
+def valid_share(scene: Scene, grid: Grid) -> tuple[float, float]:
+    """Estimated shares of valid pixels and of windows with a valid pixel."""
+    looked = spread(len(grid))[:SAMPLES]
+    pixels = windows = 0.0
+    with SceneReader(scene) as reader:
+        for index in looked:
+            valid = reader.read(grid[index]).valid
+            pixels += float(valid.mean())
+            windows += bool(valid.any())
+    return pixels / len(looked), windows / len(looked)
+
+
+def seconds_a_window(predictor: Predictor, bands: int, tile: int) -> float:
+    """Measured time of a window, all workers busy for `CALIBRATION_SECONDS`."""
+    batch = np.zeros((predictor.batch, bands, tile, tile), np.float32)
+    predictor.predict(batch)
+    started = time.monotonic()
+
+    def batches() -> Iterator[Batch]:
+        while time.monotonic() - started < CALIBRATION_SECONDS:
+            yield batch
+
+    done = sum(1 for _ in mapped(predictor.predict, batches(), workers=predictor.workers))
+    return (time.monotonic() - started) / (max(done, 1) * predictor.batch)
+
+
+def memory_bytes(scene: Scene, grid: Grid, *, classes: int) -> int:
+    """Expected peak: a constant, and what each column of the scene adds.
+
+    A column is held as read (a window's height and a row of the file's blocks, twice while blocks
+    are decoded) and as sums (about three windows' heights, in blocks on their way).
+    """
+    step = scene.block_height if scene.block_height <= BLOCK_ROWS_MAX else 1
+    pixel = len(scene.bands) * np.dtype(scene.dtype).itemsize
+    column = (grid.tile + step) * (pixel + 1) + step * pixel
+    column += SUM_WINDOWS * grid.tile * (4 * classes + 5)
+    return BASE_BYTES + CACHE_BYTES + scene.width * column
+
+
+def disk_bytes(
+    scene: Scene, grid: Grid, valid: float, *, outputs: OutputCounts, resume: bool
+) -> tuple[int, int]:
+    """Disk that a run needs while it lasts, and that its outputs keep.
+
+    Args:
+        scene: What is to be segmented.
+        grid: How it is cut.
+        valid: Share of valid pixels.
+        outputs: What is to be written.
+        resume: Whether finished blocks are kept while it lasts.
+    """
+    pixels = scene.height * scene.width * valid
+    probabilities = outputs.probabilities * outputs.classes * PROBABILITIES_BYTES
+    images = pixels * (outputs.rasters * CLASSES_BYTES + probabilities)
+    polygons = pixels * outputs.vectors * VECTOR_BYTES
+    shared = min(2 * grid.overlap / (grid.tile - grid.overlap), 2.0)
+    kept = (4 * outputs.classes + 5) * shared + outputs.classes
+    blocks = scene.height * scene.width * kept if resume else 0
+    return math.ceil(images * COPIES + polygons + blocks), math.ceil(images + polygons)
+
+
+def check_disk(
+    folder: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, resume: bool
+) -> None:
+    """Refuse a run whose disk cannot hold the result.
+
+    Args:
+        folder: Where outputs and temporary files go.
+        scene: What is to be segmented.
+        grid: How it is cut.
+        outputs: What is to be written.
+        resume: Whether finished blocks are kept while it lasts.
+
+    Raises:
+        OutputError: With what is free and what is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free >= disk_bytes(scene, grid, 1.0, outputs=outputs, resume=resume)[0]:
+        return
+    valid, _ = valid_share(scene, grid)
+    needed, _ = disk_bytes(scene, grid, valid, outputs=outputs, resume=resume)
+    if free < needed:
+        raise OutputError(
+            f"{folder}: {free / 1e9:.2f} GB free, and the run needs about {needed / 1e9:.2f} GB; "
+            "make room, name outputs on another disk, or ask for fewer"
+        )
