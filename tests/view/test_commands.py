@@ -1,0 +1,109 @@
+"""The commands for people: view, report, doctor, completion."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from geohr_cli.main import main
+from tests.view.makers import write_result
+
+GEOHR = (sys.executable, "-m", "geohr_cli")
+
+
+def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    return subprocess.run(
+        [*GEOHR, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **env}
+    )
+
+
+def test_view_serves_until_it_is_stopped(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    with subprocess.Popen(
+        [*GEOHR, "view", scene, objects, "--no-browser"], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        address = child.stdout.readline().split()[0]
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address)
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            assert b"geohr" in answer.read()
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.read() == "stopped\n"
+    assert child.returncode == 0
+
+
+def test_view_and_report_write_one_file_and_replace_none(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    for arguments in (("view", scene, objects, "--html"), ("report", scene, objects, "--out")):
+        out = tmp_path / f"{arguments[0]}.html"
+        done = run(*arguments, out)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert out.read_text("utf-8").startswith("<!DOCTYPE html>")
+        again = run(*arguments, out)
+        assert again.returncode == 2
+        assert "exists; choose another name or pass --overwrite" in again.stderr
+
+
+def test_segment_reports_only_on_a_geopackage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene, _ = write_result(tmp_path, 4)
+    told = ["geohr", "segment", scene, "--out", tmp_path / "a.tif", "--report", tmp_path / "r.html"]
+    monkeypatch.setattr("sys.argv", [str(each) for each in told])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "add --out objects.gpkg" in capsys.readouterr().err
+
+
+def test_doctor_tells_versions_engines_and_speed() -> None:
+    done = run("doctor")
+    assert done.returncode == 0, done.stderr
+    told = dict(re.findall(r"^(\S.*?)\s{2,}(.*)$", done.stdout, re.M))
+    assert told["raster drivers"].endswith("missing: none")
+    assert told["vector drivers"].endswith("missing: none")
+    assert "torch" in told["engines"]
+    assert re.match(r"\d+ usable of \d+", told["processors"])
+    if told["bundled models"] != "none":
+        assert re.match(r"\d+\.\d\d megapixels a second", told["speed"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
+    done = run("completion", shell)
+    assert done.returncode == 0, done.stderr
+    assert "_GEOHR_COMPLETE" in done.stdout
+    assert "_geohr_completion" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "wanted"),
+    [
+        ("geohr seg", "1", "segment"),
+        ("geohr segment --overw", "2", "--overwrite"),
+        ("geohr completion ba", "2", "bash"),
+    ],
+)
+def test_completion_knows_commands_options_and_values(words: str, place: str, wanted: str) -> None:
+    done = run(_GEOHR_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    assert f"plain,{wanted}" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("command", ["view", "report", "doctor", "completion"])
+def test_each_command_has_help_with_an_example(command: str) -> None:
+    assert f"Example: geohr {command}" in run(command, "--help").stdout
+
+
+def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
+    done = run("repotr")
+    assert done.returncode == 2
+    assert "Did you mean 'report'?" in done.stderr
