@@ -58,8 +58,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with rasterio.open(folder / "mask.tif", "w", **single) as mask:
         mask.write((pixels[:1] > 128).astype(np.uint8))
     (folder / "predictions").mkdir()
-    with rasterio.open(folder / "predictions" / "p.tif", "w", **single) as tile:
-        tile.write(pixels[:1])
+    scores = {**single, "dtype": "float32"}
+    with rasterio.open(folder / "predictions" / "p.tif", "w", **scores) as tile:
+        tile.write(pixels[:1].astype(np.float32) / 255)
     outlines = geopandas.read_file(data / "kampala_buildings.gpkg")
     for name in ("truth.gpkg", "a.gpkg"):
         outlines.to_file(folder / name)

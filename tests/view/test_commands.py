@@ -104,6 +104,6 @@ def test_each_command_has_help_with_an_example(command: str) -> None:
 
 
 def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
-    done = run("repotr")
+    done = run("sgment")
     assert done.returncode == 2
-    assert "Did you mean 'report'?" in done.stderr
+    assert "Did you mean 'segment'?" in done.stderr
