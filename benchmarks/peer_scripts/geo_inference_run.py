@@ -18,7 +18,11 @@ from geo_inference.geo_inference import GeoInference
 scene, network, mask, polygons, tile, stride = sys.argv[1:7]
 with tempfile.TemporaryDirectory() as folder:
     runner = GeoInference(
-        model=network, work_dir=folder, mask_to_vec=False, device="cpu", num_classes=1,
+        model=network,
+        work_dir=folder,
+        mask_to_vec=False,
+        device="cpu",
+        num_classes=1,
         prediction_threshold=0.5,
     )
     tiles = 0

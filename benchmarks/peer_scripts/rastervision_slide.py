@@ -46,7 +46,12 @@ with rasterio.open(scene) as raster:
     profile = raster.profile
 keep = ("height", "width", "crs", "transform")
 with rasterio.open(
-    mask, "w", driver="GTiff", count=1, dtype="uint8", compress="lzw",
+    mask,
+    "w",
+    driver="GTiff",
+    count=1,
+    dtype="uint8",
+    compress="lzw",
     **{name: profile[name] for name in keep},
 ) as raster:
     raster.write(found[: profile["height"], : profile["width"]], 1)

@@ -34,7 +34,7 @@ def predict(queries):
     images = torch.stack([dataset[query]["image"].float() for query in queries])
     with torch.inference_mode():
         scores = model(images)[:, 0].numpy()
-    for (x, y, *_), score in zip(queries, scores):
+    for (x, y, *_), score in zip(queries, scores, strict=True):
         col = tile + round((x.start - transform.c) / transform.a)
         row = tile + round((y.stop - transform.f) / transform.e)
         sums[row : row + tile, col : col + tile] += score * weight
@@ -52,7 +52,9 @@ if held:
     predict(held)
 inside = (slice(tile, tile + height), slice(tile, tile + width))
 found = (sums[inside] / np.maximum(weights[inside], 1e-6) >= 0.5).astype(np.uint8)
-profile.update(driver="GTiff", count=1, dtype="uint8", compress="lzw", nodata=None, photometric=None)
+profile.update(
+    driver="GTiff", count=1, dtype="uint8", compress="lzw", nodata=None, photometric=None
+)
 profile = {name: value for name, value in profile.items() if value is not None}
 with rasterio.open(mask, "w", **profile) as raster:
     raster.write(found, 1)

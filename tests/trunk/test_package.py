@@ -23,9 +23,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "stitching", "tiling", "segmenting", "plotting",
      "store", "places", "data", "exporting", "view"),
-    ("train_run", "train_state", "train_report", "validate", "train", "evaluate_counts", "evaluate_layers",
-     "evaluate_objects", "evaluate", "inputs", "manifest", "merge", "prometheus", "cleaning",
-     "worker", "worker_client", "batch", "report"),
+    ("train_run", "train_state", "train_report", "validate", "train",
+     "evaluate_counts", "evaluate_layers", "evaluate_objects", "evaluate",
+     "inputs", "manifest", "merge", "prometheus", "cleaning", "worker", "worker_client", "batch",
+     "report"),
 )  # fmt: skip
 """Modules by layer; each imports only from its own layer or lower ones."""
 

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geohr.backends import FallbackWarning, open_predictor
+from geohr.backends.agreement import Agreement, measure
+from geohr.backends.cache import cache_folder, cached
+from geohr.calibration import WINDOWS, Calibration, spread
+from geohr.errors import EngineError, GeohrError, UsageError
+from geohr.export_options import ExportOptions
+from geohr.exporting import SUFFIXES, export
+from geohr.grid import Grid
+from geohr.model import Model
+from geohr.options import EngineOptions
+from geohr.pipeline import mapped
+from geohr.pixels import Normalizer
+from geohr.scene import Scene
+from tests.makers import Constant, noise, random_model, write_scene
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return Model.load(random_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEOHR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
+def test_a_window_scores_the_same_from_any_worker(model: Model, backend: str) -> None:
+    windows = np.random.default_rng(0).standard_normal((6, 1, 3, 64, 64), np.float32)
+    predictor = open_predictor(model, 64, EngineOptions(backend=backend))
+    alone = [predictor.predict(window) for window in windows]
+    together = list(mapped(predictor.predict, windows, workers=predictor.workers))
+    assert all((one == other).all() for one, other in zip(alone, together, strict=True))
+
+
+def test_auto_says_so_when_the_fastest_engine_is_broken(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "geohr.backends.openvino_engine", None)
+    with pytest.warns(FallbackWarning, match=r"openvino cannot be used .*; using onnx"):
+        predictor = open_predictor(model, 64, EngineOptions())
+    assert predictor.engine.startswith("onnxruntime")
+    with pytest.raises(EngineError, match="openvino is installed but cannot be loaded"):
+        open_predictor(model, 64, EngineOptions(backend="openvino"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (EngineOptions(backend="torch", precision="int8"), "float32 or bfloat16; got int8"),
+        (EngineOptions(backend="onnx", precision="bfloat16"), "float32 or int8; got bfloat16"),
+        (EngineOptions(backend="openvino", device="cuda"), "needs --backend torch"),
+        (EngineOptions(precision="int8", device="cuda"), "computed on the CPU only"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    model: Model, options: EngineOptions, says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        open_predictor(model, 64, options)
+
+
+def test_int8_that_cannot_be_checked_is_refused(model: Model, tmp_path: Path) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(128, 128)))
+    calibration = Calibration(scene, Grid(128, 128, 64, 0), Normalizer.of(model.card, None))
+    options = EngineOptions(backend="openvino", precision="int8")
+    with pytest.raises(EngineError, match=r"int8 cannot be checked: .* --calibrate") as refused:
+        open_predictor(model, 64, options, calibration=calibration)
+    assert refused.value.exit_code == 7
+
+
+def test_agreement_is_the_overlap_of_objects() -> None:
+    class Left(Constant):
+        def predict(self, pixels: np.ndarray) -> np.ndarray:
+            scores = np.full((1, 1, 64, 64), 0.1, np.float32)
+            scores[..., :32] = 0.9
+            return scores
+
+    windows = np.zeros((3, 3, 64, 64), np.float32)
+    found = measure(Constant(0.9), Left(0.9), windows, threshold=0.5)
+    assert found.overlap == 0.5
+    assert found.objects == 3 * 64 * 64
+    assert found.largest_difference == pytest.approx(0.8)
+    with pytest.raises(EngineError, match=r"overlap float32's by 0\.500, and 0\.95 is needed"):
+        found.check()
+    Agreement(0.96, 5000, 0.01, 0.2).check()
+
+
+def test_a_damaged_entry_is_made_again() -> None:
+    made: list[Path] = []
+
+    def build(folder: Path) -> None:
+        made.append(folder)
+        folder.mkdir()
+        (folder / "number").write_text("7")
+
+    def load(folder: Path) -> int:
+        return int((folder / "number").read_text())
+
+    key = {"test": "damaged"}
+    assert cached(key, build, load) == cached(key, build, load) == 7
+    assert len(made) == 1
+    entry = next(each.parent for each in cache_folder().glob("*/number"))
+    (entry / "number").write_text("gone")
+    assert cached(key, build, load) == 7
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 30, 1000, 100_000])
+def test_calibration_looks_all_over_the_scene(count: int) -> None:
+    places = spread(count)
+    assert len(set(places)) == len(places)
+    assert all(0 <= place < count for place in places)
+    gaps = np.diff(sorted([0, *places[:WINDOWS], count - 1]))
+    assert gaps.max() <= 3 * count / min(count, WINDOWS) + 1
+
+
+def test_results_keep_their_order_and_errors_arrive() -> None:
+    assert list(mapped(lambda number: number * 2, range(50), workers=4)) == list(range(0, 100, 2))
+    with pytest.raises(ZeroDivisionError):
+        list(mapped(lambda number: 1 // (number - 7), range(50), workers=3))
+
+
+FORMATS = ["torchscript", pytest.param("onnx", marks=pytest.mark.full), "openvino"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_exported_file_gives_what_the_network_gives(
+    model: Model, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / f"tiny{SUFFIXES[name]}"
+    made = export(model, out, options=ExportOptions(format=name, tile=64))
+    assert made.agreement.largest_difference < 1e-4
+    assert all(path.stat().st_size > 0 for path in made.files)
+    assert sorted(made.files) == sorted(path for path in tmp_path.iterdir() if path.is_file())
+    with pytest.raises(UsageError, match="--overwrite"):
+        export(model, out, options=ExportOptions(format=name, tile=64))
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "says"),
+    [
+        ("a.xml", ExportOptions(), r"named \*\.onnx"),
+        ("a.pt", ExportOptions(format="torchscript", precision="int8"), "float32 only"),
+        ("a.onnx", ExportOptions(precision="int8"), "--calibrate"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(
+    model: Model, tmp_path: Path, out: str, options: ExportOptions, says: str
+) -> None:
+    with pytest.raises(GeohrError, match=says):
+        export(model, tmp_path / out, options=options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_warm_start_loads_no_heavy_library(model: Model, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
+    code = (
+        "import sys\n"
+        "from geohr.segmenting import prepare\n"
+        "from geohr.model import resolve_model\n"
+        "from geohr.options import SegmentOptions\n"
+        "run = prepare(sys.argv[1], resolve_model(sys.argv[2]), SegmentOptions())\n"
+        "rows = next(run.rows(None))\n"
+        "heavy = {'torch', 'segmentation_models_pytorch', 'geopandas', 'pandas', 'nncf'}\n"
+        "print(run.predictor.engine, sorted(heavy & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", code, str(scene), str(model.path)]
+    open_predictor(model, 64, EngineOptions(backend="openvino"))
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert told.startswith("openvino")
+    assert told.rstrip().endswith("[]")
