@@ -1,9 +1,11 @@
-"""Messages of GDAL's that Python cannot read, which rasterio lets pass as tracebacks."""
+"""What Python prints on its own account, in the form that a log can hold."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from geohr.redact import redact
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
@@ -22,3 +24,16 @@ def hook(unraisable: UnraisableHookArgs) -> None:
     unreadable = isinstance(unraisable.exc_value, UnicodeDecodeError)
     if not (unreadable and "rasterio" in str(unraisable.object)):
         sys.__unraisablehook__(unraisable)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Write a warning as one line, without the place in the code; see `warnings.showwarning`."""
+    text = redact(" ".join(str(message).split()))
+    (file or sys.stderr).write(f"geohr: warning: {text}\n")

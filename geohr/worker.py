@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, TextIO
 
 from geohr.errors import GeohrError, InterruptedRunError
-from geohr.messages import pass_over_unreadable_messages
+from geohr.messages import pass_over_unreadable_messages, show_warning
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
@@ -121,6 +122,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     pass_over_unreadable_messages()
+    warnings.showwarning = show_warning
     serve(sys.stdin, answers)
 
 

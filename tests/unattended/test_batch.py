@@ -14,7 +14,13 @@ from typing import Any
 import pyogrio
 import pytest
 
+from geohr.batch import run_batch
+from geohr.batch_options import BatchOptions
+from geohr.errors import InterruptedRunError
 from geohr.locks import locked
+from geohr.manifest import Entry
+from geohr.options import SegmentOptions
+from geohr.stopping import Stop
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.makers import noise, write_scene
@@ -202,3 +208,42 @@ def test_a_link_out_of_the_folder_and_a_vrt_are_refused(
     assert "is a link out of" in ended.err
     assert "is a VRT, which can read other files; allow it with --allow-vrt" in ended.err
     assert "failed=2" in ended.out
+
+
+class Watcher:
+    """Adds a scene when the first is done, and stops the batch when the second is."""
+
+    def __init__(self, drop: Path) -> None:
+        self.drop = drop
+        self.stop = Stop()
+        self.ends: list[tuple[str, str]] = []
+
+    def began(self, scene: str, *, place: int, count: int) -> None:
+        """Nothing."""
+
+    def progress(self, scene: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def ended(self, entry: Entry) -> None:
+        """Take note; add a scene, or stop."""
+        self.ends.append((Path(entry.scene).name, entry.state))
+        if len(self.ends) == 1:
+            write_scene(self.drop / "new.tif", noise(64, 64))
+        else:
+            self.stop.request()
+
+
+@pytest.mark.full
+def test_watching_takes_new_scenes_once_until_it_is_stopped(model: Path, tmp_path: Path) -> None:
+    watcher = Watcher(make_drop(tmp_path, good=1, broken=0))
+    with pytest.raises(InterruptedRunError, match="stopped as asked after 2 scenes"):
+        run_batch(
+            [str(watcher.drop)],
+            tmp_path / "out",
+            listener=watcher,
+            model=str(model),
+            segmenting=SegmentOptions(backend="torch", tile=64),
+            options=BatchOptions(watch=0.2, settle=0.5),
+            stop=watcher.stop,
+        )
+    assert watcher.ends == [("good00.tif", "done"), ("new.tif", "done")]
