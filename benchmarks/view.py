@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from geohr.view import page_server
 from tests.makers import noise, write_scene
@@ -19,6 +21,7 @@ from tests.view.makers import houses, write_objects
 SIDE_M = 4000.0
 PAN_STEPS = 20
 FEW = 100
+WRITTEN_SECONDS = 60.0
 MARKS = (
     "firstContentfulPaint", "geohr-scene", "geohr-drawn", "pan-start", "pan-stop", "slide-start",
     "slide-stop",
@@ -74,9 +77,26 @@ def pan(page: Page) -> None:
     )
 
 
+def wait_for(path: Path) -> dict[str, Any]:
+    """The trace, which the browser goes on writing after it has closed.
+
+    Raises:
+        TimeoutError: When it is not whole after `WRITTEN_SECONDS`.
+    """
+    end = time.monotonic() + WRITTEN_SECONDS
+    while time.monotonic() < end:
+        try:
+            trace: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            time.sleep(0.5)
+        else:
+            return trace
+    raise TimeoutError(f"{path}: not written within {WRITTEN_SECONDS:g} s")
+
+
 def read_trace(path: Path) -> dict[str, float]:
     """Seconds between events of the page's main thread."""
-    events = json.loads(path.read_text("utf-8"))["traceEvents"]
+    events = wait_for(path)["traceEvents"]
     process = next(each["pid"] for each in events if each["name"] == "geohr-drawn")
     mine = [each for each in events if each["pid"] == process]
     at = {each["name"]: each["ts"] / 1e6 for each in mine if each["name"] in MARKS}
