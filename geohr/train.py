@@ -6,13 +6,15 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -117,11 +119,14 @@ def advance(
 
 
 def note(run: Run, state: State, seconds: float) -> None:
-    """Validate the averaged weights, where there is something to validate on, and record it."""
+    """Validate the averaged weights, where there is something to validate on, and record it.
+
+    One class is scored at the threshold that suits these weights, as the finished model is.
+    """
     counts = count_pixels(
         state.average, run.card, run.validation, store=run.store, device=run.device
     )
-    found = scores(counts, run.card)
+    found = scores(counts, with_threshold(run.card, counts))
     values = {
         "learning_rate": learning_rate(state.step, run.options),
         "seconds": round(seconds, 1),
@@ -233,14 +238,19 @@ def finish(run: Run, state: State, out: Path) -> Model:
     native = [each.gsd for each in run.train]
     gsd = (span[0], span[1]) if span else (min(native), max(native))
     counts = count_pixels(network, run.card, run.validation, store=run.store, device=run.device)
-    card = dataclasses.replace(run.card, gsd=gsd)
-    if counts and not card.background:
-        card = dataclasses.replace(card, threshold=best_threshold(counts))
+    card = with_threshold(dataclasses.replace(run.card, gsd=gsd), counts)
     metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
     card = dataclasses.replace(card, metrics=metrics)
     model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
     model.save(out)
     return model
+
+
+def with_threshold(card: Card, counts: Mapping[str, NDArray[np.int64]]) -> Card:
+    """The card of one class with the threshold that validates best; other cards as they are."""
+    if card.background or not counts:
+        return card
+    return dataclasses.replace(card, threshold=best_threshold(counts))
 
 
 @contextmanager
