@@ -246,6 +246,7 @@ def main() -> None:
         for precision in ("float32", "int8"):
             # Fills the cache of compiled networks, which is made once for a model.
             run_geohr(precision, file, scene, folder)
+        print("networks compiled", file=sys.stderr, flush=True)
         runs: list[Measured] = []
         for _ in range(args.rounds):
             for peer in args.peers:

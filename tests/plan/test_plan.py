@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from geohr.errors import OutputError
+from geohr.grid import Grid
+from geohr.plan import OutputCounts, check_disk, disk_bytes, make_plan, memory_bytes
+from geohr.scene import Scene
+from tests.makers import Constant, noise, one_class_card, write_scene
+
+OUTPUTS = OutputCounts(1, vectors=1, rasters=1, probabilities=1)
+
+
+def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
+    pixels = noise(512, 512)
+    pixels[:, :, 256:] = 0
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", pixels, nodata=0))
+    grid = Grid(512, 512, 64, 0)
+    plan = make_plan(scene, one_class_card(), grid, Constant(0.5), outputs=OUTPUTS)
+    assert plan.valid == pytest.approx(0.5, abs=0.15)
+    assert plan.windows == 64
+    assert plan.predicted == pytest.approx(32, abs=10)
+    assert plan.seconds > 0
+    assert "windows: " in plan.describe()
+    assert "expect" not in plan.describe()
+
+
+def test_memory_depends_on_the_width_alone(tmp_path: Path) -> None:
+    low = Scene.open(write_scene(tmp_path / "low.tif", noise(40, 300)))
+    high = Scene.open(write_scene(tmp_path / "high.tif", noise(400, 300)))
+    wide = Scene.open(write_scene(tmp_path / "wide.tif", noise(40, 600)))
+    takes = [
+        memory_bytes(scene, Grid(scene.height, scene.width, 64, 16), classes=1)
+        for scene in (low, high, wide)
+    ]
+    assert takes[0] == takes[1] < takes[2]
+
+
+def test_a_run_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
+    side = 2_000_000
+    source = write_scene(tmp_path / "small.tif", noise(64, 64))
+    path = tmp_path / "huge.vrt"
+    path.write_text(
+        f'<VRTDataset rasterXSize="{side}" rasterYSize="{side}"><SRS>EPSG:32636</SRS>'
+        "<GeoTransform>300000, 0.5, 0, 3000000, 0, -0.5</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><NoDataValue>0</NoDataValue><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">{source.name}</SourceFilename>'
+        '<SourceBand>1</SourceBand><SrcRect xOff="0" yOff="0" xSize="64" ySize="64"/>'
+        '<DstRect xOff="0" yOff="0" xSize="64" ySize="64"/></SimpleSource></VRTRasterBand>'
+        "</VRTDataset>"
+    )
+    scene = Scene.open(path)
+    grid = Grid(side, side, 512, 128)
+    with pytest.raises(OutputError, match="GB free, and the run needs about") as refused:
+        check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=True)
+    assert refused.value.exit_code == 6
+    check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=False)
+
+
+def test_disk_covers_real_outputs(tmp_path: Path) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(256, 256)))
+    while_it_runs, after = disk_bytes(
+        scene, Grid(256, 256, 64, 16), 1.0, outputs=OUTPUTS, resume=False
+    )
+    assert 0 < after < while_it_runs
+    assert np.isfinite(after)
