@@ -123,7 +123,7 @@ def mutate(content: bytes, chance: random.Random, *, head: int) -> bytes:
 
 
 def scene_seeds(folder: Path) -> list[bytes]:
-    """Small scenes of several layouts, and rasterio's own where its tests are installed."""
+    """Small scenes of several layouts."""
     pixels = np.random.default_rng(0).integers(1, 256, (3, SIDE, SIDE), np.uint8)
     seeds = []
     for number, layout in enumerate(LAYOUTS):

@@ -54,6 +54,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("scene.tif", "a.tif"):
         with rasterio.open(folder / name, "w", **profile) as piece:
             piece.write(pixels)
+    (folder / "scenes").mkdir()
+    shutil.copy(folder / "scene.tif", folder / "scenes")
     single = {**profile, "count": 1, "photometric": "minisblack"}
     with rasterio.open(folder / "mask.tif", "w", **single) as mask:
         mask.write((pixels[:1] > 128).astype(np.uint8))
