@@ -44,6 +44,12 @@ torchgeo imports requests without asking for it."""
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 TILE, STRIDE = 512, 384
+WATCH = (
+    "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]); "
+    "print(); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+)
+"""Runs a command and prints its peak memory in kB. A child of this process itself would be counted
+with all that this process has."""
 WHOLE = 2048
 """Side of the crop that is predicted in one pass."""
 
@@ -112,16 +118,17 @@ def timed(command: list[str], log: Path) -> tuple[float, float, str]:
     variables = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     started = time.perf_counter()
     with log.open("w") as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=variables
+        process = subprocess.run(
+            [sys.executable, "-c", WATCH, *command],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=variables,
         )
-        assert process.stdout is not None
-        told = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{log.read_text()[-2000:]}")
-    return time.perf_counter() - started, used.ru_maxrss / 1e6, told
+    told, _, peak = process.stdout.rstrip().rpartition("\n")
+    return time.perf_counter() - started, int(peak) / 1e6, told
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -149,7 +156,7 @@ def run_geohr(precision: str, model: Path, scene: Path, folder: Path) -> Measure
     command = [sys.executable, "-m", "geohr_cli", "segment", str(scene), "--overwrite"]
     command += ["--out", str(mask), "--out", str(mask.with_suffix(".gpkg"))]
     command += ["--model", str(model), "--precision", precision, "--min-area", "0"]
-    command += ["--log-format", "json"]
+    command += ["--threshold", "0.5", "--log-format", "json"]
     seconds, peak, told = timed(command, folder / f"geohr-{precision}.log")
     summary = json.loads(told.strip().splitlines()[-1])
     tiles = int(summary["predicted"])
