@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scene", "scene_checks", "pixels", "mosaic", "raster", "pictures"),
     ("polygons", "layers", "geoparquet", "style", "formats", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
-    ("blocks", "journal", "streaming", "quality", "stitching", "tiling", "segmenting", "plotting",
+    ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "segmenting", "plotting",
      "store", "places", "data", "exporting", "view"),
     ("train_run", "train_state", "train_report", "validate", "train",
      "evaluate_counts", "evaluate_layers", "evaluate_objects", "evaluate",
