@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
+
+# A shell that starts the tests in the background makes them, and the commands that they start,
+# deaf to SIGINT, which some of them send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shared machine may stall any example; how long one takes is not what is tested.
 settings.register_profile("geohr", deadline=None, max_examples=50)
