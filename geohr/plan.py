@@ -245,6 +245,6 @@ def check_disk(
     needed, _ = disk_bytes(scene, grid, valid, outputs=outputs, resume=resume)
     if free < needed:
         raise OutputError(
-            f"{folder}: {free / 1e9:.2f} GB free, and the run needs about {needed / 1e9:.2f} GB; "
+            f"{folder}: {free / 1e6:.1f} MB free, and the run needs about {needed / 1e6:.1f} MB; "
             "make room, name outputs on another disk, or ask for fewer"
         )

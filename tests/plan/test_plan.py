@@ -54,7 +54,7 @@ def test_a_run_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
     )
     scene = Scene.open(path)
     grid = Grid(side, side, 512, 128)
-    with pytest.raises(OutputError, match="GB free, and the run needs about") as refused:
+    with pytest.raises(OutputError, match="MB free, and the run needs about") as refused:
         check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=True)
     assert refused.value.exit_code == 6
     check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=False)
