@@ -61,9 +61,10 @@ def test_every_error_has_its_place_on_the_page_of_exit_codes() -> None:
 
 def test_the_code_of_the_pages_runs(workplace: Path) -> None:
     for page in PAGES:
+        session = ""
         for kind, code in blocks(page, "console", "python"):
             if kind == "python":
-                subprocess.run([sys.executable, "-c", code], cwd=workplace, check=True)
+                session += code
                 continue
             for line in code.splitlines():
                 arguments = shlex.split(line.removeprefix("$ "))
@@ -73,6 +74,7 @@ def test_the_code_of_the_pages_runs(workplace: Path) -> None:
                 subprocess.run(
                     [sys.executable, "-m", "geohr_cli", *arguments[1:]], cwd=workplace, check=True
                 )
+        subprocess.run([sys.executable, "-c", session], cwd=workplace, check=True)
     made = {each.name for each in workplace.iterdir()}
     assert {
         "buildings.gpkg", "report.html", "sure.gpkg", "buildings.png", "buildings.html",
