@@ -99,7 +99,11 @@ class Finish:
             geometry = self._regularized(geometry, statistics.bottom, open_from)
             left = ~shapely.is_missing(geometry)
             geometry, statistics = geometry[left], statistics.take(left)
-        return Polygons(geometry, self._columns(geometry, statistics, has_scores))
+        drawn = Polygons(geometry, self._columns(geometry, statistics, has_scores))
+        if self.options.min_area and (self.options.simplify or self.options.regularize):
+            # Drawing an outline anew takes a little of the area that is read in the end.
+            return drawn.take(np.flatnonzero(drawn.columns["area_m2"] >= self.options.min_area))
+        return drawn
 
     def _mended(self, thinned: Ragged, shapes: Ragged, owner: Ints) -> Geometries:
         """Thinned outlines; an outline that came to touch itself is cleaned or left as traced."""

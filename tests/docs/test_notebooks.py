@@ -76,8 +76,7 @@ def test_web_export_writes_both_classes_in_both_formats(workplace: Path) -> None
     outputs = execute("web_export", workplace)
     objects = geopandas.read_parquet(workplace / "out" / "classes.parquet")
     assert set(objects["class"]) == {"building", "vegetation"}
-    # The smallest area is that of the traced object; simplifying takes a little of it.
-    assert (objects.area_m2 >= 4.5).all()
+    assert (objects.area_m2 >= 5).all()
     tiles = pyogrio.read_dataframe(workplace / "out" / "classes.pmtiles", layer="classes")
     assert set(tiles["class"]) == {"building", "vegetation"}
     assert pictures(outputs) == 1
