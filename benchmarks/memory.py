@@ -25,7 +25,7 @@ from benchmarks.stitching import fake_run
 from geohr.backends import open_predictor
 from geohr.model import Model
 from geohr.options import EngineOptions
-from geohr.segmenting import write_outputs
+from geohr.outputs import write_outputs
 
 SIZES = ((10_000, 10_000), (160_000, 10_000), (20_000, 20_000), (40_000, 40_000))
 """Rows and columns."""

@@ -17,7 +17,7 @@ from geohr.model import resolve_model
 from geohr.mosaic import NODATA, classify
 from geohr.options import SegmentOptions
 from geohr.quality import SeamMeter
-from geohr.segmenting import prepare
+from geohr.run import prepare
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 OVERLAPS = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5)

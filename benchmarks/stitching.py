@@ -16,8 +16,9 @@ from geohr.backends.machine import cores
 from geohr.card import Card, ClassLabel
 from geohr.grid import Grid
 from geohr.options import SegmentOptions
+from geohr.outputs import write_outputs
+from geohr.run import Run
 from geohr.scene import Scene
-from geohr.segmenting import Run, write_outputs
 
 OUTPUTS = {
     "rows alone": (),

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from geohr.model import Model
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
     from geohr.plotting import plot
+    from geohr.prediction import Prediction
     from geohr.scene import Scene, Tile
-    from geohr.segmenting import Prediction, Summary, predict, segment, segment_to_files
+    from geohr.segmenting import Summary, predict, segment, segment_to_files
     from geohr.stitching import stitch
     from geohr.tiling import tile
 
@@ -42,7 +43,7 @@ _LAZY = {
     "SceneOptions": "geohr.options",
     "SegmentOptions": "geohr.options",
     "Source": "geohr.card",
-    "Prediction": "geohr.segmenting",
+    "Prediction": "geohr.prediction",
     "Summary": "geohr.segmenting",
     "plot": "geohr.plotting",
     "predict": "geohr.segmenting",

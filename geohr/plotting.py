@@ -12,7 +12,7 @@ from geohr.errors import UsageError
 from geohr.ground import local_scale
 from geohr.pictures import overview
 from geohr.scene import Scene
-from geohr.style import CONFIDENCE_COLOURS, FALLBACK_COLOUR
+from geohr.vector.style import CONFIDENCE_COLOURS, FALLBACK_COLOUR
 
 if TYPE_CHECKING:
     import geopandas

@@ -31,7 +31,7 @@ from geohr.model import Model, bundled_models
 from geohr.pictures import Rgba, overview, to_webp
 from geohr.scene import Scene
 from geohr.segmenting import Summary
-from geohr.style import CONFIDENCE_COLOURS
+from geohr.vector.style import CONFIDENCE_COLOURS
 from geohr.view.objects import Objects
 from geohr.view.page import static
 

@@ -2,132 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
-from rasterio.crs import CRS
 
-from geohr.backends import open_predictor
-from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS, cut_blocks
-from geohr.calibration import Calibration
-from geohr.card import Card
-from geohr.errors import UsageError
+from geohr.blocks import cut_blocks
 from geohr.files import check_writable, staged
-from geohr.grid import Grid
-from geohr.journal import WORK_FOLDER, identify, machine, work_folder, work_name
+from geohr.journal import WORK_FOLDER, work_folder, work_name
 from geohr.model import Model, resolve_model
-from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
+from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
 from geohr.options import SegmentOptions
-from geohr.pixels import Normalizer, check_range
+from geohr.outputs import raster_of_disagreement, sort_outputs, write_outputs
 from geohr.plan import OutputCounts, check_disk
-from geohr.polygons import Polygons, Tracer, concatenate
-from geohr.predictor import Predictor
+from geohr.polygons import concatenate
+from geohr.prediction import Prediction
 from geohr.progress import watched
-from geohr.quality import SeamMeter, SeamScore
-from geohr.raster import RasterSink, class_sink, probability_sink
 from geohr.redact import redact
-from geohr.scene import Scene
+from geohr.run import prepare
 from geohr.stopping import Stop
-from geohr.streaming import BlockStore, Progress, predict_rows
-from geohr.vector import EXTENSIONS, Sink, open_sink
-from geohr.version import __version__
+from geohr.streaming import Progress
 
 if TYPE_CHECKING:
     import geopandas
-    import xarray
-
-RASTER_SUFFIXES = (".tif", ".tiff")
-EVEN = 0.5
-"""Where a contour runs when the likeliest class is taken, whatever its probability."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A scene, a model and what was asked for, with every default resolved.
-
-    Attributes:
-        scene: With the bands that the model takes.
-        model: Network and card.
-        options: Tile, threshold and smallest area are set.
-        grid: How the scene is cut.
-        predictor: The model on its engine.
-    """
-
-    scene: Scene
-    model: Model
-    options: SegmentOptions
-    grid: Grid
-    predictor: Predictor
-
-    @property
-    def card(self) -> Card:
-        """The model's card."""
-        return self.model.card
-
-    def rows(
-        self,
-        progress: Progress | None,
-        *,
-        store: BlockStore | None = None,
-        stop: Stop | None = None,
-        disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
-    ) -> Iterator[Rows]:
-        """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
-        return predict_rows(
-            self.scene,
-            self.grid,
-            self.predictor,
-            normalizer=Normalizer.of(self.card, self.options.scale),
-            classes=len(self.card.classes),
-            blend=self.options.blend,
-            progress=progress,
-            store=store,
-            stop=stop,
-            disagreement=disagreement,
-        )
-
-    def fingerprint(self) -> dict[str, object]:
-        """All that a block's scores depend on, besides the blocks' own cut."""
-        return {
-            "scene": identify(self.scene.files),
-            "machine": machine(),
-            "batch": self.predictor.batch,
-            "blocks": [BLOCK_WINDOWS, BLOCK_PIXELS],
-            **self.provenance(),
-        }
-
-    def tracer(self) -> Tracer:
-        """Polygons from finished rows."""
-        return Tracer(
-            self.scene.width,
-            transform=self.scene.transform,
-            crs=self.scene.crs,
-            options=self.options,
-            class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
-            threshold=self.options.threshold or EVEN,
-        )
-
-    def provenance(self) -> dict[str, str]:
-        """What made the outputs: text by name. No time of day, so that outputs repeat."""
-        options = dataclasses.asdict(self.options)
-        return {
-            "geohr_version": __version__,
-            "geohr_scene": redact(Path(self.scene.path).name),
-            "geohr_model": f"{self.card.name} {self.card.version}",
-            "geohr_model_sha256": self.model.digest,
-            "geohr_engine": self.predictor.engine,
-            "geohr_options": json.dumps(options, sort_keys=True),
-        }
 
 
 @dataclass(frozen=True)
@@ -168,58 +69,6 @@ class Summary:
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
             f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"
         )
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Probabilities of a whole scene, in memory.
-
-    Attributes:
-        probabilities: `(class, row, col)`, float32 in [0, 1]; NaN where there is no data.
-        transform: From (col, row) to coordinates.
-        crs: Of these coordinates.
-        classes: A name for each channel.
-    """
-
-    probabilities: NDArray[np.float32]
-    transform: Affine
-    crs: CRS | None
-    classes: tuple[str, ...]
-
-    def to_xarray(self) -> xarray.DataArray:
-        """The probabilities with coordinates and CRS, as rioxarray has them.
-
-        Returns:
-            Dimensions `class`, `y` and `x`; the coordinates are those of pixel centres.
-
-        Raises:
-            UsageError: When rioxarray is not installed, or the grid is turned.
-        """
-        try:
-            import rioxarray  # noqa: F401  gives every DataArray its `rio`
-            import xarray
-        except ImportError as error:
-            raise UsageError(
-                "to_xarray needs rioxarray; install it with pip install 'geohr[notebook]'"
-            ) from error
-        if not self.transform.is_rectilinear:
-            raise UsageError(
-                "to_xarray needs a grid whose rows run along an axis; use the array and transform"
-            )
-        _, height, width = self.probabilities.shape
-        step = self.transform
-        array = xarray.DataArray(
-            self.probabilities,
-            dims=("class", "y", "x"),
-            coords={
-                "class": list(self.classes),
-                "y": step.f + step.e * (np.arange(height) + 0.5),
-                "x": step.c + step.a * (np.arange(width) + 0.5),
-            },
-            name="probability",
-        )
-        placed: xarray.DataArray = array.rio.write_transform(step).rio.write_nodata(np.nan)
-        return placed if self.crs is None else placed.rio.write_crs(self.crs)
 
 
 def segment(
@@ -383,160 +232,3 @@ def segment_to_files(
         reused=len(work.finished),
         seam_score=written.seams.score,
     )
-
-
-@dataclass
-class Written:
-    """How much went into the outputs.
-
-    Attributes:
-        objects: Polygons.
-        windows: Windows that were predicted.
-        seams: Whether tile lines can be seen.
-    """
-
-    objects: int = 0
-    windows: int = 0
-    seams: SeamScore = field(default_factory=lambda: SeamScore(None, None))
-
-
-def write_outputs(
-    run: Run,
-    finished: Iterator[Rows],
-    *,
-    vectors: Sequence[Path],
-    rasters: Sequence[Path],
-    probs: Path | None,
-) -> Written:
-    """Finished rows into all outputs."""
-    written = Written()
-    with ExitStack() as stack:
-        sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
-        classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
-        probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
-        tracer = run.tracer() if sinks else None
-        seams = SeamMeter(run.grid)
-
-        def keep(polygons: Polygons) -> None:
-            written.objects += len(polygons)
-            for sink in sinks:
-                sink.write(polygons)
-
-        for rows in finished:
-            written.windows += rows.windows
-            for raster in probabilities:
-                raster.write(rows.probabilities)
-            ids = classify(rows.probabilities, run.options.threshold)
-            seams.add(rows, ids)
-            for raster in classes:
-                raster.write(ids)
-            if tracer is not None:
-                keep(tracer.push(ids, rows.probabilities))
-        if tracer is not None:
-            keep(tracer.finish())
-        written.seams = seams.score()
-    return written
-
-
-def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Run:
-    """Resolve every default and refuse what cannot work, before anything is predicted.
-
-    Raises:
-        InputError: When the scene or the model cannot be used, or does not fit the other.
-        EngineError: When the device is not there.
-    """
-    card = model.card
-    scene = Scene.open(scene_path, options).select(card.bands)
-    resolved = dataclasses.replace(
-        options,
-        tile=options.tile or card.tile,
-        threshold=card.threshold if options.threshold is None else options.threshold,
-        min_area=card.min_area if options.min_area is None else options.min_area,
-    )
-    side = resolved.tile or card.tile
-    grid = Grid(scene.height, scene.width, side, round(side * resolved.overlap))
-    normalizer = Normalizer.of(card, options.scale)
-    check_range(scene, normalizer)
-    warn_of_resolution(scene, card)
-
-    shown = scene
-    if options.calibrate is not None:
-        shown = Scene.open(options.calibrate, options).select(card.bands)
-    shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
-    calibration = Calibration(shown, shown_grid, normalizer)
-    predictor = open_predictor(model, side, options, calibration=calibration)
-    return Run(scene, model, resolved, grid, predictor)
-
-
-def warn_of_resolution(scene: Scene, card: Card) -> None:
-    """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
-    finest, coarsest = card.gsd
-    if scene.gsd is None or finest <= scene.gsd <= coarsest:
-        return
-    warnings.warn(
-        f"{scene.path}: {scene.gsd:.3g} m a pixel, but model {card.name} was trained on "
-        f"{finest:g} to {coarsest:g} m; expect poor results, or resample the scene",
-        stacklevel=4,
-    )
-
-
-def sort_outputs(out: Sequence[Path], rasters: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Vectors and rasters of classes in `out`, by extension.
-
-    Args:
-        out: Polygons and classes.
-        rasters: What can only be rasters.
-
-    Raises:
-        UsageError: For an extension that is not known, or one file named twice.
-    """
-    named = [*out, *rasters]
-    for path in named:
-        if named.count(path) > 1:
-            raise UsageError(f"{path}: named twice; give each output a file of its own")
-    for path in out:
-        if path.suffix.lower() not in (*EXTENSIONS, *RASTER_SUFFIXES):
-            raise UsageError(
-                f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
-                f"{', '.join(EXTENSIONS)}, classes to .tif"
-            )
-    for path in rasters:
-        if path.suffix.lower() not in RASTER_SUFFIXES:
-            raise UsageError(f"{path}: probabilities and disagreement go to a .tif")
-    vectors = [path for path in out if path.suffix.lower() in EXTENSIONS]
-    return vectors, [path for path in out if path not in vectors]
-
-
-def raster_of_classes(run: Run, path: Path) -> RasterSink:
-    """A sink for class ids, coloured as the card says."""
-    colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
-    return class_sink(path, run.scene, {0: (0, 0, 0), **colours}, run.provenance())
-
-
-def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
-    """A sink for probabilities, a band a class."""
-    names = [label.name for label in run.card.classes]
-    return probability_sink(path, run.scene, names, run.provenance())
-
-
-def raster_of_disagreement(run: Run, path: Path) -> RasterSink:
-    """A sink for the largest less the smallest score that overlapping windows give."""
-    return probability_sink(path, run.scene, ["disagreement"], run.provenance())
-
-
-def vector_sink(run: Run, path: Path) -> Sink:
-    """A sink for polygons."""
-    return open_sink(
-        path,
-        crs=run.scene.crs,
-        multi=run.options.connectivity == 8,
-        constants={"scene": redact(Path(run.scene.path).name)},
-        colours={label.name: label.colour for label in run.card.classes},
-        provenance=run.provenance(),
-    )
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue of `#rrggbb`."""
-    digits = colour.removeprefix("#")
-    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)

@@ -24,7 +24,7 @@ from geohr.polygons.polygons import Polygons
 from geohr.polygons.runs import Bytes
 from geohr.polygons.tracer import Tracer
 from geohr.redact import redact
-from geohr.vector import check_extension, open_sink
+from geohr.vector.sink import check_extension, open_sink
 from geohr.version import __version__
 
 BAND_PIXELS = 2**23
@@ -48,7 +48,7 @@ def vectorize(
 
     Args:
         raster: Whole numbers from 0 to 254, one class each.
-        out: See `geohr.vector.EXTENSIONS`.
+        out: See `geohr.vector.sink.EXTENSIONS`.
         options: How to trace.
         probabilities: uint8 raster on the same grid, band i for class i: probability x 254, 255 =
             no data. Gives confidences, and contours their place.

@@ -25,8 +25,8 @@ from rasterio.enums import Resampling
 from rasterio.merge import merge
 
 from geohr.card import Card
-from geohr.evaluate import evaluate
-from geohr.evaluate_options import EvaluateOptions
+from geohr.evaluation.evaluate import evaluate
+from geohr.evaluation.options import EvaluateOptions
 from geohr.model import Model
 from geohr.options import SegmentOptions
 from geohr.segmenting import segment_to_files

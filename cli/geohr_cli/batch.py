@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from geohr.batch_options import BatchOptions
+from geohr.batch.manifest import Entry, table
+from geohr.batch.options import BatchOptions
 from geohr.errors import BatchError, GeohrError
-from geohr.manifest import Entry, table
 from geohr.options import SegmentOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
@@ -98,7 +98,7 @@ def batch(
 
     Example: geohr batch drop/ --out-dir results --name "{stem}_buildings.gpkg"
     """
-    from geohr.batch import run_batch
+    from geohr.batch.batch import run_batch
 
     options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
     log = Log(chosen(LogOptions))
@@ -138,7 +138,7 @@ def measured(reporter: Reporter, path: Path | None) -> Iterator[None]:
         raise
     finally:
         if path is not None:
-            from geohr.prometheus import write_metrics
+            from geohr.batch.prometheus import write_metrics
 
             seconds = time.monotonic() - started
             write_metrics(path, list(reporter.entries.values()), seconds=seconds, code=code)
@@ -162,9 +162,9 @@ def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
 
 def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None) -> None:
     """Join the polygons of all scenes that are done, now or before; anew each time."""
-    from geohr.merge import merge_files
+    from geohr.batch.merge import merge_files
     from geohr.model import resolve_model
-    from geohr.vector import EXTENSIONS
+    from geohr.vector.sink import EXTENSIONS
 
     files = [
         out_dir / output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geohr.evaluate_options import EvaluateOptions
+from geohr.evaluation.options import EvaluateOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -36,7 +36,7 @@ def evaluate(
     """
     options = chosen(EvaluateOptions)
 
-    from geohr.evaluate import evaluate as score
+    from geohr.evaluation.evaluate import evaluate as score
     from geohr.files import check_writable, written_whole
 
     for path in (out, objects):

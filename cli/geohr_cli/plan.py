@@ -29,7 +29,7 @@ def plan(scene: str, model: str | None) -> None:
 
     from geohr.model import resolve_model
     from geohr.plan import OutputCounts, make_plan
-    from geohr.segmenting import prepare
+    from geohr.run import prepare
 
     run = prepare(scene, resolve_model(model), options)
     outputs = OutputCounts(len(run.card.classes), vectors=1, rasters=1, probabilities=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from geohr.errors import UsageError
-from geohr.train_options import TrainOptions
+from geohr.training.options import TrainOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -94,7 +94,7 @@ def train(
     from geohr.card import start_card
     from geohr.files import check_writable
     from geohr.samples import Legend, pair, read_manifest
-    from geohr.train import train as run_training
+    from geohr.training.train import train as run_training
 
     check_writable(out, overwrite=overwrite)
     started = start_card(card, out.stem)

@@ -13,7 +13,7 @@ from rasterio.warp import transform_bounds
 from geohr.files import written_whole
 from geohr.pictures import overview_on_web, to_webp
 from geohr.scene import Scene
-from geohr.style import CONFIDENCE_COLOURS
+from geohr.vector.style import CONFIDENCE_COLOURS
 from geohr.view.images import Images
 from geohr.view.objects import Objects
 

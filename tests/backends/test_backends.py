@@ -166,7 +166,7 @@ def test_a_warm_start_loads_no_heavy_library(model: Model, tmp_path: Path) -> No
     scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
     code = (
         "import sys\n"
-        "from geohr.segmenting import prepare\n"
+        "from geohr.run import prepare\n"
         "from geohr.model import resolve_model\n"
         "from geohr.options import SegmentOptions\n"
         "run = prepare(sys.argv[1], resolve_model(sys.argv[2]), SegmentOptions())\n"

@@ -17,10 +17,10 @@ from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from geohr.errors import InputError, UsageError
-from geohr.evaluate import Evaluation, evaluate
-from geohr.evaluate_counts import rim
-from geohr.evaluate_objects import match
-from geohr.evaluate_options import EvaluateOptions
+from geohr.evaluation.counts import rim
+from geohr.evaluation.evaluate import Evaluation, evaluate
+from geohr.evaluation.objects import match
+from geohr.evaluation.options import EvaluateOptions
 from geohr.metrics import bootstrap, confusion, f1, iou, mean_iou, precision, ratio, recall
 from tests.makers import ORIGIN, UTM, write_scene
 
@@ -176,7 +176,7 @@ def test_windows_do_not_change_the_scores(
     pair_of_layers: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(*pair_of_layers, options=EvaluateOptions(replicates=50))
-    monkeypatch.setattr("geohr.evaluate_counts.WINDOW", 61)
+    monkeypatch.setattr("geohr.evaluation.counts.WINDOW", 61)
     cut = evaluate(*pair_of_layers, options=EvaluateOptions(replicates=50))
     assert cut.scores == pytest.approx(whole.scores)
     assert list(cut.intervals) == list(whole.intervals)

@@ -14,7 +14,7 @@ from geohr.options import SegmentOptions
 from geohr.report import Found, draw, histogram, write_report
 from geohr.scene import Scene
 from geohr.segmenting import segment_to_files
-from geohr.style import CONFIDENCE_COLOURS
+from geohr.vector.style import CONFIDENCE_COLOURS
 from geohr.view import Objects
 from geohr.view.review import keep_review
 from tests.makers import UTM, noise, one_class_card, random_model, write_scene

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from geohr.errors import UsageError
-from geohr.losses import (
+from geohr.metrics import IGNORE
+from geohr.training.losses import (
     LOSSES,
     check_losses,
     cross_entropy,
@@ -19,7 +20,6 @@ from geohr.losses import (
     lovasz,
     total_loss,
 )
-from geohr.metrics import IGNORE
 
 
 def example(channels: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,8 @@ from geohr.card import Card, ClassLabel, start_card
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.model import Model
 from geohr.samples import Sample, pair, read_manifest
-from geohr.train import learning_rate, train
-from geohr.train_options import TrainOptions
+from geohr.training.options import TrainOptions
+from geohr.training.train import learning_rate, train
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.train.towns import Town, make_town
 

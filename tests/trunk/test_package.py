@@ -15,27 +15,23 @@ ROOT = Path(geohr.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "messages", "redact", "stopping"),
-    ("options", "train_options", "evaluate_options", "batch_options", "export_options",
-     "grid", "blend", "metrics", "files", "locks", "naming", "pipeline", "progress", "predictor"),
-    ("card", "ground", "hrnet", "augment", "losses"),
+    ("options", "export_options", "grid", "blend", "metrics", "files", "locks", "pipeline",
+     "progress", "predictor"),
+    ("card", "ground", "hrnet"),
     ("scene", "scene_checks", "pixels", "mosaic", "raster", "pictures"),
-    ("polygons", "layers", "geoparquet", "style", "formats", "vector", "vectorizing"),
+    ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
-    ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "segmenting",
-     "plotting", "store", "places", "data", "exporting", "view"),
-    ("train_run", "train_state", "train_report", "validate", "train",
-     "evaluate_counts", "evaluate_layers", "evaluate_objects", "evaluate",
-     "inputs", "manifest", "merge", "prometheus", "cleaning", "worker", "worker_client", "batch",
-     "report"),
+    ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",
+     "outputs", "prediction", "segmenting", "plotting", "exporting", "view"),
+    ("training", "evaluation", "cleaning", "batch", "report"),
 )  # fmt: skip
 """Modules by layer; each imports only from its own layer or lower ones."""
 
 HEAVY = {
-    "torch": {"hrnet", "networks", "backends", "data", "losses", "train", "train_run",
-              "train_state", "train_report", "validate"},
+    "torch": {"hrnet", "networks", "backends", "training"},
     "click": set(),
     "dask": {"cluster"},
-}  # fmt: skip
+}
 """Which modules of the library may import what at their top."""
 
 

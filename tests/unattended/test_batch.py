@@ -14,11 +14,11 @@ from typing import Any
 import pyogrio
 import pytest
 
-from geohr.batch import run_batch
-from geohr.batch_options import BatchOptions
+from geohr.batch.batch import run_batch
+from geohr.batch.manifest import Entry
+from geohr.batch.options import BatchOptions
 from geohr.errors import InterruptedRunError
 from geohr.locks import locked
-from geohr.manifest import Entry
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
 from tests.command import Geohr
@@ -187,7 +187,7 @@ def test_a_growing_file_is_left_to_the_next_run(
         time.sleep(0.05)
         scene.touch()
 
-    monkeypatch.setattr("geohr.batch.pause", grow)
+    monkeypatch.setattr("geohr.batch.batch.pause", grow)
     arguments = ("batch", drop, "--out-dir", tmp_path / "out", "--model", model)
     ended = geohr(*arguments, "--settle", "60")
     assert ended.code == 0

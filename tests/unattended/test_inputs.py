@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geohr.batch_options import BatchOptions
+from geohr.batch.inputs import Source, find_sources, is_growing
+from geohr.batch.manifest import Entry, Manifest
+from geohr.batch.naming import check_template, output_path
+from geohr.batch.options import BatchOptions
 from geohr.errors import GeohrError, InputError, UsageError
-from geohr.inputs import Source, find_sources, is_growing
 from geohr.journal import identify
-from geohr.manifest import Entry, Manifest
-from geohr.naming import check_template, output_path
 from geohr.redact import redact, redact_all
 
 OPTIONS = BatchOptions()

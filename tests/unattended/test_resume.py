@@ -60,7 +60,7 @@ def journal(out: Path) -> list[dict[str, object]]:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mean of pixels in place of the network."""
-    monkeypatch.setattr("geohr.segmenting.open_predictor", lambda *_, **__: Local(3, batch=2))
+    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Local(3, batch=2))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from geohr import vector
 from geohr.errors import OutputError, UsageError
 from geohr.options import PolygonOptions
 from geohr.polygons import DTYPES, Polygons
-from geohr.vector import EXTENSIONS, open_sink
+from geohr.vector.sink import EXTENSIONS, open_sink
 from tests.polygons.tracing import METRES, UTM, trace
 
 

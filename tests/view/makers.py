@@ -11,7 +11,7 @@ import shapely
 
 from geohr.polygons import Polygons
 from geohr.polygons.polygons import DTYPES
-from geohr.vector import open_sink
+from geohr.vector.sink import open_sink
 from tests.makers import ORIGIN, UTM, noise, write_scene
 
 PROVENANCE = {

@@ -17,11 +17,11 @@ import pyproj
 import shapely
 
 from geohr.files import as_output_error, written_whole
-from geohr.geoparquet import parquet_writer
 from geohr.ground import parse_crs
-from geohr.layers import LayerInfo, Writer
 from geohr.polygons.polygons import Geometries, Polygons
-from geohr.style import EPOCH, add_style
+from geohr.vector.geoparquet import parquet_writer
+from geohr.vector.layers import LayerInfo, Writer
+from geohr.vector.style import EPOCH, add_style
 
 SHAPEFILE_NAMES = {
     "confidence_min": "conf_min",

@@ -1,4 +1,4 @@
-"""The other end of `geohr.worker`: starts the process, gives it scenes, ends it when it hangs."""
+"""Starts the process of `geohr.batch.worker`, gives it scenes, ends it when it hangs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from geohr.batch.worker import Task
 from geohr.errors import GeohrError, InterruptedRunError
 from geohr.stopping import Stop
-from geohr.worker import Task
 
 POLL_SECONDS = 0.2
 """How often is looked whether to stop."""
@@ -128,7 +128,7 @@ class Worker:
             # scene can be one.
             environment["GDAL_SKIP"] = "VRT"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "geohr.worker"],
+            [sys.executable, "-m", "geohr.batch.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",

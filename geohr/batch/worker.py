@@ -1,4 +1,4 @@
-"""Segments scenes one after the other in a process of its own: `python -m geohr.worker`.
+"""Segments scenes one after the other in a process of its own: `python -m geohr.batch.worker`.
 
 A scene that makes a library crash, or hang, or take all memory, then ends this process and not
 the batch. Tasks come as lines of JSON on stdin, what happens goes out as lines of JSON on stdout.

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from geohr import metrics
 from geohr.errors import UsageError
-from geohr.evaluate_counts import PIXEL_COUNTS, Counted, Layers, count_windows
-from geohr.evaluate_layers import Frame, open_layers
-from geohr.evaluate_options import EvaluateOptions
+from geohr.evaluation.counts import PIXEL_COUNTS, Counted, Layers, count_windows
+from geohr.evaluation.layers import Frame, open_layers
+from geohr.evaluation.options import EvaluateOptions
 from geohr.files import written_whole
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from geohr.augment import augment
 from geohr.grid import Window
 from geohr.labels import Classes, aoi_window
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
-from geohr.places import group_by_place, join, pick_start, pose
 from geohr.samples import Sample
-from geohr.store import Annotated, Store
-from geohr.train_options import WindowOptions
+from geohr.training.augment import augment
+from geohr.training.options import WindowOptions
+from geohr.training.places import group_by_place, join, pick_start, pose
+from geohr.training.store import Annotated, Store
 
 TRIES = 16
 """Positions tried for a window that holds an object, or none, as it should."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geohr.card import Card
 from geohr.files import written_whole
-from geohr.train_state import State
+from geohr.training.state import State
 
 WIDTH, HEIGHT, MARGIN = 640, 220, 40
 """Of a chart, in pixels."""

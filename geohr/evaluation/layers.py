@@ -26,14 +26,14 @@ from rasterio.windows import Window as RasterWindow
 
 from geohr import ground
 from geohr.errors import InputError
-from geohr.evaluate_options import EvaluateOptions
+from geohr.evaluation.options import EvaluateOptions
 from geohr.grid import Window
 from geohr.labels import VECTOR_SUFFIXES, first_layer
 from geohr.metrics import IGNORE
 from geohr.options import PolygonOptions
 from geohr.polygons import Tracer
 from geohr.scene import open_raster
-from geohr.vector import open_sink
+from geohr.vector.sink import open_sink
 
 INDEXED = (".gpkg", ".fgb")
 """Formats whose spatial index makes reading by place cheap; others are copied into one first."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geohr import ground
-from geohr.evaluate_layers import Bounds, Frame, Geometries, Layer
-from geohr.evaluate_objects import match
+from geohr.evaluation.layers import Bounds, Frame, Geometries, Layer
+from geohr.evaluation.objects import match
 from geohr.grid import Grid, Window
 from geohr.metrics import IGNORE
 

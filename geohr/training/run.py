@@ -16,8 +16,8 @@ from geohr.model import resolve_model
 from geohr.networks import build
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
-from geohr.store import Store
-from geohr.train_options import TrainOptions
+from geohr.training.options import TrainOptions
+from geohr.training.store import Store
 
 
 @dataclass(frozen=True)

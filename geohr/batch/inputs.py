@@ -12,7 +12,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from geohr.batch_options import BatchOptions
+from geohr.batch.options import BatchOptions
 from geohr.errors import InputError, UsageError
 
 RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")

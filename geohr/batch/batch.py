@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from geohr.batch_options import BatchOptions
+from geohr.batch.inputs import Source, check_source, find_sources, is_growing
+from geohr.batch.manifest import Entry, Manifest, relative
+from geohr.batch.naming import check_template, output_path, output_paths
+from geohr.batch.options import BatchOptions
+from geohr.batch.worker import Task
+from geohr.batch.worker_client import Worker
 from geohr.errors import GeohrError, InputError, InterruptedRunError, OutputError, UsageError
 from geohr.files import as_output_error
-from geohr.inputs import Source, check_source, find_sources, is_growing
 from geohr.journal import identify
 from geohr.locks import locked
-from geohr.manifest import Entry, Manifest, relative
 from geohr.model import Model, resolve_model
-from geohr.naming import check_template, output_path, output_paths
 from geohr.options import SegmentOptions
 from geohr.redact import redact
 from geohr.stopping import Stop
 from geohr.version import __version__
-from geohr.worker import Task
-from geohr.worker_client import Worker
 
 LOCK = ".geohr-batch.lock"
 SIDECARS = (".msk", ".ovr", ".aux.xml")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geohr.errors import InputError
 from geohr.grid import Window
 from geohr.samples import Sample
-from geohr.store import Annotated, Store
+from geohr.training.store import Annotated, Store
 
 
 @dataclass(frozen=True)

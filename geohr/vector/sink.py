@@ -13,9 +13,9 @@ import numpy as np
 
 from geohr.errors import OutputError, UsageError
 from geohr.files import as_output_error
-from geohr.formats import WRITERS
-from geohr.layers import LayerInfo, Writer
 from geohr.polygons.polygons import Polygons, concatenate
+from geohr.vector.formats import WRITERS
+from geohr.vector.layers import LayerInfo, Writer
 
 BATCH = 16_384
 """Polygons written at a time, whatever the sizes of the chunks that come."""

@@ -14,8 +14,8 @@ import shapely
 from geohr.errors import UsageError
 from geohr.files import written_whole
 from geohr.ground import parse_crs
-from geohr.layers import LayerInfo, Writer
 from geohr.polygons.polygons import Polygons
+from geohr.vector.layers import LayerInfo, Writer
 
 BOX = ("xmin", "ymin", "xmax", "ymax")
 

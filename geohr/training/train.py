@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from geohr.augment import check_augmentations
 from geohr.card import Card
-from geohr.data import Windows
 from geohr.errors import InputError, InterruptedRunError, UsageError
-from geohr.losses import check_losses, distillation, total_loss
 from geohr.metrics import IGNORE
 from geohr.model import Model
 from geohr.samples import Sample
-from geohr.train_options import TrainOptions
-from geohr.train_report import write_report
-from geohr.train_run import Run
-from geohr.train_state import State, load_checkpoint, save_checkpoint, write_log
-from geohr.validate import best_threshold, count_pixels, scores
+from geohr.training.augment import check_augmentations
+from geohr.training.losses import check_losses, distillation, total_loss
+from geohr.training.options import TrainOptions
+from geohr.training.report import write_report
+from geohr.training.run import Run
+from geohr.training.state import State, load_checkpoint, save_checkpoint, write_log
+from geohr.training.validate import best_threshold, count_pixels, scores
+from geohr.training.windows import Windows
 
 GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""

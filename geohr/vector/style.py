@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from xml.etree import ElementTree as Xml
 
-from geohr.layers import LayerInfo
+from geohr.vector.layers import LayerInfo
 
 CONFIDENCE_COLOURS = (
     (0.5, "#d7191c"),

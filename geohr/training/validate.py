@@ -15,11 +15,11 @@ from torch import nn
 
 from geohr.card import Card
 from geohr.grid import Grid, Window
-from geohr.losses import probabilities
 from geohr.metrics import IGNORE, confusion, iou, mean_iou
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
-from geohr.store import Store
+from geohr.training.losses import probabilities
+from geohr.training.store import Store
 
 OVERLAP = 0.25
 """Share of a window that is context; the middle is what is scored."""

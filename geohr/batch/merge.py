@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from geohr.errors import InputError, UsageError
 from geohr.files import check_writable
-from geohr.formats import SHAPEFILE_NAMES
 from geohr.polygons.polygons import DTYPES, Polygons
-from geohr.vector import check_extension, open_sink
+from geohr.vector.formats import SHAPEFILE_NAMES
+from geohr.vector.sink import check_extension, open_sink
 
 SAME = 0.5
 """Share of the smaller of two polygons from which both are taken to be one object."""

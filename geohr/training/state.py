@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from geohr.errors import InputError, UsageError
 from geohr.files import written_whole
-from geohr.train_options import TrainOptions
+from geohr.training.options import TrainOptions
 
 MAY_CHANGE = frozenset(
     {"steps", "workers", "validate_every", "checkpoint_every", "patience", "device"}

@@ -1,0 +1,134 @@
+"""Finished rows into the files of a run: polygons, classes, probabilities, disagreement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geohr.errors import UsageError
+from geohr.mosaic import Rows, classify
+from geohr.polygons import Polygons
+from geohr.quality import SeamMeter, SeamScore
+from geohr.raster import RasterSink, class_sink, probability_sink
+from geohr.redact import redact
+from geohr.run import Run
+from geohr.vector.sink import EXTENSIONS, Sink, open_sink
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass
+class Written:
+    """How much went into the outputs.
+
+    Attributes:
+        objects: Polygons.
+        windows: Windows that were predicted.
+        seams: Whether tile lines can be seen.
+    """
+
+    objects: int = 0
+    windows: int = 0
+    seams: SeamScore = field(default_factory=lambda: SeamScore(None, None))
+
+
+def write_outputs(
+    run: Run,
+    finished: Iterator[Rows],
+    *,
+    vectors: Sequence[Path],
+    rasters: Sequence[Path],
+    probs: Path | None,
+) -> Written:
+    """Finished rows into all outputs."""
+    written = Written()
+    with ExitStack() as stack:
+        sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
+        classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
+        probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
+        tracer = run.tracer() if sinks else None
+        seams = SeamMeter(run.grid)
+
+        def keep(polygons: Polygons) -> None:
+            written.objects += len(polygons)
+            for sink in sinks:
+                sink.write(polygons)
+
+        for rows in finished:
+            written.windows += rows.windows
+            for raster in probabilities:
+                raster.write(rows.probabilities)
+            ids = classify(rows.probabilities, run.options.threshold)
+            seams.add(rows, ids)
+            for raster in classes:
+                raster.write(ids)
+            if tracer is not None:
+                keep(tracer.push(ids, rows.probabilities))
+        if tracer is not None:
+            keep(tracer.finish())
+        written.seams = seams.score()
+    return written
+
+
+def sort_outputs(out: Sequence[Path], rasters: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Vectors and rasters of classes in `out`, by extension.
+
+    Args:
+        out: Polygons and classes.
+        rasters: What can only be rasters.
+
+    Raises:
+        UsageError: For an extension that is not known, or one file named twice.
+    """
+    named = [*out, *rasters]
+    for path in named:
+        if named.count(path) > 1:
+            raise UsageError(f"{path}: named twice; give each output a file of its own")
+    for path in out:
+        if path.suffix.lower() not in (*EXTENSIONS, *RASTER_SUFFIXES):
+            raise UsageError(
+                f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
+                f"{', '.join(EXTENSIONS)}, classes to .tif"
+            )
+    for path in rasters:
+        if path.suffix.lower() not in RASTER_SUFFIXES:
+            raise UsageError(f"{path}: probabilities and disagreement go to a .tif")
+    vectors = [path for path in out if path.suffix.lower() in EXTENSIONS]
+    return vectors, [path for path in out if path not in vectors]
+
+
+def vector_sink(run: Run, path: Path) -> Sink:
+    """A sink for polygons."""
+    return open_sink(
+        path,
+        crs=run.scene.crs,
+        multi=run.options.connectivity == 8,
+        constants={"scene": redact(Path(run.scene.path).name)},
+        colours={label.name: label.colour for label in run.card.classes},
+        provenance=run.provenance(),
+    )
+
+
+def raster_of_classes(run: Run, path: Path) -> RasterSink:
+    """A sink for class ids, coloured as the card says."""
+    colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
+    return class_sink(path, run.scene, {0: (0, 0, 0), **colours}, run.provenance())
+
+
+def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
+    """A sink for probabilities, a band a class."""
+    names = [label.name for label in run.card.classes]
+    return probability_sink(path, run.scene, names, run.provenance())
+
+
+def raster_of_disagreement(run: Run, path: Path) -> RasterSink:
+    """A sink for the largest less the smallest score that overlapping windows give."""
+    return probability_sink(path, run.scene, ["disagreement"], run.provenance())
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of `#rrggbb`."""
+    digits = colour.removeprefix("#")
+    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)

@@ -1,0 +1,1 @@
+"""Training: samples in, a model file out."""

@@ -1,0 +1,1 @@
+"""Polygons into files that a GIS opens."""
