@@ -12,7 +12,7 @@ from torch import nn
 
 from geohr.card import Card
 from geohr.errors import InputError
-from geohr.hrnet import HRNetV2
+from geohr.hrnet import HRNetOCR, HRNetV1, HRNetV2
 
 SMP_DECODERS = (
     "fpn", "linknet", "manet", "pspnet", "segformer", "unet", "unetplusplus", "upernet",
@@ -20,9 +20,13 @@ SMP_DECODERS = (
 """Decoders of segmentation-models-pytorch that a card may name."""
 
 
-def build_hrnetv2(card: Card) -> nn.Module:
-    """HRNet with the V2 head."""
-    network: nn.Module = HRNetV2(
+HRNETS = {"hrnetv1": HRNetV1, "hrnetv2": HRNetV2, "hrnetocr": HRNetOCR}
+"""Heads of the paper by the architecture that a card names."""
+
+
+def build_hrnet(card: Card) -> nn.Module:
+    """HRNet with one of its heads."""
+    network: nn.Module = HRNETS[card.architecture](
         card.encoder,
         in_channels=len(card.bands),
         classes=card.channels,
@@ -45,7 +49,7 @@ def build_smp(card: Card) -> nn.Module:
 
 
 ARCHITECTURES: dict[str, Callable[[Card], nn.Module]] = {
-    "hrnetv2": build_hrnetv2,
+    **dict.fromkeys(HRNETS, build_hrnet),
     **dict.fromkeys(SMP_DECODERS, build_smp),
 }
 

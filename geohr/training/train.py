@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from geohr.card import Card
 from geohr.errors import InputError, InterruptedRunError, UsageError
+from geohr.hrnet import auxiliary_loss
 from geohr.metrics import IGNORE
 from geohr.model import Model
 from geohr.samples import Sample
@@ -186,13 +187,16 @@ def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
     """The loss of one pass: the labels' and, with a teacher, what the teacher says."""
     options = run.options
     with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=uses_bfloat16(run)):
-        logits = run.network(pixels)
+        outputs = run.network(pixels)
         taught = None
         if run.teacher is not None:
             with torch.no_grad():
                 taught = run.teacher(pixels).float()
-    loss = total_loss(logits.float(), target, options.losses)
+    loss = auxiliary_loss(
+        lambda logits, truth: total_loss(logits.float(), truth, options.losses), outputs, target
+    )
     if taught is not None:
+        logits = outputs if isinstance(outputs, Tensor) else outputs[0]
         loss = loss + options.teacher_weight * distillation(logits.float(), taught)
     return loss
 

@@ -185,6 +185,21 @@ def test_several_classes_are_a_softmax_with_a_background(tmp_path: Path) -> None
     assert model.card.threshold is None
 
 
+@pytest.mark.parametrize("architecture", ["hrnetv1", "hrnetocr"])
+def test_the_other_heads_train_and_are_read_back(
+    samples: tuple[Sample, ...], tmp_path: Path, architecture: str
+) -> None:
+    options = dataclasses.replace(QUICK, architecture=architecture, steps=2)
+    model = train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    assert model.card.architecture == architecture
+    again = Model.load(tmp_path / "m.safetensors").network
+    pixels = torch.rand(1, 3, 40, 33)
+    with torch.inference_mode():
+        found = again(pixels)
+        assert found.shape == (1, 1, 40, 33)
+        assert torch.allclose(found, model.network.eval()(pixels), atol=1e-5)
+
+
 def test_the_rate_rises_then_falls_to_nothing() -> None:
     options = TrainOptions(steps=100, warmup=10, learning_rate=1.0)
     rates = [learning_rate(step, options) for step in range(101)]
