@@ -6,6 +6,12 @@ Importing this package imports no engine. A compiled engine reads its network fr
 
 from __future__ import annotations
 
-from geohr.backends.choose import BACKENDS, FallbackWarning, backends_for, open_predictor
+import sys
+
+# OpenVINO and NNCF report their use over the network from a process that a thread forks off,
+# which can wait for a lock for ever. They do without where the package that does so is missing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+from geohr.backends.choose import BACKENDS, FallbackWarning, backends_for, open_predictor  # noqa: E402
 
 __all__ = ["BACKENDS", "FallbackWarning", "backends_for", "open_predictor"]

@@ -179,3 +179,22 @@ def test_a_warm_start_loads_no_heavy_library(model: Model, tmp_path: Path) -> No
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert told.startswith("openvino")
     assert told.rstrip().endswith("[]")
+
+
+def test_converting_forks_no_process_and_reports_to_nobody(model: Model, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "seen = []\n"
+        "kinds = ('os.fork', 'socket.connect', 'socket.getaddrinfo')\n"
+        "sys.addaudithook(lambda event, _: seen.append(event) if event in kinds else None)\n"
+        "from pathlib import Path\n"
+        "from geohr.exporting import export\n"
+        "from geohr.export_options import ExportOptions\n"
+        "from geohr.model import Model\n"
+        "export(Model.load(Path(sys.argv[1])), Path(sys.argv[2]),"
+        " options=ExportOptions(format='openvino'))\n"
+        "print(seen)\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(model.path), str(tmp_path / "m.xml")]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    assert told.splitlines()[-1] == "[]"
