@@ -12,7 +12,7 @@ import pyogrio
 import pytest
 import shapely
 
-from geohr import vector
+from geohr.vector import sink
 from geohr.errors import OutputError, UsageError
 from geohr.options import PolygonOptions
 from geohr.polygons import DTYPES, Polygons
@@ -52,7 +52,7 @@ def written(
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 @pytest.mark.parametrize("connectivity", [4, 8])
-@pytest.mark.parametrize("batch", [7, vector.BATCH])
+@pytest.mark.parametrize("batch", [7, sink.BATCH])
 def test_every_format_is_read_back(
     extension: str,
     connectivity: int,
