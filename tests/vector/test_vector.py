@@ -12,10 +12,10 @@ import pyogrio
 import pytest
 import shapely
 
-from geohr.vector import sink
 from geohr.errors import OutputError, UsageError
 from geohr.options import PolygonOptions
 from geohr.polygons import DTYPES, Polygons
+from geohr.vector import sink
 from geohr.vector.sink import EXTENSIONS, open_sink
 from tests.polygons.tracing import METRES, UTM, trace
 
@@ -60,7 +60,7 @@ def test_every_format_is_read_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(vector, "BATCH", batch)
+    monkeypatch.setattr(sink, "BATCH", batch)
     found = polygons(connectivity=connectivity)
     table = written(tmp_path / f"out{extension}", found, multi=connectivity == 8)
     assert len(table) == len(found)
