@@ -126,7 +126,7 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
         options,
         tile=options.tile or card.tile,
         threshold=card.threshold if options.threshold is None else options.threshold,
-        min_area=card.min_area if options.min_area is None else options.min_area,
+        min_area=default_min_area(scene, card) if options.min_area is None else options.min_area,
     )
     side = resolved.tile or card.tile
     grid = Grid(scene.height, scene.width, side, round(side * resolved.overlap))
@@ -141,6 +141,19 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = open_predictor(model, side, options, calibration=calibration)
     return Run(scene, model, resolved, grid, predictor)
+
+
+def default_min_area(scene: Scene, card: Card) -> float | None:
+    """The card's smallest object in square metres; None, with a warning, without a CRS."""
+    if scene.crs is not None or not card.min_area:
+        return card.min_area
+    warnings.warn(
+        f"{scene.path}: has no CRS, so that its pixels have no size: areas and lengths are in "
+        f"its own units, objects below the model's {card.min_area:g} m2 are kept, and no check of "
+        "the resolution was made; give it one with gdal_edit.py -a_srs",
+        stacklevel=4,
+    )
+    return None
 
 
 def warn_of_resolution(scene: Scene, card: Card) -> None:
