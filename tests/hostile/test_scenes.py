@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyogrio
 import pytest
 import rasterio
 from affine import Affine
@@ -19,7 +18,7 @@ from geohr.mosaic import NODATA
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.hostile.makers import SIDE, Maker, filled, named, placed, virtual, written
-from tests.makers import Constant, noise, one_class_card, random_model
+from tests.makers import Constant, noise
 
 HALF = noise(SIDE, SIDE).astype(np.float32)
 HALF[:, : SIDE // 2] = np.nan
@@ -121,19 +120,6 @@ def test_what_can_be_segmented_is(name: str, geohr: Geohr, model: Path, tmp_path
         valid = np.isfinite(read.read([1, 2, 3])).all(axis=0) & (read.dataset_mask() > 0)
     assert ((found == NODATA) == ~valid).all()
     assert (found[valid] == 1).all()
-
-
-def test_without_a_crs_the_models_square_metres_are_not_applied(
-    geohr: Geohr, tmp_path: Path
-) -> None:
-    model = random_model(tmp_path / "m.safetensors", card=one_class_card(min_area=50.0))
-    scene, out = written(crs=None)(tmp_path), tmp_path / "out.gpkg"
-    ended = geohr("segment", scene, "--out", out, "--model", model)
-    assert ended.code == 0
-    assert "has no CRS, so that its pixels have no size" in ended.err
-    assert len(pyogrio.read_dataframe(out)) == 1
-    asked = geohr("segment", scene, "--out", tmp_path / "b.gpkg", "--min-area", "2")
-    assert (asked.code, asked.err.startswith("geohr: min_area is in metres")) == (3, True)
 
 
 def test_damaged_blocks_are_no_data_on_request(geohr: Geohr, model: Path, tmp_path: Path) -> None:

@@ -178,6 +178,22 @@ def test_a_scene_of_another_resolution_than_the_models_is_told_of(
     assert "0.5 m a pixel, but model tiny was trained on 0.05 to 0.1 m" in ended.err
 
 
+@pytest.mark.filterwarnings("always")
+def test_without_a_crs_the_models_square_metres_are_not_applied(
+    geohr: Geohr, tmp_path: Path
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(64, 64), crs=None)
+    model = random_model(tmp_path / "m.safetensors", card=one_class_card(min_area=50.0))
+    out = tmp_path / "a.gpkg"
+    ended = geohr("segment", scene, "--model", model, "--out", out)
+    assert ended.code == 0
+    assert "has no CRS, so that its pixels have no size" in ended.err
+    assert out.exists()
+    asked = geohr("segment", scene, "--out", tmp_path / "b.gpkg", "--min-area", "2")
+    assert asked.code == 3
+    assert "min_area is in metres, and the raster has no CRS" in asked.err
+
+
 def test_debug_shows_the_traceback(geohr: Geohr) -> None:
     assert "Traceback" in geohr("segment", "none.tif", "--out", "a.gpkg", "--debug").err
 
