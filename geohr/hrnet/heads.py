@@ -29,6 +29,14 @@ def concatenate(streams: Sequence[Tensor], *, align_corners: bool) -> Tensor:
     return torch.cat([streams[0], *upsampled], dim=1)
 
 
+class FinestStream(nn.Module):
+    """The high-resolution stream as it is (HRNetV1)."""
+
+    def forward(self, streams: Sequence[Tensor]) -> Tensor:
+        """The first of the streams, (n, C, row, col) at stride 4."""
+        return streams[0]
+
+
 class V2Decoder(nn.Module):
     """All streams, concatenated at stride 4 and mixed by a 1x1 convolution (HRNetV2).
 

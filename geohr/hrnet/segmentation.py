@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import segmentation_models_pytorch as smp
 from segmentation_models_pytorch.base import SegmentationModel
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from geohr.errors import UsageError
 from geohr.hrnet.backbone import resize_bilinear
 from geohr.hrnet.encoder import build_encoder
-from geohr.hrnet.heads import V2Decoder
+from geohr.hrnet.heads import FinestStream, V2Decoder
 from geohr.hrnet.inference import fuse
 from geohr.hrnet.ocr import OCRDecoder
 
@@ -52,61 +52,8 @@ class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
         return fuse(self)
 
 
-class HRNetV1(HRNetSegmentation):
-    """HRNetV1 for segmentation: the high-resolution stream alone, for comparison with V2.
-
-    Logits are computed at stride 4 and upsampled bilinearly to the size of the input.
-
-    Args:
-        encoder_name: See ``HRNetV2``, as all the others.
-        encoder_weights: None or "imagenet".
-        in_channels: Bands of the input.
-        classes: Classes of the output.
-        align_corners: For every bilinear upsampling.
-        fusion: Upsampling inside the trunk.
-        extra_bands: How ImageNet weights serve other than 3 bands.
-
-    Raises:
-        UsageError: An unknown name or value.
-    """
-
-    @supports_config_loading  # type: ignore[untyped-decorator]
-    def __init__(
-        self,
-        encoder_name: str = DEFAULT_ENCODER,
-        *,
-        encoder_weights: str | None = None,
-        in_channels: int = 3,
-        classes: int = 1,
-        align_corners: bool = False,
-        fusion: str = "bilinear",
-        extra_bands: str = "mean",
-    ) -> None:
-        super().__init__()
-        self.align_corners = align_corners
-        self.encoder = build_encoder(
-            encoder_name,
-            encoder_weights=encoder_weights,
-            in_channels=in_channels,
-            fusion=fusion,
-            align_corners=align_corners,
-            extra_bands=extra_bands,
-            multi_scale=False,
-        )
-        self.decoder = nn.Identity()
-        width = self.encoder.variant.width
-        self._finish(channels=width, classes=classes, name=f"hrnetv1-{encoder_name}")
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns."""
-        return self._logits(self.decoder(self.encoder(pixels)[FIRST_STREAM]), pixels)
-
-
-class HRNetV2(HRNetSegmentation):
-    """HRNetV2: semantic segmentation from all four streams (paper, section 3.3).
-
-    Logits are computed at stride 4 and upsampled bilinearly to the size of the input, which may
-    be any, odd ones included.
+class OneHead(HRNetSegmentation):
+    """HRNet with a decoder of streams to one representation; what V1 and V2 share.
 
     Args:
         encoder_name: "hrnetv2_" and a variant, for example "hrnetv2_w48".
@@ -122,6 +69,9 @@ class HRNetV2(HRNetSegmentation):
         UsageError: An unknown name or value.
     """
 
+    multi_scale: ClassVar[bool]
+    """Whether the last module of the trunk fuses into all streams, or into the finest alone."""
+
     @supports_config_loading  # type: ignore[untyped-decorator]
     def __init__(
         self,
@@ -143,14 +93,46 @@ class HRNetV2(HRNetSegmentation):
             fusion=fusion,
             align_corners=align_corners,
             extra_bands=extra_bands,
+            multi_scale=self.multi_scale,
         )
-        self.decoder = V2Decoder(self.encoder.variant.channels, align_corners=align_corners)
-        channels = self.decoder.out_channels
-        self._finish(channels=channels, classes=classes, name=f"hrnetv2-{encoder_name}")
+        self.decoder, channels = self._build_decoder()
+        name = f"{type(self).__name__.lower()}-{encoder_name}"
+        self._finish(channels=channels, classes=classes, name=name)
+
+    def _build_decoder(self) -> tuple[nn.Module, int]:
+        """The decoder and the channels that it gives."""
+        raise NotImplementedError
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns."""
         return self._logits(self.decoder(self.encoder(pixels)[FIRST_STREAM:]), pixels)
+
+
+class HRNetV1(OneHead):
+    """HRNetV1 for segmentation: the high-resolution stream alone, for comparison with V2.
+
+    Logits are computed at stride 4 and upsampled bilinearly to the size of the input. Arguments
+    are those of ``HRNetV2``.
+    """
+
+    multi_scale = False
+
+    def _build_decoder(self) -> tuple[nn.Module, int]:
+        return FinestStream(), self.encoder.variant.width
+
+
+class HRNetV2(OneHead):
+    """HRNetV2: semantic segmentation from all four streams (paper, section 3.3).
+
+    Logits are computed at stride 4 and upsampled bilinearly to the size of the input, which may
+    be any, odd ones included.
+    """
+
+    multi_scale = True
+
+    def _build_decoder(self) -> tuple[nn.Module, int]:
+        decoder = V2Decoder(self.encoder.variant.channels, align_corners=self.align_corners)
+        return decoder, decoder.out_channels
 
 
 class HRNetOCR(HRNetSegmentation):
