@@ -83,6 +83,8 @@ class Grid:
         tile: Side of a window, in pixels.
         overlap: Pixels that neighbouring windows share at least, in [0, tile).
         margin: Pixels by which the windows reach beyond the scene; by default `overlap // 2`.
+        given_rows: First rows of the windows where they are part of a larger grid, else None.
+        given_cols: First columns likewise.
     """
 
     height: int
@@ -90,6 +92,8 @@ class Grid:
     tile: int
     overlap: int
     margin: int | None = None
+    given_rows: tuple[int, ...] | None = None
+    given_cols: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a grid that cannot cover.
@@ -109,11 +113,15 @@ class Grid:
     @cached_property
     def row_starts(self) -> tuple[int, ...]:
         """First rows of the windows, ascending."""
+        if self.given_rows is not None:
+            return self.given_rows
         return starts(self.height, self.tile, self.overlap, margin=self.margin or 0)
 
     @cached_property
     def col_starts(self) -> tuple[int, ...]:
         """First columns of the windows, ascending."""
+        if self.given_cols is not None:
+            return self.given_cols
         return starts(self.width, self.tile, self.overlap, margin=self.margin or 0)
 
     @property
@@ -148,12 +156,42 @@ class Grid:
         start = self.row_starts[index]
         return tuple(Window(start, col, self.tile, self.tile) for col in self.col_starts)
 
+    def part(self, wanted: Window) -> tuple[Window, Grid]:
+        """The windows that touch a part of the scene, as a grid of their own.
+
+        Args:
+            wanted: Inside the scene.
+
+        Returns:
+            The window of the scene that holds what these windows need, and the grid of that
+            window; its windows lie where they lie in this grid.
+        """
+        rows = touching(self.row_starts, self.tile, wanted.row, wanted.row_stop)
+        cols = touching(self.col_starts, self.tile, wanted.col, wanted.col_stop)
+        reach = Window(
+            rows[0], cols[0], rows[-1] - rows[0] + self.tile, cols[-1] - cols[0] + self.tile
+        ).clip(self.height, self.width)
+        return reach, Grid(
+            reach.height,
+            reach.width,
+            self.tile,
+            self.overlap,
+            self.margin,
+            tuple(top - reach.row for top in rows),
+            tuple(left - reach.col for left in cols),
+        )
+
     def finished(self, index: int) -> tuple[int, int]:
         """Scene rows `[start, stop)` that no grid row after `index` touches, but `index` does."""
         tops = self.row_starts
         start = 0 if index == 0 else max(tops[index], 0)
         last = index + 1 == len(tops)
         return start, self.height if last else min(max(tops[index + 1], 0), self.height)
+
+
+def touching(starts: tuple[int, ...], tile: int, first: int, stop: int) -> list[int]:
+    """Those of the windows along one axis that touch the pixels `[first, stop)`."""
+    return [start for start in starts if start < stop and start + tile > first]
 
 
 def starts(length: int, tile: int, overlap: int, *, margin: int) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyproj
 import shapely
+from pyproj.crs import ProjectedCRS
+from pyproj.crs.coordinate_operation import PolarStereographicAConversion, UTMConversion
 from pyproj.exceptions import ProjError
 
 from geohr.errors import InputError
@@ -26,6 +28,7 @@ LOCAL_EXTENT = 5_000.0
 """Metres across, up to which an object is small: the error stays below one in a million."""
 _STEP = 10.0
 """Half the stretch, in metres, over which the map is differentiated."""
+_LATITUDE_MAX = 90.0
 
 
 @lru_cache(maxsize=32)
@@ -82,6 +85,48 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     east *= (transverse * np.cos(lat.mean(axis=0)))[:, None]
     north *= meridional[:, None]
     return np.stack([east, north], axis=1) / (2 * step)
+
+
+def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
+    """A CRS in metres for the surroundings of a point, on the datum of the point's own CRS.
+
+    It is the point's UTM zone, or universal polar stereographic beyond 84 degrees north and 80
+    south (Snyder, 1987, pages 57 and 157). As the datum stays, no shift between datums is made.
+
+    Args:
+        crs: Anything that `parse_crs` takes.
+        x: Easting or longitude, in the CRS's units.
+        y: Northing or latitude.
+
+    Raises:
+        InputError: When the point lies outside the area that the CRS can map.
+    """
+    known = parse_crs(crs)
+    lon, lat = _to_degrees(known).transform(x, y)
+    if not (np.isfinite(lon) and np.isfinite(lat)) or abs(lat) > _LATITUDE_MAX:
+        raise InputError(
+            f"coordinates such as ({x:g}, {y:g}) lie outside what {known.name} can map; "
+            "the scene's georeference is wrong"
+        )
+    if -80 <= lat <= 84:
+        zone = int((lon + 180) // 6 % 60) + 1
+        conversion: Any = UTMConversion(str(zone), "N" if lat >= 0 else "S")
+    else:
+        conversion = PolarStereographicAConversion(
+            latitude_natural_origin=np.copysign(90.0, lat),
+            false_easting=2_000_000.0,
+            false_northing=2_000_000.0,
+            scale_factor_natural_origin=0.994,
+        )
+    made = ProjectedCRS(conversion, name="local metric", geodetic_crs=known.geodetic_crs)
+    # On a common datum it has a name that others know.
+    code = made.to_epsg(min_confidence=70)
+    return pyproj.CRS.from_epsg(code) if code and _same_datum(code, known) else made
+
+
+def _same_datum(code: int, known: pyproj.CRS) -> bool:
+    """Whether the CRS of an EPSG code stands on the datum of another one."""
+    return bool(pyproj.CRS.from_epsg(code).geodetic_crs == known.geodetic_crs)
 
 
 @dataclass(frozen=True)

@@ -154,6 +154,66 @@ class SceneOptions(Options):
 
 
 @dataclass(frozen=True)
+class ViewOptions(SceneOptions):
+    """Which part of a scene is looked at, and on which pixel grid."""
+
+    asset: str | None = opt(
+        None, "Which asset of a STAC item is the scene; by default the first raster.", metavar="KEY"
+    )
+    aoi: str | None = opt(
+        None, "Vector file of polygons, in any CRS: only what lies in them.", metavar="FILE"
+    )
+    bbox: tuple[float, ...] | None = opt(
+        None, "Only what lies in this box, in degrees.", metavar="WEST,SOUTH,EAST,NORTH"
+    )
+    gsd: str = opt(
+        "auto",
+        "Metres a pixel at which the scene is read: its own (native), a number, or what suits the "
+        "model (auto).",
+        metavar="auto|native|METRES",
+    )
+    scene_gsd: float | None = opt(
+        None,
+        "Metres a pixel of the scene, where the file is wrong or does not say.",
+        low=0.0001,
+        high=100_000,
+        metavar="METRES",
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a resolution that is none and a box that is none.
+
+        Raises:
+            UsageError: In one sentence.
+        """
+        super().__post_init__()
+        if self.gsd not in ("auto", "native") and not is_length(self.gsd):
+            raise UsageError(
+                f"gsd must be auto, native or metres a pixel such as 0.3; got {self.gsd!r}"
+            )
+        if self.bbox is None:
+            return
+        if len(self.bbox) != 4:
+            raise UsageError(
+                f"bbox must be four numbers WEST,SOUTH,EAST,NORTH; got {listed(self.bbox)}"
+            )
+        west, south, east, north = self.bbox
+        if not (-180 <= west < east <= 180 and -90 <= south < north <= 90):
+            raise UsageError(
+                "bbox must be degrees WEST,SOUTH,EAST,NORTH with WEST < EAST and SOUTH < NORTH; "
+                f"got {listed(self.bbox)}"
+            )
+
+
+def is_length(text: object) -> bool:
+    """Whether a text is a number of metres above 0."""
+    try:
+        return 0 < float(str(text)) < float("inf")
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
 class GridOptions(Options):
     """How a scene is cut into overlapping windows."""
 
@@ -166,8 +226,15 @@ class GridOptions(Options):
 
 
 @dataclass(frozen=True)
-class TileOptions(GridOptions, SceneOptions):
+class TileOptions(GridOptions, ViewOptions):
     """How a scene is cut into chips."""
+
+    gsd: str = opt(
+        "native",
+        "Metres a pixel of the chips: the scene's own (native), a number, or its own on square "
+        "ground pixels (auto).",
+        metavar="auto|native|METRES",
+    )
 
 
 @dataclass(frozen=True)
@@ -236,7 +303,7 @@ class EngineOptions(Options):
 
 
 @dataclass(frozen=True)
-class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, StitchOptions):
+class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, StitchOptions):
     """Everything that `segment` can be told besides the scene, the model and the outputs."""
 
     threshold: float | None = opt(
@@ -244,6 +311,9 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, StitchOptions):
         "Probability from which a pixel belongs to a class; by default the model card's.",
         low=0.004,
         high=1,
+    )
+    out_crs: str | None = opt(
+        None, "CRS of the polygons, such as EPSG:32636; by default the scene's.", metavar="CRS"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from geohr.errors import UsageError
 from geohr.mosaic import Rows, classify
@@ -16,6 +19,8 @@ from geohr.redact import redact
 from geohr.run import Run
 from geohr.vector.sink import EXTENSIONS, Sink, open_sink
 
+WriteRows = Callable[[NDArray[np.uint8]], None]
+"""Takes the next rows of a raster."""
 RASTER_SUFFIXES = (".tif", ".tiff")
 
 
@@ -53,19 +58,24 @@ def write_outputs(
 
         def keep(polygons: Polygons) -> None:
             written.objects += len(polygons)
+            placed = run.placed(polygons)
             for sink in sinks:
-                sink.write(polygons)
+                sink.write(placed)
 
         for rows in finished:
             written.windows += rows.windows
-            for raster in probabilities:
-                raster.write(rows.probabilities)
             ids = classify(rows.probabilities, run.options.threshold)
             seams.add(rows, ids)
+            ids = run.ground.clip(rows.start, ids)
+            if len(ids) == 0:
+                continue
+            scores = run.ground.clip(rows.start, rows.probabilities)
+            for raster in probabilities:
+                raster.write(scores)
             for raster in classes:
                 raster.write(ids)
             if tracer is not None:
-                keep(tracer.push(ids, rows.probabilities))
+                keep(tracer.push(ids, scores))
         if tracer is not None:
             keep(tracer.finish())
         written.seams = seams.score()
@@ -103,7 +113,7 @@ def vector_sink(run: Run, path: Path) -> Sink:
     """A sink for polygons."""
     return open_sink(
         path,
-        crs=run.scene.crs,
+        crs=run.crs,
         multi=run.options.connectivity == 8,
         constants={"scene": redact(Path(run.scene.path).name)},
         colours={label.name: label.colour for label in run.card.classes},
@@ -114,18 +124,32 @@ def vector_sink(run: Run, path: Path) -> Sink:
 def raster_of_classes(run: Run, path: Path) -> RasterSink:
     """A sink for class ids, coloured as the card says."""
     colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
-    return class_sink(path, run.scene, {0: (0, 0, 0), **colours}, run.provenance())
+    return class_sink(path, run.ground, {0: (0, 0, 0), **colours}, run.provenance())
 
 
 def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
     """A sink for probabilities, a band a class."""
     names = [label.name for label in run.card.classes]
-    return probability_sink(path, run.scene, names, run.provenance())
+    return probability_sink(path, run.ground, names, run.provenance())
 
 
 def raster_of_disagreement(run: Run, path: Path) -> RasterSink:
     """A sink for the largest less the smallest score that overlapping windows give."""
-    return probability_sink(path, run.scene, ["disagreement"], run.provenance())
+    return probability_sink(path, run.ground, ["disagreement"], run.provenance())
+
+
+def clipped(run: Run, write: WriteRows) -> WriteRows:
+    """`write` for rows `(row, col)` of the scene, top to bottom, of which it takes its part."""
+    done = 0
+
+    def take(rows: NDArray[np.uint8]) -> None:
+        nonlocal done
+        part = run.ground.clip(done, rows)
+        done += len(rows)
+        if len(part):
+            write(part)
+
+    return take
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -7,25 +7,34 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from geohr.backends import open_predictor
 from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS
 from geohr.calibration import Calibration
 from geohr.card import Card
+from geohr.clipping import Ground
+from geohr.errors import InputError, UsageError
 from geohr.grid import Grid
+from geohr.ground import parse_crs
 from geohr.journal import identify, machine
 from geohr.model import Model
 from geohr.mosaic import Rows
 from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
-from geohr.polygons import Tracer
+from geohr.polygons import Polygons, Tracer
+from geohr.polygons.polygons import reprojected
 from geohr.predictor import Predictor
 from geohr.redact import redact
 from geohr.scene import Scene
+from geohr.scene.views import Given, description, open_view, own_crs
+from geohr.scene.warped import Warped
 from geohr.stopping import Stop
 from geohr.streaming import BlockStore, Progress, predict_rows
 from geohr.version import __version__
@@ -83,17 +92,35 @@ class Run:
         """All that a block's scores depend on, besides the blocks' own cut."""
         return {
             "scene": identify(self.scene.files),
+            "view": description(self.scene),
+            "gdal": rasterio.__gdal_version__,
             "machine": machine(),
             "batch": self.predictor.batch,
             "blocks": [BLOCK_WINDOWS, BLOCK_PIXELS],
             **self.provenance(),
         }
 
+    @cached_property
+    def ground(self) -> Ground:
+        """Where the outputs lie: the scene, or the part of it that was asked for."""
+        return Ground.of(self.scene)
+
+    @property
+    def crs(self) -> CRS | None:
+        """Of the polygons: what was asked for, else the scene's own."""
+        if self.options.out_crs is None:
+            return own_crs(self.scene)
+        return CRS.from_wkt(parse_crs(self.options.out_crs).to_wkt())
+
+    def placed(self, polygons: Polygons) -> Polygons:
+        """Polygons as the tracer makes them, in the CRS of the polygons."""
+        return reprojected(polygons, self.scene.crs, self.crs)
+
     def tracer(self) -> Tracer:
-        """Polygons from finished rows."""
+        """Polygons from finished rows of `ground`."""
         return Tracer(
-            self.scene.width,
-            transform=self.scene.transform,
+            self.ground.width,
+            transform=self.ground.transform,
             crs=self.scene.crs,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
@@ -113,15 +140,21 @@ class Run:
         }
 
 
-def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Run:
+def prepare(given: Given, model: Model, options: SegmentOptions) -> Run:
     """Resolve every default and refuse what cannot work, before anything is predicted.
+
+    Args:
+        given: The scene, or several that are one mosaic; see `geohr.scene.views.open_view`.
+        model: Network and card.
+        options: As they were asked for.
 
     Raises:
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     card = model.card
-    scene = Scene.open(scene_path, options).select(card.bands)
+    scene = open_view(given, options, bands=card.bands, gsd=card.gsd)
+    check_out_crs(scene, options)
     resolved = dataclasses.replace(
         options,
         tile=options.tile or card.tile,
@@ -129,15 +162,20 @@ def prepare(scene_path: str | Path, model: Model, options: SegmentOptions) -> Ru
         min_area=default_min_area(scene, card) if options.min_area is None else options.min_area,
     )
     side = resolved.tile or card.tile
-    grid = Grid(scene.height, scene.width, side, round(side * resolved.overlap))
+    scene, grid = cut_to_area(
+        scene, Grid(scene.height, scene.width, side, round(side * resolved.overlap))
+    )
     normalizer = Normalizer.of(card, options.scale)
     check_range(scene, normalizer)
     warn_of_resolution(scene, card)
 
     shown = scene
     if options.calibrate is not None:
-        shown = Scene.open(options.calibrate, options).select(card.bands)
-    shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
+        whole = dataclasses.replace(options, aoi=None, bbox=None)
+        shown = open_view(options.calibrate, whole, bands=card.bands, gsd=card.gsd)
+    shown_grid = grid
+    if shown is not scene:
+        shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = open_predictor(model, side, options, calibration=calibration)
     return Run(scene, model, resolved, grid, predictor)
@@ -156,13 +194,52 @@ def default_min_area(scene: Scene, card: Card) -> float | None:
     return None
 
 
+def cut_to_area(scene: Scene, grid: Grid) -> tuple[Scene, Grid]:
+    """The part of a scene with the windows that its area touches, and these windows.
+
+    They lie where they lie in the whole scene, so that the results there are the same.
+    """
+    bounds = None if scene.area is None else scene.area.bounds(scene.height, scene.width)
+    if bounds is None:
+        return scene, grid
+    window, part = grid.part(bounds)
+    return scene.crop(window), part
+
+
+def check_out_crs(scene: Scene, options: SegmentOptions) -> None:
+    """Refuse a CRS for the polygons that nothing understands, or that the scene has no way to.
+
+    Raises:
+        InputError: When the scene has no CRS of its own.
+        UsageError: When PROJ does not know the CRS.
+    """
+    if options.out_crs is None:
+        return
+    try:
+        parse_crs(options.out_crs)
+    except InputError as error:
+        raise UsageError(f"out-crs: {error}; give one such as EPSG:32636") from error
+    if scene.crs is None:
+        raise InputError(
+            f"{scene.path}: has no CRS, so that polygons cannot be brought into "
+            f"{options.out_crs}; set it with gdal_edit.py -a_srs"
+        )
+
+
 def warn_of_resolution(scene: Scene, card: Card) -> None:
     """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
     finest, coarsest = card.gsd
-    if scene.gsd is None or finest <= scene.gsd <= coarsest:
+    own = scene.origin.source.gsd if isinstance(scene.origin, Warped) else scene.gsd
+    if own is None or finest <= own <= coarsest:
         return
+    resampled = scene.gsd is not None and scene.gsd != own
+    told = (
+        f"it is resampled to {scene.gsd:.3g} m, which --gsd native prevents"
+        if resampled
+        else "expect poor results, or have it resampled with --gsd"
+    )
     warnings.warn(
-        f"{scene.path}: {scene.gsd:.3g} m a pixel, but model {card.name} was trained on "
-        f"{finest:g} to {coarsest:g} m; expect poor results, or resample the scene",
+        f"{scene.path}: {own:.3g} m a pixel, but model {card.name} was trained on "
+        f"{finest:g} to {coarsest:g} m; {told}",
         stacklevel=4,
     )

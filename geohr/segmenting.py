@@ -17,13 +17,14 @@ from geohr.journal import WORK_FOLDER, work_folder, work_name
 from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
 from geohr.options import SegmentOptions
-from geohr.outputs import raster_of_disagreement, sort_outputs, write_outputs
+from geohr.outputs import clipped, raster_of_disagreement, sort_outputs, write_outputs
 from geohr.plan import OutputCounts, check_disk
 from geohr.polygons import concatenate
 from geohr.prediction import Prediction
 from geohr.progress import watched
 from geohr.redact import redact
 from geohr.run import prepare
+from geohr.scene.views import Given, title_of
 from geohr.stopping import Stop
 from geohr.streaming import Progress
 
@@ -72,7 +73,7 @@ class Summary:
 
 
 def segment(
-    scene: str | Path,
+    scene: Given,
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
@@ -81,15 +82,15 @@ def segment(
     """Objects in a scene.
 
     Args:
-        scene: A raster file, or any name GDAL can open.
+        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
         progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
 
     Returns:
-        A polygon a row, in the scene's coordinate reference system, with `class`, `confidence`
-        (mean probability), `area_m2` and `perimeter_m` on the ground, and what else
+        A polygon a row, in the scene's coordinate reference system or `out_crs`, with `class`,
+        `confidence` (mean probability), `area_m2` and `perimeter_m` on the ground, and what else
         `geohr.polygons.Polygons` lists.
 
     Raises:
@@ -98,16 +99,19 @@ def segment(
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
     tracer = run.tracer()
-    with watched(progress, f"segment {Path(scene).name}") as report:
+    with watched(progress, f"segment {Path(title_of(scene)).name}") as report:
+        clipped = (run.ground.clip(rows.start, rows.probabilities) for rows in run.rows(report))
         found = [
-            tracer.push(classify(rows.probabilities, run.options.threshold), rows.probabilities)
-            for rows in run.rows(report)
+            tracer.push(classify(scores, run.options.threshold), scores)
+            for scores in clipped
+            if scores.shape[1]
         ]
-    return concatenate([*found, tracer.finish()]).to_geodataframe(run.scene.crs)
+    polygons = concatenate([*found, tracer.finish()])
+    return run.placed(polygons).to_geodataframe(run.crs)
 
 
 def predict(
-    scene: str | Path,
+    scene: Given,
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
@@ -116,27 +120,32 @@ def predict(
     """Probabilities of a whole scene as an array; for scenes that fit into memory.
 
     Args:
-        scene: A raster file, or any name GDAL can open.
+        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
         progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
+
+    Returns:
+        On the pixel grid on which the scene is read, which `gsd` may make another than its own.
 
     Raises:
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    with watched(progress, f"predict {Path(scene).name}") as report:
-        stacked = np.concatenate([rows.probabilities for rows in run.rows(report)], axis=1)
+    with watched(progress, f"predict {Path(title_of(scene)).name}") as report:
+        stacked = np.concatenate(
+            [run.ground.clip(rows.start, rows.probabilities) for rows in run.rows(report)], axis=1
+        )
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in run.card.classes)
-    return Prediction(probabilities, run.scene.transform, run.scene.crs, names)
+    return Prediction(probabilities, run.ground.transform, run.ground.crs, names)
 
 
 def segment_to_files(
-    scene: str | Path,
+    scene: Given,
     out: Sequence[Path],
     *,
     probs: Path | None = None,
@@ -155,7 +164,7 @@ def segment_to_files(
     a crash the same call goes on where it stopped, and its outputs are the same bytes.
 
     Args:
-        scene: A raster file, or any name GDAL can open.
+        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
         out: Polygons or a raster of classes, by extension.
         probs: A raster of probabilities to write, or None.
         disagreement: A raster to write of how far overlapping windows differ, or None; with it,
@@ -211,7 +220,7 @@ def segment_to_files(
                 compare = None
                 if disagreement is not None:
                     sink = raster_of_disagreement(run, names[disagreement])
-                    compare = stack.enter_context(sink).write
+                    compare = clipped(run, stack.enter_context(sink).write)
                 written = write_outputs(
                     run,
                     run.rows(progress, store=store, stop=stop, disagreement=compare),
@@ -221,7 +230,7 @@ def segment_to_files(
                 )
             work.publish()
     return Summary(
-        scene=redact(str(scene)),
+        scene=redact(title_of(scene)),
         outputs=tuple(str(path) for path in paths),
         objects=written.objects if vectors else None,
         windows=len(run.grid),

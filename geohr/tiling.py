@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from geohr.labels import read_classes
 from geohr.options import TileOptions
 from geohr.raster import write_raster
 from geohr.scene import Scene, SceneReader, Tile
+from geohr.scene.views import Given, open_view
 
 DEFAULT_SIDE = 512
 """Side of a chip in pixels, where none is asked for."""
 
 
 def tile(
-    scene_path: str | Path,
+    given: Given,
     out: Path,
     *,
     labels: str | Path | None = None,
@@ -36,7 +38,7 @@ def tile(
     same name under `out/labels/`: 0 background, class ids from 1, 255 where the scene has no data.
 
     Args:
-        scene_path: The scene.
+        given: The scene, or several that are one mosaic.
         out: A folder; made where missing.
         labels: Polygons in any CRS, or a raster on the scene's grid; or None.
         options: Window size, overlap, bands, nodata.
@@ -52,7 +54,7 @@ def tile(
         OutputError: When a chip cannot be written.
     """
     options = options or TileOptions()
-    scene = Scene.open(scene_path, options)
+    scene = open_view(given, options)
     side = options.tile or DEFAULT_SIDE
     grid = Grid(scene.height, scene.width, side, int(side * options.overlap), margin=0)
     folders = [out / "images"] + ([out / "labels"] if labels is not None else [])
@@ -64,7 +66,7 @@ def tile(
     written = 0
     with SceneReader(scene) as reader:
         for index, window in enumerate(grid):
-            chip = reader.read(window.clip(scene.height, scene.width))
+            chip = clipped(reader.read(window.clip(scene.height, scene.width)), scene)
             if chip.valid.any():
                 name = f"{stem}_r{chip.window.row:06d}_c{chip.window.col:06d}.tif"
                 for folder in folders:
@@ -78,6 +80,13 @@ def tile(
     return written
 
 
+def clipped(chip: Tile, scene: Scene) -> Tile:
+    """The chip without what lies beyond the scene's area."""
+    if scene.area is None:
+        return chip
+    return replace(chip, valid=chip.valid & scene.area.mask(chip.window))
+
+
 def write_chip(path: Path, scene: Scene, chip: Tile) -> None:
     """Write a chip's pixels, with the scene's nodata value."""
     write_raster(
@@ -86,7 +95,7 @@ def write_chip(path: Path, scene: Scene, chip: Tile) -> None:
         crs=scene.crs,
         transform=at(scene, chip.window),
         nodata=scene.nodata,
-        valid=chip.valid if scene.mask_band else None,
+        valid=chip.valid if scene.mask_band or scene.area is not None else None,
     )
 
 

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyproj
+import shapely
+
+from geohr.ground import parse_crs
 
 if TYPE_CHECKING:
     import geopandas
@@ -78,3 +82,22 @@ def concatenate(parts: list[Polygons]) -> Polygons:
         np.concatenate([part.geometry for part in parts]),
         {name: np.concatenate([part.columns[name] for part in parts]) for name in DTYPES},
     )
+
+
+def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
+    """The same polygons in another CRS; what they measure on the ground stays as it is.
+
+    Args:
+        polygons: In `crs`.
+        crs: Anything pyproj understands, or None.
+        target: The same, or None, which changes nothing.
+    """
+    if crs is None or target is None or crs == target or len(polygons) == 0:
+        return polygons
+    convert = pyproj.Transformer.from_crs(parse_crs(crs), parse_crs(target), always_xy=True)
+
+    def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.column_stack(convert.transform(points[:, 0], points[:, 1]))
+
+    moved = np.asarray(shapely.transform(polygons.geometry, move), object)
+    return Polygons(moved, polygons.columns)

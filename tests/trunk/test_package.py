@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("options", "export_options", "grid", "blend", "metrics", "files", "locks", "pipeline",
      "progress", "predictor"),
     ("card", "ground", "hrnet"),
-    ("scene", "scene_checks", "pixels", "mosaic", "raster", "pictures"),
+    ("scene", "clipping", "pixels", "mosaic", "raster", "pictures"),
     ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",

@@ -1,0 +1,107 @@
+"""The rasters that STAC Items and ItemCollections name (STAC specification 1.0, Item)."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from geohr.errors import InputError
+from geohr.redact import redact
+
+RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
+"""What rasters end in."""
+SUFFIXES = (".json", ".geojson")
+"""What STAC Items and ItemCollections end in."""
+BYTES_MAX = 200_000_000
+"""A larger list is refused unread."""
+SECONDS = 30.0
+"""How long a server may take to answer."""
+
+
+def is_stac(name: str) -> bool:
+    """Whether a name is that of a STAC Item or ItemCollection."""
+    plain = urlsplit(name).path if "://" in name else name
+    return Path(plain).suffix.lower() in SUFFIXES
+
+
+def rasters_of(name: str, asset: str | None) -> list[str]:
+    """The rasters that a STAC Item or ItemCollection at a path or address names.
+
+    Args:
+        name: A path or an http(s) address.
+        asset: Key of the asset; by default the first that is a raster.
+
+    Raises:
+        InputError: When it cannot be read, is no STAC, or has no such asset.
+    """
+    return [beside(name, href) for href in hrefs(read_text(name), name, asset)]
+
+
+def hrefs(text: str, name: str, asset: str | None) -> Iterator[str]:
+    """The addresses in a STAC Item or ItemCollection, as they stand there."""
+    try:
+        read: Any = json.loads(text)
+        items = read["features"] if read["type"] == "FeatureCollection" else [read]
+        for item in items:
+            yield asset_of(item, asset)["href"]
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{name}: not a STAC Item or ItemCollection with assets that have a href ({error!r})"
+        ) from error
+
+
+def asset_of(item: Any, key: str | None) -> Any:
+    """The asset of that key, or the first that is a raster."""
+    assets = item["assets"]
+    if key is not None:
+        if key not in assets:
+            raise InputError(
+                f"STAC item {item.get('id')}: no asset {key!r}; its assets are "
+                f"{', '.join(map(str, assets))}; choose with --asset"
+            )
+        return assets[key]
+    for asset in assets.values():
+        if "tiff" in str(asset.get("type", "")) or Path(asset["href"]).suffix.lower() in RASTERS:
+            return asset
+    raise InputError(f"STAC item {item.get('id')}: no asset is a raster; choose with --asset")
+
+
+def read_text(name: str) -> str:
+    """The text at a path or an http(s) address.
+
+    Raises:
+        InputError: When it cannot be had.
+    """
+    try:
+        if "://" not in name:
+            if Path(name).stat().st_size > BYTES_MAX:
+                raise InputError(f"{name}: more than {BYTES_MAX} bytes are not read as a list")
+            return Path(name).read_text(encoding="utf-8-sig")
+        if urlsplit(name).scheme not in ("http", "https"):
+            raise InputError(
+                f"{name}: STAC is read from files and from http:// and https://; "
+                "download the item first"
+            )
+        with urllib.request.urlopen(name, timeout=SECONDS) as answer:
+            return str(answer.read(BYTES_MAX).decode("utf-8-sig"))
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file; check the path") from error
+    except (OSError, urllib.error.URLError, UnicodeDecodeError) as error:
+        raise InputError(f"{redact(name)}: cannot be read as STAC ({error})") from error
+
+
+def beside(name: str, href: str) -> str:
+    """An address in a list: as it is, or from the list's own place on."""
+    if "://" in href or href.startswith("/vsi"):
+        return href
+    if "://" in name:
+        return urljoin(name, href)
+    return href if Path(href).is_absolute() else os.path.normpath(Path(name).parent / href)

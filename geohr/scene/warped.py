@@ -1,0 +1,195 @@
+"""A scene on another pixel grid: of another size of pixels, or in another CRS.
+
+Pixels are made in blocks of a lattice that is fixed by the grid, each from the same part of the
+source whoever asks for it, so that they are the same bytes however the grid is read. Positions
+are transformed one by one, without GDAL's interpolation between them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import rasterio.warp
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+
+from geohr.grid import Window
+from geohr.scene.tiles import Mask, Pixels
+
+if TYPE_CHECKING:
+    from geohr.scene.scene import Scene
+
+LATTICE = 512
+"""Side in pixels of the blocks in which pixels are made."""
+RESAMPLING = Resampling.cubic
+"""Widened by GDAL where pixels become larger, so that all of the source counts."""
+RADIUS = 2
+"""Pixels that the kernel reaches, in the larger of the two sizes of pixels."""
+EDGE_POINTS = 17
+"""Places along each side of a block that are followed to the source."""
+HALF = 0.5
+"""Share of valid source pixels, weighted by the kernel, from which a pixel is valid."""
+
+
+class PixelReader(Protocol):
+    """What can be read by windows."""
+
+    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window that lies inside; see `geohr.scene.SceneReader.read_inside`."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+@dataclass(frozen=True)
+class Warped:
+    """Another pixel grid for a scene.
+
+    Attributes:
+        source: The scene.
+        crs: Of the grid; None where the source has none.
+        transform: From (col, row) of the grid to coordinates.
+        height: Rows of the grid.
+        width: Columns of the grid.
+    """
+
+    source: Scene
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
+
+    def to_source(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns and rows in the source of points spread over a window; not finite beyond."""
+        steps = np.linspace(0, 1, EDGE_POINTS)
+        cols, rows = np.meshgrid(
+            window.col + steps * window.width, window.row + steps * window.height
+        )
+        x, y = along(self.transform, cols.ravel(), rows.ravel())
+        if self.crs is not None and self.crs != self.source.crs:
+            x, y = rasterio.warp.transform(self.crs, self.source.crs, x, y)
+        return along(~self.source.transform, np.asarray(x), np.asarray(y))
+
+    def scale(self, window: Window) -> tuple[float, float]:
+        """Pixels of the grid for one of the source, across and down, in the middle of a window."""
+        one = Window(window.row + window.height // 2, window.col + window.width // 2, 1, 1)
+        col, row = self.to_source(one)
+        side = EDGE_POINTS
+        across = np.hypot(col[side - 1] - col[0], row[side - 1] - row[0])
+        down = np.hypot(col[-side] - col[0], row[-side] - row[0])
+        return float(1 / across), float(1 / down)
+
+    def source_window(self, window: Window, scale: tuple[float, float]) -> Window | None:
+        """The source's pixels that a window is made of; None where the source is not."""
+        col, row = self.to_source(window)
+        known = np.isfinite(col) & np.isfinite(row)
+        if not known.any():
+            return None
+        reach = RADIUS / min(*scale, 1.0) + 2
+        top, left = np.floor(row[known].min() - reach), np.floor(col[known].min() - reach)
+        bottom, right = np.ceil(row[known].max() + reach), np.ceil(col[known].max() + reach)
+        if bottom <= 0 or right <= 0 or top >= self.source.height or left >= self.source.width:
+            return None
+        whole = Window(int(top), int(left), int(bottom - top), int(right - left))
+        return whole.clip(self.source.height, self.source.width)
+
+
+class WarpedReader:
+    """Reads a scene on another grid.
+
+    Args:
+        warped: The grid.
+        source: Reads the scene; closed with this one.
+        bands: How many bands it has.
+        dtype: Of the pixels.
+    """
+
+    def __init__(self, warped: Warped, source: PixelReader, *, bands: int, dtype: str) -> None:
+        self._warped = warped
+        self._source = source
+        self._bands = bands
+        self._dtype = np.dtype(dtype)
+        # One for the whole grid, so that no kernel depends on where a block lies.
+        self._scale = warped.scale(Window(0, 0, warped.height, warped.width))
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window of the grid; see `geohr.scene.SceneReader.read_inside`."""
+        rows = range(window.row // LATTICE * LATTICE, window.row_stop, LATTICE)
+        cols = range(window.col // LATTICE * LATTICE, window.col_stop, LATTICE)
+        for row, col in itertools.product(rows, cols):
+            block = Window(row, col, LATTICE, LATTICE).clip(self._warped.height, self._warped.width)
+            part = block.within(window)
+            made, fine = self._block(block)
+            inside = shifted(part, block)
+            target = shifted(part, window)
+            pixels[:, target[0], target[1]] = made[:, inside[0], inside[1]]
+            valid[target] = fine[inside]
+
+    def _block(self, window: Window) -> tuple[Pixels, Mask]:
+        """The pixels of one block of the lattice, and which are valid."""
+        size = (window.height, window.width)
+        nothing = np.zeros((self._bands, *size), self._dtype), np.zeros(size, bool)
+        needed = self._warped.source_window(window, self._scale)
+        if needed is None:
+            return nothing
+        pixels = np.empty((self._bands, needed.height, needed.width), self._dtype)
+        valid = np.empty((needed.height, needed.width), bool)
+        self._source.read_inside(needed, pixels, valid)
+        if not valid.any():
+            return nothing
+        share = self._resampled(valid[None].astype(np.float32), needed, window)[0]
+        fine = share >= HALF
+        if valid.all():
+            made = self._resampled(pixels, needed, window)
+            made[:, ~fine] = 0
+            return made, fine
+        working = np.float32 if self._dtype.itemsize <= 2 else np.float64
+        known = np.where(valid, pixels, 0).astype(working)
+        summed = self._resampled(known, needed, window)
+        made = np.divide(summed, share, out=np.zeros_like(summed), where=fine)
+        if self._dtype.kind in "iu":
+            limits = np.iinfo(self._dtype)
+            made = np.rint(made).clip(limits.min, limits.max)
+        return made.astype(self._dtype), fine
+
+    def _resampled(self, pixels: NDArray[Any], held: Window, window: Window) -> NDArray[Any]:
+        """Pixels of the source's window `held` on the grid's window."""
+        warped = self._warped
+        crs = warped.crs or "EPSG:3857"  # any plane will do where there is none
+        out = np.zeros((len(pixels), window.height, window.width), pixels.dtype)
+        rasterio.warp.reproject(
+            pixels,
+            out,
+            src_transform=warped.source.transform @ Affine.translation(held.col, held.row),
+            src_crs=warped.source.crs or crs,
+            dst_transform=warped.transform @ Affine.translation(window.col, window.row),
+            dst_crs=crs,
+            resampling=RESAMPLING,
+            tolerance=0,
+            XSCALE=min(self._scale[0], 1.0),
+            YSCALE=min(self._scale[1], 1.0),
+        )
+        return out
+
+
+def along(transform: Affine, x: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points `(n,)` and `(n,)` taken through an affine map."""
+    a, b, c, d, e, f = transform[:6]
+    return np.asarray(a * x + b * y + c, np.float64), np.asarray(d * x + e * y + f, np.float64)
+
+
+def shifted(part: Window, held: Window) -> tuple[slice, slice]:
+    """Rows and columns of `part` in an array that covers `held`."""
+    return (
+        slice(part.row - held.row, part.row_stop - held.row),
+        slice(part.col - held.col, part.col_stop - held.col),
+    )
