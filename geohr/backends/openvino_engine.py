@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -60,6 +61,17 @@ def meet_numpy(compiled: Any) -> None:
     tensor.data.sum()
 
 
+@cache
+def core() -> Any:
+    """The one OpenVINO runtime of this process.
+
+    Each runtime gives the thread that first compiles another stack for signal handlers, and gives
+    back the former one when it goes. Where several go in another order than they came, a signal
+    then finds a stack that is no more, and the process dies of it.
+    """
+    return openvino.Core()
+
+
 def write(model: Model, shape: Shape, path: Path) -> None:
     """Convert a model; torch is imported here and not before."""
     from geohr.backends.convert import to_openvino
@@ -71,14 +83,13 @@ def quantise(source: Path, batches: list[Batch], target: Path) -> None:
     """Write the int8 form of a network."""
     from geohr.backends.quantise import quantise as to_int8
 
-    network = openvino.Core().read_model(source)
+    network = core().read_model(source)
     openvino.save_model(to_int8(network, batches), target, compress_to_fp16=False)
 
 
 def load(path: Path, workers: int, precision: str) -> OpenVINOPredictor:
     """Compile a network, or take what was compiled before from beside it."""
-    core = openvino.Core()
-    compiled = core.compile_model(
+    compiled = core().compile_model(
         path,
         "CPU",
         {

@@ -198,3 +198,25 @@ def test_converting_forks_no_process_and_reports_to_nobody(model: Model, tmp_pat
     command = [sys.executable, "-W", "ignore", "-c", code, str(model.path), str(tmp_path / "m.xml")]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
     assert told.splitlines()[-1] == "[]"
+
+
+def test_signals_are_survived_after_engines_have_gone(model: Model, tmp_path: Path) -> None:
+    """Signal handlers run on a stack that an engine may have taken with it."""
+    code = (
+        "import gc, os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from geohr.backends import open_predictor\n"
+        "from geohr.model import Model\n"
+        "from geohr.options import EngineOptions\n"
+        "model, engines = Model.load(Path(sys.argv[1])), []\n"
+        "for side in (32, 64, 96):\n"
+        "    engines.append(open_predictor(model, side, EngineOptions(backend='openvino')))\n"
+        "while engines:\n"
+        "    engines.pop(0)\n"
+        "    gc.collect()\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('caught'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-c", code, str(model.path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["caught"]), ended.stderr
