@@ -7,12 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Ints
-from geohr.polygons.thin import Guard, kept_of_rings
+from geohr.polygons.runs import Bools, Ints
+from geohr.polygons.thin import Guard, Side, kept_of_rings
 from geohr.polygons.vertices import (
     DEPTH_MAX,
+    HINT,
     JUNCTION,
     RING_START,
+    SADDLE,
     SUBPIXEL,
     Ragged,
     depth,
@@ -20,81 +22,123 @@ from geohr.polygons.vertices import (
     unpack,
 )
 
-_LEEWAY = 0.5
-"""Pixels that a contour may lie beside the pixels' sides, which the guard knows."""
+_HALF = 0.5
+"""Pixels that a border keeps to round the vertices of the pixel grid which it passes."""
 
 
 def thin(
-    shapes: Ragged,
-    owner: Ints,
-    *,
-    tolerance: float,
-    scale: Callable[[Ints, Ints], Floats],
-    contour: bool,
+    shapes: Ragged, owner: Ints, *, tolerance: float, scale: Callable[[Ints, Ints], Floats]
 ) -> Ragged:
-    """Shapes with fewer vertices; those that three outlines share stay.
+    """Shapes with fewer vertices; those that several outlines share stay.
 
     Args:
-        shapes: Items of rings; ring starts and junctions are marked, and every unit of every
-            upright side has a vertex.
+        shapes: Items of rings; ring starts, junctions and hints are marked.
         owner: `(item,)` the object of each.
         tolerance: In metres.
         scale: From a row and a column to `(n, 2, 2)` metres a pixel there.
-        contour: Whether vertices lie between pixel centres.
     """
     flat = shapes.flat
     begins = np.flatnonzero(flat & RING_START)
     offsets = np.append(begins, len(flat))
     y, x = unpack(flat)
-    guard = _guard(flat, owner[shapes.item_of], _LEEWAY if contour else 0.0)
+    hint = flat & HINT != 0
+    before, after = _round_rings(offsets)
+    # Where two outlines of two classes pass between the same four pixels, both stay as they are.
+    fixed = (flat & JUNCTION != 0) & ~hint
+    saddle = np.flatnonzero(hint & (flat & JUNCTION != 0))
+    fixed[before[saddle]] = fixed[after[saddle]] = True
     kept = kept_of_rings(
-        np.column_stack([guard.x, guard.y]),
+        np.column_stack([x / SUBPIXEL, y / SUBPIXEL]),
         offsets,
         np.full(len(begins), tolerance),
-        fixed=flat & JUNCTION != 0,
+        fixed=fixed,
         order=place(flat),
         scale=lambda vertex: scale(y[vertex] // SUBPIXEL, x[vertex] // SUBPIXEL),
-        guard=guard,
+        guard=_guard(flat, offsets, owner[shapes.item_of]),
+        hint=hint,
     )
-    ring = np.repeat(np.arange(len(begins)), np.diff(offsets))
-    flattened = np.bincount(ring[kept], minlength=len(begins)) < 3
-    kept |= flattened[ring] & (contour | ~guard.upright)
+    return _only(shapes, kept)
+
+
+def without_hints(shapes: Ragged) -> Ragged:
+    """The outlines as they were traced."""
+    return _only(shapes, shapes.flat & HINT == 0)
+
+
+def _only(shapes: Ragged, kept: Bools) -> Ragged:
+    """Shapes of the vertices kept; each ring begins with its first."""
+    if kept.all():
+        return shapes
+    begins = np.flatnonzero(shapes.flat & RING_START)
     places = np.flatnonzero(kept)
-    marked = flat & ~RING_START
+    marked = shapes.flat & ~RING_START
     marked[places[np.searchsorted(places, begins)]] |= RING_START
     return Ragged(marked[kept], np.concatenate([[0], np.cumsum(kept)])[shapes.offsets])
 
 
-def _guard(flat: Ints, owner: Ints, leeway: float) -> Guard:
-    """The next borders beside every upright side.
+def _round_rings(offsets: Ints) -> tuple[Ints, Ints]:
+    """`(vertex,)` the vertex before and after each in its ring."""
+    count = int(offsets[-1])
+    before, after = np.arange(count) - 1, np.arange(count) + 1
+    before[offsets[:-1]], after[offsets[1:] - 1] = offsets[1:] - 1, offsets[:-1]
+    return before, after
 
-    Inside its object, the next border is the object's own next side in the row; outside, it is as
-    far as the vertex says. Both are known to `DEPTH_MAX` pixels, so that neighbours agree.
+
+def _guard(flat: Ints, offsets: Ints, owner: Ints) -> Guard:
+    """The next borders beside every vertex of the pixel grid that an outline passes.
+
+    Along the outline's own side that is the end of the side; outside its object it is as far as
+    the vertex says, inside as far as the object's next vertex on the line. All are known to
+    `DEPTH_MAX` pixels, so that neighbours agree.
     """
     y, x = unpack(flat)
-    upright = (y % SUBPIXEL == SUBPIXEL // 2) & (flat & JUNCTION == 0)
-    sides = np.flatnonzero(upright)
-    column = np.rint(x[sides] / SUBPIXEL).astype(np.int64)
-    order = np.lexsort((column, y[sides] // SUBPIXEL, owner[sides]))
-    sides, column = sides[order], column[order]
-    row, mine = y[sides] // SUBPIXEL, owner[sides]
-    outside = depth(flat[sides])
-    # In a row the sides of an object come in pairs: in, out, in, out.
-    inside = np.diff(column)[0::2].repeat(2)
-    enters = np.arange(len(sides)) % 2 == 0
-    to_left = np.where(enters, outside, inside)
-    to_right = np.where(enters, inside, outside)
-    before = np.append(-1, sides[:-1])
-    after = np.append(sides[1:], -1)
-    linked = (row[1:] == row[:-1]) & (mine[1:] == mine[:-1])
-    near_before = np.append(False, linked & (np.diff(column) == to_left[1:]))
-    near_after = np.append(linked & (np.diff(column) == to_right[:-1]), False)
-    known_left, known_right = to_left < DEPTH_MAX, to_right < DEPTH_MAX
-    count = len(flat)
-    left, right = np.full(count, -np.inf), np.full(count, np.inf)
-    left[sides] = column - np.minimum(to_left, DEPTH_MAX) + leeway * (to_left > 0)
-    right[sides] = column + np.minimum(to_right, DEPTH_MAX) - leeway * (to_right > 0)
-    own_left, own_right = np.full(count, -1), np.full(count, -1)
-    own_left[sides] = np.where(near_before & known_left, before, -1)
-    own_right[sides] = np.where(near_after & known_right, after, -1)
-    return Guard(x / SUBPIXEL, y / SUBPIXEL, upright, left, right, leeway, own_left, own_right)
+    nodes = np.flatnonzero((y % SUBPIXEL == 0) & (x % SUBPIXEL == 0))
+    line, column = y[nodes] // SUBPIXEL, x[nodes] // SUBPIXEL
+    before, after = _round_rings(np.searchsorted(nodes, offsets))
+    come_right, come_down = np.sign(column - column[before]), np.sign(line - line[before])
+    go_right = np.sign(column[after] - column)
+    outside = depth(flat[nodes])
+    # Where two outlines of the object touch, borders leave to all sides.
+    saddle = flat[nodes] & SADDLE != 0
+    # Where the outline goes straight on or turns round its own pixel, its outside is ahead.
+    outside_right = (come_right > 0) | (come_down < 0)
+    beside = _next_on_line(owner[nodes], line, column)
+    sides = []
+    for sign, following in zip((-1, 1), beside, strict=True):
+        along = np.where(go_right == sign, after, np.where(come_right == -sign, before, -1))
+        is_outside = (outside > 0) & (outside_right == (sign > 0))
+        gap = np.where(following >= 0, np.abs(column[following] - column), DEPTH_MAX)
+        far = np.where(is_outside, outside, np.minimum(gap, DEPTH_MAX))
+        far[saddle] = 1
+        own = np.where((gap == far) & (far < DEPTH_MAX), following, -1)
+        own = np.where(along >= 0, along, own)
+        reached = np.where(along >= 0, column[along], column + sign * far).astype(np.float64)
+        reached[(along < 0) & (far == DEPTH_MAX)] = np.inf
+        side = Side(np.zeros(len(flat)), np.zeros(len(flat)), np.full(len(flat), -1))
+        side.bound[nodes] = column + sign * (np.where(along >= 0, 1, far) - _HALF)
+        side.reached[nodes] = reached
+        side.own[nodes] = np.where(own >= 0, nodes[own], -1)
+        sides.append(side)
+    on_grid = np.zeros(len(flat), np.bool_)
+    on_grid[nodes] = True
+    return Guard(x / SUBPIXEL, y / SUBPIXEL, on_grid, *sides)
+
+
+def _next_on_line(owner: Ints, line: Ints, column: Ints) -> tuple[Ints, Ints]:
+    """`(vertex,)` each object's next vertex to the left and to the right on a line; -1 for none.
+
+    Of several in one place it is the first.
+    """
+    order = np.lexsort((column, line, owner))
+    new_line = np.concatenate(
+        [[True], (np.diff(line[order]) != 0) | (np.diff(owner[order]) != 0), [True]]
+    )
+    new_place = new_line.copy()
+    new_place[1:-1] |= np.diff(column[order]) != 0
+    starts = np.flatnonzero(new_place)
+    group = np.cumsum(new_place)[:-1] - 1
+    first = order[starts[:-1]]
+    left, right = np.full(len(order), -1), np.full(len(order), -1)
+    left[order] = np.where(new_line[starts[group]], -1, first[group - 1])
+    right[order] = np.where(new_line[starts[group + 1]], -1, np.append(first, -1)[group + 1])
+    return left, right

@@ -19,7 +19,15 @@ from geohr.polygons.chains import Links
 from geohr.polygons.corners import Candidates
 from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs
-from geohr.polygons.vertices import JUNCTION, SADDLE, SUBPIXEL, pack, with_depth
+from geohr.polygons.vertices import (
+    DEPTH_MAX,
+    HINT,
+    JUNCTION,
+    SADDLE,
+    SUBPIXEL,
+    pack,
+    with_depth,
+)
 
 _MARGIN = SUBPIXEL // 32
 """Least distance of a vertex from a pixel's centre: two vertices never fall together there."""
@@ -124,6 +132,34 @@ def saddle_pairs(saddles: Saddles, field: Field, runs: Runs, traced: Bools) -> t
 
 
 @dataclass(frozen=True)
+class Crossings:
+    """Vertices of the pixel grid round which not all four pixels are of one class."""
+
+    vertex: Ints
+    """Line * stride + column, ascending."""
+    stride: int
+
+    @classmethod
+    def of(cls, frame: Bytes, change: Bools) -> Crossings:
+        """Those of a frame.
+
+        Args:
+            frame: `(row, col)` class ids with a column of nodata on each side.
+            change: `(row, width + 1)`, True where a pixel differs from its left neighbour.
+        """
+        falls = frame[1:] != frame[:-1]
+        found = change[1:] | change[:-1] | falls[:, 1:] | falls[:, :-1]
+        return cls(np.flatnonzero(found) + change.shape[1], change.shape[1])
+
+    def distance(self, vertex: Ints, to_right: Bools) -> Ints:
+        """Pixels from each of the given vertices, which are crossings, to the next on its line."""
+        place = np.searchsorted(self.vertex, vertex) + np.where(to_right, 1, -1)
+        other = self.vertex[np.clip(place, 0, len(self.vertex) - 1)]
+        same = (other != vertex) & (other // self.stride == vertex // self.stride)
+        return np.where(same, np.abs(other - vertex), DEPTH_MAX)
+
+
+@dataclass(frozen=True)
 class UnitEdges:
     """The directed unit sides of one class in a frame's fresh rows: upright ones, then level ones.
 
@@ -133,8 +169,6 @@ class UnitEdges:
 
     upright: Ints
     """`(edge,)` row * stride + column, ascending; down and up take turns."""
-    depth: Ints
-    """`(upright edge,)` pixels outside the class to the next change in the row."""
     level: Ints
     """`(edge,)` line * stride + column, ascending."""
     rightward: Bools
@@ -156,8 +190,7 @@ def unit_edges(field: Field, runs: Runs, label: int) -> UnitEdges:
     changed = np.flatnonzero(is_label[1:] != is_label[:-1])
     row = changed // inner.shape[1]
     rightward = is_label.reshape(-1)[changed]
-    depth = np.stack([runs.gap_before[own], runs.gap_after[own]], axis=1).reshape(-1)
-    return UnitEdges(upright, depth, changed + row + field.stride, rightward)
+    return UnitEdges(upright, changed + row + field.stride, rightward)
 
 
 def link_edges(
@@ -169,6 +202,7 @@ def link_edges(
     above: tuple[Ints, Ints],
     top: int,
     contour: bool,
+    crossings: Crossings | None,
 ) -> Links:
     """Join unit sides at their ends.
 
@@ -181,6 +215,8 @@ def link_edges(
         top: The scene's row that is row 0 of the frame.
         contour: Whether vertices lie between pixel centres; otherwise at the corners where the
             outline turns or three classes meet.
+        crossings: Of the frame, for outlines that will be simplified: they get a hint wherever
+            they cross a line of the pixel grid.
     """
     stride, rows = field.stride, len(field.frame) - 1
     direction = np.concatenate([edges.direction, np.full(len(above[1]), _DOWN)])
@@ -201,14 +237,21 @@ def link_edges(
     meeting, bare = _meetings(field, line, column)
     corner = pack((line + top) * SUBPIXEL, column * SUBPIXEL)
     touching = crossing & ~to_right
-    corner |= np.where(touching, SADDLE, 0)
-    corner |= np.where(meeting | (touching & (not contour)), JUNCTION, 0)
+    at_corner = meeting | bare & (turn != 0) if contour else meeting | (turn != 0)
+    corner |= np.where(touching & at_corner, SADDLE, 0)
+    shared = meeting | crossing & ~at_corner | touching & at_corner
+    corner |= np.where(shared, JUNCTION, 0)
+    if crossings is not None:
+        # Where the outline goes straight on or turns round its own pixel, its outside is ahead.
+        outward = crossings.distance(vertex, (facing == _RIGHT) | (facing == _UP))
+        corner = np.where(turn >= 0, with_depth(corner, outward), corner)
+        corner |= np.where(at_corner, 0, HINT)
+        at_corner |= (turn != 0) | (facing == _DOWN) | (facing == _UP)
     column_in = np.concatenate([edges.upright % stride, edges.level % stride, above[0]])
     column_out = np.concatenate([edges.upright % stride, edges.level % stride, above[1]])
-    at_corner = meeting | bare & (turn != 0) if contour else meeting | (turn != 0)
     # What lies at the corner comes as a piece of its own, after the side that leads there.
     after = np.flatnonzero(at_corner)
-    own = _between(edges, field, top) if contour else _on_sides(edges, stride, top)
+    own = _between(edges, field, top) if contour else np.full(len(edges.direction), -1)
     return _insert(own, corner[after], going[after], successor, column_in, column_out)
 
 
@@ -268,20 +311,12 @@ def _meetings(field: Field, line: Ints, column: Ints) -> tuple[Bools, Bools]:
     return (around[1:] != around[:-1]).sum(axis=0) >= 2, around[3] == NODATA
 
 
-def _on_sides(edges: UnitEdges, stride: int, top: int) -> Ints:
-    """The middle of each upright side, which is no corner but says what lies beside it."""
-    row, column = np.divmod(edges.upright, stride)
-    upright = pack((row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL)
-    return np.concatenate([with_depth(upright, edges.depth), np.full(len(edges.level), -1)])
-
-
 def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
     """The vertex on the line between the centres of the two pixels beside each side."""
     stride = field.stride
     row, column = np.divmod(edges.upright, stride)
     part = _crossing(field, (row, column - 1), (row, column))
     upright = pack((row + top) * SUBPIXEL + SUBPIXEL // 2, column * SUBPIXEL - SUBPIXEL // 2 + part)
-    upright = with_depth(upright, edges.depth)
     line, column = np.divmod(edges.level, stride)
     part = _crossing(field, (line - 1, column), (line, column))
     level = pack((line + top) * SUBPIXEL - SUBPIXEL // 2 + part, column * SUBPIXEL + SUBPIXEL // 2)

@@ -14,7 +14,7 @@ from geohr import ground
 from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
-from geohr.polygons.coverage import thin
+from geohr.polygons.coverage import thin, without_hints
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
 from geohr.polygons.regularize import regularize
 from geohr.polygons.rings import Floats
@@ -77,7 +77,7 @@ class Finish:
             open_from: The first row of what is still to come.
         """
         if self.options.min_area and len(statistics):
-            area = ground.areas(self._geometry(shapes, owner), self.crs)
+            area = ground.areas(self._geometry(without_hints(shapes), owner), self.crs)
             large = area >= self.options.min_area
             items = np.flatnonzero(large[owner])
             shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
@@ -85,16 +85,8 @@ class Finish:
         if len(statistics) == 0:
             return Polygons.none()
         if self.options.simplify and not self.options.regularize:
-            thinned = thin(
-                shapes,
-                owner,
-                tolerance=self.options.simplify,
-                scale=self._scale,
-                contour=self.options.outline == "contour",
-            )
-            geometry = self._mended(thinned, shapes, owner)
-        else:
-            geometry = self._geometry(shapes, owner)
+            shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
+        geometry = self._geometry(shapes, owner)
         if self.options.regularize:
             geometry = self._regularized(geometry, statistics.bottom, open_from)
             left = ~shapely.is_missing(geometry)
@@ -104,22 +96,6 @@ class Finish:
             # Drawing an outline anew takes a little of the area that is read in the end.
             return drawn.take(np.flatnonzero(drawn.columns["area_m2"] >= self.options.min_area))
         return drawn
-
-    def _mended(self, thinned: Ragged, shapes: Ragged, owner: Ints) -> Geometries:
-        """Thinned outlines; an outline that came to touch itself is cleaned or left as traced."""
-        geometry = self._geometry(thinned, owner)
-        wrong = np.flatnonzero(~shapely.is_valid(geometry))
-        if len(wrong) == 0:
-            return geometry
-        clean = shapely.make_valid(geometry[wrong], method="structure", keep_collapsed=False)
-        same = shapely.get_type_id(clean) == shapely.get_type_id(geometry[wrong])
-        geometry[wrong[same]] = clean[same]
-        rest = wrong[~same]
-        if len(rest):
-            items = np.flatnonzero(np.isin(owner, rest))
-            traced = self._geometry(shapes.take(items), np.searchsorted(rest, owner[items]))
-            geometry[rest] = traced
-        return geometry
 
     def _scale(self, row: Ints, column: Ints) -> Floats:
         """`(n, 2, 2)` metres a pixel, the same within a block of the raster."""

@@ -26,10 +26,6 @@ class Runs:
     """The class id."""
     row: Ints
     """Row in the frame."""
-    gap_before: Ints
-    """Pixels from the last change of class in the row to the start."""
-    gap_after: Ints
-    """Pixels from the stop to the next change of class in the row."""
 
     def at(self, vertex: Ints) -> Ints:
         """The index of the run that holds each pixel (given as row * (width + 1) + column)."""
@@ -51,16 +47,7 @@ def find_runs(frame: Bytes, change: Bools, traced: Bools) -> Runs:
     left = edges + row  # the padded frame is one column wider than the rows of vertices
     starts = traced[flat[left + 1]]
     stops = traced[flat[left]]
-    gaps = np.diff(edges, prepend=0, append=frame.size)
-    start, stop = edges[starts], edges[stops]
-    return Runs(
-        start,
-        stop,
-        flat[left[starts] + 1],
-        row[starts],
-        np.minimum(gaps[:-1][starts], start % stride),
-        np.minimum(gaps[1:][stops], stride - 1 - stop % stride),
-    )
+    return Runs(edges[starts], edges[stops], flat[left[starts] + 1], row[starts])
 
 
 def touching(runs: Runs, stride: int, connectivity: int) -> tuple[Ints, Ints]:

@@ -18,26 +18,34 @@ from geohr.polygons.runs import Bools, Ints
 
 
 @dataclass(frozen=True)
-class Guard:
-    """What chords must not reach: in each row of pixels, the next border beside an outline.
+class Side:
+    """What lies to the left, or to the right, of vertices on lines of the pixel grid."""
 
-    A chord that leaves all upright sides under it with their next borders on their own sides has
-    no other border between itself and the outline.
+    bound: Floats
+    """`(vertex,)` how far to that side, in columns, no border comes but the vertex's own."""
+    reached: Floats
+    """`(vertex,)` column of the vertex of a border that sets the bound."""
+    own: Ints
+    """`(vertex,)` that vertex if it belongs to the same polygon; else -1."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What chords must not reach: the next borders beside an outline.
+
+    Borders pass from square to square of the dual grid, those of a pixel's size round the vertices
+    of the pixel grid. A chord that stays, in every row of squares, between the next squares with
+    other borders, sweeps over no other border on its way from the outline to its place: a border
+    that it met would have to turn round between the two.
     """
 
     x: Floats
     """`(vertex,)` column of the vertex, in pixels."""
     y: Floats
-    upright: Bools
-    """`(vertex,)` whether the vertex lies on an upright side, which fills the row floor(y)."""
-    left: Floats
-    """`(vertex,)` column of the next border to the left of that side."""
-    right: Floats
-    leeway: float
-    """Pixels by which borders may lie off the pixels' sides."""
-    own_left: Ints
-    """`(vertex,)` the vertex on that border if it belongs to the same polygon; else -1."""
-    own_right: Ints
+    on_grid: Bools
+    """`(vertex,)` whether it is a vertex of the pixel grid, and says what lies beside it."""
+    left: Side
+    right: Side
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ def kept_of_rings(
     order: Ints | None = None,
     scale: Callable[[Ints], Floats] | None = None,
     guard: Guard | None = None,
+    hint: Bools | None = None,
 ) -> Bools:
     """Which vertices of rings stay: three at least, if the ring has area.
 
@@ -69,11 +78,13 @@ def kept_of_rings(
         scale: For vertices at which paths begin, `(path, 2, 2)` the matrices that bring points into
             the tolerance's unit; by default they are in it.
         guard: What chords must not cross.
+        hint: Vertices that are only there for the guard, and never stay.
     """
     if order is None:
         order = np.arange(len(points))
     fixed = np.zeros(len(points), np.bool_) if fixed is None else fixed
-    pinned = _pinned(points, offsets, fixed, order)
+    hint = np.zeros(len(points), np.bool_) if hint is None else hint
+    pinned = _pinned(points, offsets, fixed, order=order, hint=hint)
     paths = _paths(pinned, offsets, order)
     ring = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     begin, end = paths.index[paths.offsets[:-1]], paths.index[paths.offsets[1:] - 1]
@@ -81,11 +92,14 @@ def kept_of_rings(
     kept = pinned.copy()
     # Two borders between the same two junctions must not both become the straight line.
     bent = fixed[begin] & fixed[end]
-    kept[_kept_of_paths(points, paths, tolerance[ring[begin]], matrix, bent, guard)] = True
+    chords = _Chords(
+        paths.offsets[:-1], paths.offsets[1:] - 1, tolerance[ring[begin]], matrix, bent
+    )
+    kept[_kept_of_paths(points, paths, chords, guard=guard, hint=hint)] = True
     return kept
 
 
-def _pinned(points: Floats, offsets: Ints, fixed: Bools, order: Ints) -> Bools:
+def _pinned(points: Floats, offsets: Ints, fixed: Bools, *, order: Ints, hint: Bools) -> Bools:
     """The fixed vertices and, in rings with fewer than two, three that span the ring."""
     pinned = fixed.copy()
     sizes = np.diff(offsets)
@@ -93,7 +107,7 @@ def _pinned(points: Floats, offsets: Ints, fixed: Bools, order: Ints) -> Bools:
     few = np.flatnonzero(np.bincount(ring[fixed], minlength=len(sizes)) < 2)
     if len(few) == 0:
         return pinned
-    inside = np.flatnonzero(np.isin(ring, few))
+    inside = np.flatnonzero(np.isin(ring, few) & ~hint)
     rank = np.where(fixed, -1, order)[inside]
     start = inside[_first(ring[inside], rank, order[inside])]
     start_of = np.zeros(len(sizes), np.int64)
@@ -139,74 +153,118 @@ def _paths(pinned: Bools, offsets: Ints, order: Ints) -> Paths:
     return Paths(index, path_offsets)
 
 
+@dataclass(frozen=True)
+class _Chords:
+    """Chords over stretches of paths."""
+
+    first: Ints
+    """`(chord,)` place in the paths' index where it begins."""
+    last: Ints
+    tolerance: Floats
+    matrix: Floats
+    """`(chord, 2, 2)` into the tolerance's unit."""
+    bent: Bools
+    """Whether a vertex between must stay."""
+
+    def take(self, chosen: Bools) -> _Chords:
+        """The given chords."""
+        return _Chords(
+            self.first[chosen],
+            self.last[chosen],
+            self.tolerance[chosen],
+            self.matrix[chosen],
+            self.bent[chosen],
+        )
+
+    def split(self, at: Ints) -> _Chords:
+        """Each in two, at the given places."""
+        return _Chords(
+            np.concatenate([self.first, at]),
+            np.concatenate([at, self.last]),
+            np.tile(self.tolerance, 2),
+            np.tile(self.matrix, (2, 1, 1)),
+            np.zeros(2 * len(at), np.bool_),
+        )
+
+    def spread(self, margin: int) -> tuple[Ints, Ints, Ints]:
+        """Places from first + margin to last - margin of all chords.
+
+        Returns:
+            The places, the chord of each, and where each chord's places start.
+        """
+        sizes = self.last - self.first + 1 - 2 * margin
+        starts = np.cumsum(sizes) - sizes
+        chord = np.repeat(np.arange(len(sizes)), sizes)
+        return np.arange(len(chord)) + np.repeat(self.first + margin - starts, sizes), chord, starts
+
+
 def _kept_of_paths(
-    points: Floats,
-    paths: Paths,
-    tolerance: Floats,
-    matrix: Floats,
-    bent: Bools,
-    guard: Guard | None,
+    points: Floats, paths: Paths, chords: _Chords, *, guard: Guard | None, hint: Bools
 ) -> Ints:
     """The vertices inside paths that stay; where a path is to stay bent, one of them at least."""
     kept: list[Ints] = [np.zeros(0, np.int64)]
-    first, last = paths.offsets[:-1], paths.offsets[1:] - 1
     place = np.full(len(points), -1)
-    path = np.repeat(np.arange(len(first)), np.diff(paths.offsets))
-    place[paths.index] = np.arange(len(path))
+    place[paths.index] = np.arange(len(paths.index))
     while True:
-        long = last - first > 1
-        first, last, bent = first[long], last[long], bent[long]
-        tolerance, matrix = tolerance[long], matrix[long]
-        if len(first) == 0:
+        chords = chords.take(chords.last - chords.first > 1)
+        if len(chords.first) == 0:
             return np.concatenate(kept)
-        sizes = last - first - 1
-        starts = np.cumsum(sizes) - sizes
-        chord = np.repeat(np.arange(len(sizes)), sizes)
-        inner = np.arange(len(chord)) + np.repeat(first + 1 - starts, sizes)
-        one, other, vertex = paths.index[first], paths.index[last], paths.index[inner]
-        along = _apply(matrix, points[other] - points[one])[chord]
-        far = _distance(_apply(matrix[chord], points[vertex] - points[one][chord]), along)
+        inner, chord, starts = chords.spread(1)
+        one, other = paths.index[chords.first], paths.index[chords.last]
+        vertex = paths.index[inner]
+        along = _apply(chords.matrix, points[other] - points[one])[chord]
+        off = points[vertex] - points[one][chord]
+        far = np.where(hint[vertex], -1.0, _distance(_apply(chords.matrix[chord], off), along))
         farthest = np.maximum.reduceat(far, starts)
-        over = farthest > np.where(bent, 0, tolerance)
+        over = farthest > np.where(chords.bent, 0, chords.tolerance)
         if guard is not None:
-            crossed = _crosses(guard, one[chord], other[chord], vertex)
-            for own, reached in zip((guard.own_left, guard.own_right), crossed, strict=True):
-                at = np.where(own[vertex] >= 0, place[own[vertex]], -1)
-                reached &= ~((at >= first[chord]) & (at <= last[chord]))
-            over |= np.logical_or.reduceat(crossed[0] | crossed[1], starts) & (farthest > 0)
+            over |= _crossing(guard, paths, chords, place) & (farthest > 0)
         at_most = np.flatnonzero(far == farthest[chord])
         leading = at_most[np.concatenate([[True], chord[at_most][1:] != chord[at_most][:-1]])]
         split = inner[leading][over]
         kept.append(paths.index[split])
-        bent = np.zeros(2 * len(split), np.bool_)
-        first = np.concatenate([first[over], split])
-        last = np.concatenate([split, last[over]])
-        tolerance, matrix = np.tile(tolerance[over], 2), np.tile(matrix[over], (2, 1, 1))
+        chords = chords.take(over).split(split)
 
 
-def _crosses(guard: Guard, one: Ints, other: Ints, vertex: Ints) -> tuple[Bools, Bools]:
-    """Whether the chord leaves the free stretch beside each upright side, left and right.
+def _crossing(guard: Guard, paths: Paths, chords: _Chords, place: Ints) -> Bools:
+    """`(chord,)` whether it may meet another border than those it stands for."""
+    at, chord, starts = chords.spread(0)
+    vertex = paths.index[at]
+    one, other = paths.index[chords.first][chord], paths.index[chords.last][chord]
+    least, most = _extent(guard, one, other, guard.y[vertex])
+    meets = np.zeros(len(at), np.bool_)
+    for side, beyond in (
+        (guard.left, least < guard.left.bound[vertex]),
+        (guard.right, most > guard.right.bound[vertex]),
+    ):
+        own = np.where(side.own[vertex] >= 0, place[side.own[vertex]], -1)
+        mine = (own >= chords.first[chord]) & (own <= chords.last[chord])
+        # A path's end belongs to several paths, so that it is known by where it lies.
+        for end in (one, other):
+            mine |= (guard.y[end] == guard.y[vertex]) & (guard.x[end] == side.reached[vertex])
+        meets |= beyond & ~mine
+    return np.asarray(np.logical_or.reduceat(meets & guard.on_grid[vertex], starts), np.bool_)
 
-    To reach the next border is to leave the stretch, except with the chord's own ends.
+
+def _extent(guard: Guard, one: Ints, other: Ints, line: Floats) -> tuple[Floats, Floats]:
+    """Least and greatest column of each chord, from one to other, in the squares round a line.
+
+    Infinite the wrong way round where it does not come there.
     """
-    row = np.floor(guard.y[vertex])
     low, high = np.minimum(guard.y[one], guard.y[other]), np.maximum(guard.y[one], guard.y[other])
     rise, run = guard.y[other] - guard.y[one], guard.x[other] - guard.x[one]
-    slope = np.divide(run, rise, out=np.zeros(len(rise)), where=rise != 0)
-    left, right = np.zeros(len(row), np.bool_), np.zeros(len(row), np.bool_)
-    for edge in (row - guard.leeway, row + 1 + guard.leeway):
-        y = np.clip(edge, low, high)
-        level = rise == 0
-        x = guard.x[one] + (y - guard.y[one]) * slope
-        at_end = (y == low) | (y == high)
-        x = np.where(at_end & (y == guard.y[other]), guard.x[other], x)
-        leftmost = np.where(level, np.minimum(guard.x[one], guard.x[other]), x)
-        rightmost = np.where(level, np.maximum(guard.x[one], guard.x[other]), x)
-        left |= (leftmost < guard.left[vertex]) | ((leftmost == guard.left[vertex]) & ~at_end)
-        right |= (rightmost > guard.right[vertex]) | ((rightmost == guard.right[vertex]) & ~at_end)
-    upright = guard.upright[vertex]
-    upright &= (row + 1 + guard.leeway > low) & (row - guard.leeway < high)
-    return upright & left, upright & right
+    level = rise == 0
+    slope = np.divide(run, rise, out=np.zeros(len(rise)), where=~level)
+    ends = [
+        guard.x[one] + (np.clip(line + off, low, high) - guard.y[one]) * slope
+        for off in (-0.5, 0.5)
+    ]
+    ends[1] = np.where(level, guard.x[other], ends[1])
+    away = np.where(level, np.abs(line - low) > 0.5, (line + 0.5 <= low) | (line - 0.5 >= high))
+    return (
+        np.where(away, np.inf, np.minimum(*ends)),
+        np.where(away, -np.inf, np.maximum(*ends)),
+    )
 
 
 def _distance(off: Floats, along: Floats) -> Floats:

@@ -15,6 +15,7 @@ from geohr.polygons.chains import Chains
 from geohr.polygons.components import Components, Step
 from geohr.polygons.corners import Candidates, candidates, link_sides, sides
 from geohr.polygons.edges import (
+    Crossings,
     Field,
     Saddles,
     find_saddles,
@@ -78,6 +79,7 @@ class Tracer:
         self._options = options or PolygonOptions()
         self._contour = self._options.outline == "contour"
         thinned = self._options.simplify > 0 and not self._options.regularize
+        self._thinned = thinned
         self._by_edge = self._contour or thinned
         self._level = threshold * PROBABILITY_MAX
         self._finish = Finish(
@@ -207,7 +209,8 @@ class Tracer:
             top=self._top,
             width=self._width,
         )
-        rings, run = self._closed_rings(field, found, saddles, runs)
+        crossings = Crossings.of(frame, change) if self._thinned else None
+        rings, run = self._closed_rings(field, found, saddles, crossings, runs)
         shapes, owner = self._closed_shapes(rings, part.of_run[run], runs, part, group)
         self._statistics = statistics.take(group.open)
         self._top += self._filled
@@ -219,7 +222,12 @@ class Tracer:
         return self._hand_out(shapes, owner, statistics, open_from=min(open_from, self._top + 1))
 
     def _closed_rings(
-        self, field: Field, found: Candidates, saddles: Saddles, runs: Runs
+        self,
+        field: Field,
+        found: Candidates,
+        saddles: Saddles,
+        crossings: Crossings | None,
+        runs: Runs,
     ) -> tuple[Ragged, Ints]:
         """Simple, canonical rings that close in the frame, and a run inside each."""
         rings, inside = [Ragged.empty()], [np.zeros(0, np.int64)]
@@ -227,7 +235,7 @@ class Tracer:
         for label in sorted(traced | self._chains.keys()):
             chains = self._chains.setdefault(label, Chains())
             if self._by_edge:
-                closed, pixel = self._trace_edges(chains, field, saddles, runs, label)
+                closed, pixel = self._trace_edges(chains, field, saddles, crossings, runs, label)
             else:
                 closed, pixel = self._trace_pixels(chains, found, label)
             simple, origin = split_touching(closed)
@@ -243,7 +251,13 @@ class Tracer:
         return rings, (row * (self._width + 1) + column)[piece]
 
     def _trace_edges(
-        self, chains: Chains, field: Field, saddles: Saddles, runs: Runs, label: int
+        self,
+        chains: Chains,
+        field: Field,
+        saddles: Saddles,
+        crossings: Crossings | None,
+        runs: Runs,
+        label: int,
     ) -> tuple[Ragged, Ints]:
         """Closed rings with a vertex for every unit side, and a pixel inside each."""
         edges = unit_edges(field, runs, label)
@@ -255,6 +269,7 @@ class Tracer:
             above=chains.columns,
             top=self._top,
             contour=self._contour,
+            crossings=crossings,
         )
         rings, piece = chains.link(links)
         return rings, owner(edges, piece, field.stride)

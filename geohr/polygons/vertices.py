@@ -25,7 +25,9 @@ SADDLE = 1
 RING_START = 2
 """Flag: the first vertex of a ring, where several rings are stored one after the other."""
 JUNCTION = 4
-"""Flag: three or more classes meet here."""
+"""Flag: other outlines meet here, so that the vertex stays."""
+HINT = 8
+"""Flag: no vertex of the outline, but says what lies beside it."""
 _BELOW = 2**11 - 1
 
 
@@ -45,7 +47,7 @@ def place(vertices: Ints) -> Ints:
 
 
 def with_depth(vertices: Ints, pixels: Ints) -> Ints:
-    """Vertices that say how far it is, outside their object, to the next border in the row."""
+    """Vertices that say how far it is, outside their object, to the next border on their line."""
     return vertices | (np.minimum(pixels, DEPTH_MAX) << 4)
 
 
