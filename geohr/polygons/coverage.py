@@ -113,7 +113,7 @@ def _guard(flat: Ints, offsets: Ints, owner: Ints) -> Guard:
         own = np.where((gap == far) & (far < DEPTH_MAX), following, -1)
         own = np.where(along >= 0, along, own)
         reached = np.where(along >= 0, column[along], column + sign * far).astype(np.float64)
-        reached[(along < 0) & (far == DEPTH_MAX)] = np.inf
+        reached[(along < 0) & (far == DEPTH_MAX)] = -sign * np.inf
         side = Side(np.zeros(len(flat)), np.zeros(len(flat)), np.full(len(flat), -1))
         side.bound[nodes] = column + sign * (np.where(along >= 0, 1, far) - _HALF)
         side.reached[nodes] = reached

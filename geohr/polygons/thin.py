@@ -16,6 +16,9 @@ import numpy as np
 from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Ints
 
+_SLACK = 1e-6
+"""Pixels by which a chord's end may be missed by rounding."""
+
 
 @dataclass(frozen=True)
 class Side:
@@ -231,18 +234,21 @@ def _crossing(guard: Guard, paths: Paths, chords: _Chords, place: Ints) -> Bools
     at, chord, starts = chords.spread(0)
     vertex = paths.index[at]
     one, other = paths.index[chords.first][chord], paths.index[chords.last][chord]
-    least, most = _extent(guard, one, other, guard.y[vertex])
+    x, line = guard.x[vertex], guard.y[vertex]
     meets = np.zeros(len(at), np.bool_)
-    for side, beyond in (
-        (guard.left, least < guard.left.bound[vertex]),
-        (guard.right, most > guard.right.bound[vertex]),
-    ):
+    extents = _extent(guard, one, other, line)
+    for side, extent, sign in zip((guard.left, guard.right), extents, (-1, 1), strict=True):
+        reached = side.reached[vertex]
         own = np.where(side.own[vertex] >= 0, place[side.own[vertex]], -1)
         mine = (own >= chords.first[chord]) & (own <= chords.last[chord])
-        # A path's end belongs to several paths, so that it is known by where it lies.
         for end in (one, other):
-            mine |= (guard.y[end] == guard.y[vertex]) & (guard.x[end] == side.reached[vertex])
-        meets |= beyond & ~mine
+            # A path's end belongs to several paths, so that it is known by where it lies.
+            away = np.abs(guard.y[end] - line)
+            mine |= (away == 0) & (guard.x[end] == reached)
+            # A contour may end on the way there, and the chord with it.
+            between = (sign * (guard.x[end] - x) >= 0) & (sign * (reached - guard.x[end]) >= 0)
+            mine |= (away < 0.5) & between & (sign * (extent - guard.x[end]) <= _SLACK)
+        meets |= (sign * (extent - side.bound[vertex]) > 0) & ~mine
     return np.asarray(np.logical_or.reduceat(meets & guard.on_grid[vertex], starts), np.bool_)
 
 
