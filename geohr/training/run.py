@@ -47,6 +47,11 @@ class Run:
     @classmethod
     def prepare(cls, samples: Sequence[Sample], card: Card, options: TrainOptions) -> Run:
         """Networks on their device, samples by split."""
+        if len(card.classes) > 1 and not card.background:
+            raise InputError(
+                f"the card of {card.name!r} has {len(card.classes)} classes and no background; "
+                'training needs "background": true where there are several'
+            )
         device = choose_device(options.device)
         network, card = start_network(card, options)
         learnt = tuple(each for each in samples if each.split == "train")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
-import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,18 +142,3 @@ def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
     state.stale, state.history = content["stale"], content["history"]
     state.losses = content["losses"]
     torch.set_rng_state(content["random"])
-
-
-def write_log(path: Path, state: State) -> None:
-    """The history as CSV, whole.
-
-    Raises:
-        OutputError: When it cannot be written.
-    """
-    names = list(dict.fromkeys(name for record in state.history for name in record))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    writer.writerows(state.history)
-    with written_whole(path) as part:
-        part.write_text(text.getvalue(), "utf-8")

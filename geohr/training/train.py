@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -25,12 +22,14 @@ from geohr.metrics import IGNORE
 from geohr.model import Model
 from geohr.samples import Sample
 from geohr.training.augment import check_augmentations
+from geohr.training.finish import finish, with_threshold
+from geohr.training.logs import write_log, write_scalars
 from geohr.training.losses import check_losses, distillation, total_loss
 from geohr.training.options import TrainOptions
 from geohr.training.report import write_report
 from geohr.training.run import Run
-from geohr.training.state import State, load_checkpoint, save_checkpoint, write_log
-from geohr.training.validate import best_threshold, count_pixels, scores
+from geohr.training.state import State, load_checkpoint, save_checkpoint
+from geohr.training.validate import count_pixels, scores
 from geohr.training.windows import Windows
 
 GRADIENT_NORM_MAX = 5.0
@@ -84,9 +83,9 @@ def train(
         load_checkpoint(folder / "checkpoint.pt", state, options)
     with stop_on_signal() as stopped:
         advance(run, state, folder, stopped=stopped, progress=progress)
-    model = finish(run, state, out)
-    write_report(folder / "report.html", state, model.card)
-    return model
+    finished = finish(run, state, out)
+    write_report(folder / "report.html", state, finished)
+    return finished.model
 
 
 def advance(
@@ -106,6 +105,7 @@ def advance(
         if state.step % options.validate_every == 0 or last:
             note(run, state, time.monotonic() - began)
             write_log(folder / "log.csv", state)
+            write_scalars(folder / "tensorboard", state)
         if progress:
             progress(state.step, options.steps)
         interrupted = stopped()
@@ -231,30 +231,6 @@ def learning_rate(step: int, options: TrainOptions) -> float:
         return options.learning_rate
     done = (step - options.warmup) / max(options.steps - options.warmup, 1)
     return options.learning_rate * (1 + math.cos(math.pi * min(done, 1))) / 2
-
-
-def finish(run: Run, state: State, out: Path) -> Model:
-    """Write the best weights; the threshold is chosen on the validation samples."""
-    weights = state.best_weights or state.average.state_dict()
-    state.average.load_state_dict(weights)
-    network = state.average
-    span = run.options.gsd_range
-    native = [each.gsd for each in run.train]
-    gsd = (span[0], span[1]) if span else (min(native), max(native))
-    counts = count_pixels(network, run.card, run.validation, store=run.store, device=run.device)
-    card = with_threshold(dataclasses.replace(run.card, gsd=gsd), counts)
-    metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
-    card = dataclasses.replace(card, metrics=metrics)
-    model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
-    model.save(out)
-    return model
-
-
-def with_threshold(card: Card, counts: Mapping[str, NDArray[np.int64]]) -> Card:
-    """The card of one class with the threshold that validates best; other cards as they are."""
-    if card.background or not counts:
-        return card
-    return dataclasses.replace(card, threshold=best_threshold(counts))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ same pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -31,7 +31,13 @@ Bytes = NDArray[np.uint8]
 
 
 def count_pixels(
-    network: nn.Module, card: Card, samples: Sequence[Sample], *, store: Store, device: str
+    network: nn.Module,
+    card: Card,
+    samples: Sequence[Sample],
+    *,
+    store: Store,
+    device: str,
+    watch: Callable[[Sample, Window, Bytes, Bytes], None] | None = None,
 ) -> dict[str, Table]:
     """Counts by place, at the images' own resolution.
 
@@ -41,6 +47,7 @@ def count_pixels(
         samples: With labels.
         store: Reads them.
         device: Where to predict.
+        watch: Called with each sample, window, true classes and what `predict` found there.
 
     Returns:
         For one class `(truth 0 or 1, probability level)`, else `(true class, found class)`.
@@ -49,6 +56,8 @@ def count_pixels(
     for sample in samples:
         for window, found in predict(network, card, sample, store=store, device=device):
             truth = store.read(sample, window).classes
+            if watch is not None:
+                watch(sample, window, truth, found)
             table = (
                 confusion(truth, found, len(card.classes))
                 if card.background

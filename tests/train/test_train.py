@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -16,6 +18,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from geohr.card import Card, ClassLabel, start_card
 from geohr.errors import InputError, InterruptedRunError, UsageError
@@ -89,8 +93,19 @@ def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> N
     assert [float(row["step"]) for row in rows] == [20, 40]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     page = ElementTree.fromstring((tmp_path / "m.run" / "report.html").read_text())
-    lines = page.findall("body/svg/polyline")
+    drawings = page.findall("body/svg")
+    lines = [line for each in drawings[:3] for line in each.findall("polyline")]
     assert [len(line.attrib["points"].split()) for line in lines] == [2, 2, 2, 2]
+    assert len(drawings[3].findall("polyline")) == 3
+    cells = [cell.text or "" for cell in page.findall("body/table[2]/tr/td")]
+    assert sum(int(cell.replace(",", "")) for cell in cells) == 70 * 80
+    pictures = [each.attrib["src"] for each in page.findall("body/figure/img")]
+    assert len(pictures) >= 2
+    with Image.open(io.BytesIO(base64.b64decode(pictures[0].partition(",")[2]))) as picture:
+        assert picture.format == "PNG"
+        assert picture.width % 2 == 0
+    events = EventAccumulator(str(tmp_path / "m.run" / "tensorboard")).Reload()
+    assert [each.step for each in events.Scalars("score")] == [20, 40]
 
 
 @pytest.mark.parametrize("step", [1, 3])
@@ -150,7 +165,7 @@ def test_fine_tuning_starts_from_the_initial_model(
     options = dataclasses.replace(
         QUICK, encoder=None, init=str(init), steps=1, learning_rate=0.0, ema=0.0
     )
-    model = train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    model = train(samples[:1], tmp_path / "m.safetensors", card=one_class_card(), options=options)
     assert (model.card.mean, model.card.fusion) == (card.mean, card.fusion)
     before, after = Model.load(init).network, model.network
     for (_, one), (_, two) in zip(before.named_parameters(), after.named_parameters(), strict=True):
@@ -183,6 +198,13 @@ def test_several_classes_are_a_softmax_with_a_background(tmp_path: Path) -> None
     assert model.network(torch.zeros(1, 3, 32, 32)).shape == (1, 3, 32, 32)
     assert 0 <= model.card.metrics["a"]["iou"] <= 1
     assert model.card.threshold is None
+    page = ElementTree.fromstring((tmp_path / "m.run" / "report.html").read_text())
+    heads = [each.text for each in page.findall("body/table[2]/tr[1]/th")]
+    assert heads[1:] == ["background", "road", "water"]
+    with pytest.raises(InputError, match='training needs "background": true'):
+        train(
+            samples, tmp_path / "n.safetensors", card=one_class_card(classes=names), options=QUICK
+        )
 
 
 @pytest.mark.parametrize("architecture", ["hrnetv1", "hrnetocr"])

@@ -1,0 +1,75 @@
+"""The end of a run: the best weights, calibrated, with their card, in a model file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from geohr.card import Card
+from geohr.model import Model
+from geohr.training.reliability import cool, divide_logits, fit_temperature, reliability
+from geohr.training.run import Run
+from geohr.training.showcase import Showcase
+from geohr.training.state import State
+from geohr.training.validate import Table, best_threshold, count_pixels, scores
+
+EVEN = 0.5
+"""The threshold of a card that names none."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run ends with.
+
+    Attributes:
+        model: As it was written.
+        counts: Of the validation pixels by place, before calibration; see `count_pixels`.
+        threshold: The probability that suited these counts; None with several classes.
+        temperature: That the logits were divided by; 1 with several classes or no validation.
+        showcase: The best and the worst validation windows.
+    """
+
+    model: Model
+    counts: Mapping[str, Table]
+    threshold: float | None
+    temperature: float
+    showcase: Showcase
+
+
+def finish(run: Run, state: State, out: Path) -> Finished:
+    """Write the best weights; threshold and temperature are chosen on the validation samples."""
+    network = state.average
+    network.load_state_dict(state.best_weights or network.state_dict())
+    span = run.options.gsd_range
+    native = [each.gsd for each in run.train]
+    gsd = (span[0], span[1]) if span else (min(native), max(native))
+    showcase = Showcase(run.store, run.card)
+    counts = count_pixels(
+        network, run.card, run.validation, store=run.store, device=run.device, watch=showcase.see
+    )
+    card = with_threshold(dataclasses.replace(run.card, gsd=gsd), counts)
+    metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
+    threshold, temperature = card.threshold, 1.0
+    if counts and not card.background:
+        temperature = fit_temperature(list(counts.values()))
+        divide_logits(network, temperature)
+        for place, table in counts.items():
+            error = reliability(table, temperature).error
+            metrics[place]["calibration_error"] = round(error, 4)
+        cooled = round(cool(threshold or EVEN, temperature), 3)
+        card = dataclasses.replace(card, threshold=cooled)
+    card = dataclasses.replace(card, metrics=metrics)
+    model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
+    model.save(out)
+    return Finished(model, counts, threshold, temperature, showcase)
+
+
+def with_threshold(card: Card, counts: Mapping[str, Table]) -> Card:
+    """The card of one class with the threshold that validates best; other cards as they are."""
+    if card.background or not counts:
+        return card
+    return dataclasses.replace(card, threshold=best_threshold(counts))

@@ -1,0 +1,48 @@
+"""A run's history as files: CSV always, TensorBoard's events where TensorBoard is installed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from geohr.files import written_whole
+from geohr.training.state import State
+
+
+def write_log(path: Path, state: State) -> None:
+    """The history as CSV, whole.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    names = list(dict.fromkeys(name for record in state.history for name in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(state.history)
+    with written_whole(path) as part:
+        part.write_text(text.getvalue(), "utf-8")
+
+
+def write_scalars(folder: Path, state: State) -> None:
+    """The history as TensorBoard reads it; nothing where TensorBoard is not installed.
+
+    The events are written anew each time, so that a resumed run holds no step twice.
+
+    Args:
+        folder: Of the event file.
+        state: Whose history is written.
+    """
+    if find_spec("tensorboard") is None:
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with SummaryWriter(folder) as writer:
+        for record in state.history:
+            for name, value in record.items():
+                if name != "step":
+                    writer.add_scalar(name, value, int(record["step"]))

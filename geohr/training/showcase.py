@@ -1,0 +1,100 @@
+"""The validation windows that a network does best and worst on, as pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from geohr.card import Card
+from geohr.grid import Window
+from geohr.metrics import IGNORE
+from geohr.samples import Sample
+from geohr.training.store import Store
+
+KEPT = 4
+"""Best and worst windows of a run that are shown."""
+OBJECT_SHARE = 0.01
+"""Windows with less of their ground covered by objects, true or found, are left out."""
+SIDE = 220
+"""Of a picture, in pixels."""
+TRUE, FALSE, MISSED = (58, 125, 68), (228, 87, 46), (27, 108, 168)
+"""Green where truth and prediction agree on an object, orange where only the prediction has one,
+blue where only the truth has."""
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A window of a validation sample.
+
+    Attributes:
+        score: Its intersection over union of objects, all classes taken together by right class.
+        sample: Where it lies.
+        window: In the sample.
+        truth: `(row, col)` class ids.
+        found: `(row, col)` class ids.
+    """
+
+    score: float
+    sample: Sample
+    window: Window
+    truth: Bytes
+    found: Bytes
+
+
+@dataclass
+class Showcase:
+    """Keeps the best and the worst windows of those that it sees.
+
+    Attributes:
+        store: Reads their pixels again for the pictures.
+        card: Of the network; says how probabilities become classes.
+        best: The best first.
+        worst: The worst first.
+    """
+
+    store: Store
+    card: Card
+    best: list[Shown] = field(default_factory=list)
+    worst: list[Shown] = field(default_factory=list)
+
+    def see(self, sample: Sample, window: Window, truth: Bytes, found: Bytes) -> None:
+        """Take a window in; see `geohr.training.validate.count_pixels`."""
+        levels = (self.card.threshold or 0.5) * 254
+        classes = found if self.card.background else (found >= levels).astype(np.uint8)
+        known = truth != IGNORE
+        either = known & ((truth > 0) | (classes > 0))
+        if either.sum() < OBJECT_SHARE * truth.size:
+            return
+        score = float((known & (truth > 0) & (truth == classes)).sum() / either.sum())
+        shown = Shown(score, sample, window, truth, classes)
+        self.best = sorted([*self.best, shown], key=lambda each: -each.score)[:KEPT]
+        self.worst = sorted([*self.worst, shown], key=lambda each: each.score)[:KEPT]
+
+    def picture(self, shown: Shown) -> str:
+        """The window and what was found in it, side by side, as the address of a PNG."""
+        pixels = self.store.read(shown.sample, shown.window).pixels[:3].astype(np.float32)
+        if len(pixels) < 3:
+            pixels = np.repeat(pixels[:1], 3, axis=0)
+        low, high = np.percentile(pixels, (1, 99))
+        grey = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1) * 255
+        image = np.moveaxis(grey, 0, -1).astype(np.uint8)
+        drawn = image.copy()
+        known, right = shown.truth != IGNORE, shown.truth == shown.found
+        for mask, colour in (
+            (known & (shown.truth > 0) & right, TRUE),
+            (known & (shown.found > 0) & ~right, FALSE),
+            (known & (shown.truth > 0) & (shown.found == 0), MISSED),
+        ):
+            drawn[mask] = (drawn[mask] * 0.4 + np.array(colour) * 0.6).astype(np.uint8)
+        both = Image.fromarray(np.concatenate([image, drawn], axis=1))
+        both.thumbnail((2 * SIDE, SIDE))
+        held = io.BytesIO()
+        both.save(held, "PNG")
+        return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode("ascii")
