@@ -6,13 +6,17 @@ whole numbers, so the result depends neither on how the grid was cut nor on the 
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr.errors import UsageError
 from geohr.grid import Grid, Window
 from geohr.mosaic import NODATA, Mosaic, Part, Rows
 
@@ -64,11 +68,69 @@ class BlockScores:
     windows: int
 
 
-def cut_blocks(grid: Grid) -> tuple[Block, ...]:
-    """The blocks of a grid: several whole grid rows each, or a piece of one where rows are long."""
+@dataclass(frozen=True)
+class Cut:
+    """How large blocks are.
+
+    Attributes:
+        rows: Windows down, at least 1.
+        cols: Windows across, at least 1.
+    """
+
+    rows: int
+    cols: int
+
+    def __post_init__(self) -> None:
+        """Refuse an empty block.
+
+        Raises:
+            UsageError: When a side is below 1.
+        """
+        if min(self.rows, self.cols) < 1:
+            raise UsageError(f"a block has at least 1x1 windows; got {self.rows}x{self.cols}")
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self | None:
+        """What `ROWSxCOLS` says, such as 4x4; None where nothing is said.
+
+        Raises:
+            UsageError: When it says something else.
+        """
+        if text is None:
+            return None
+        found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+        if found is None:
+            raise UsageError(f"a block is ROWSxCOLS windows, such as 4x4; got {text!r}")
+        return cls(int(found[1]), int(found[2]))
+
+
+def block_windows(grid: Grid) -> int:
+    """Windows of a block, where nothing else is said."""
+    return max(1, min(BLOCK_WINDOWS, BLOCK_PIXELS // grid.tile**2))
+
+
+def downward(grid: Grid) -> Cut:
+    """Blocks that read a scene downwards: several whole grid rows, or a piece of one."""
+    size, across = block_windows(grid), grid.shape[1]
+    return Cut(max(1, size // across), min(size, across))
+
+
+def square(grid: Grid) -> Cut:
+    """Blocks as high as wide, which share the fewest pixels with others."""
+    side = math.isqrt(block_windows(grid))
+    return Cut(side, side)
+
+
+def cut_blocks(grid: Grid, cut: Cut | None = None) -> tuple[Block, ...]:
+    """The blocks of a grid, row by row.
+
+    Args:
+        grid: The scene's grid.
+        cut: How large they are; by default as `downward` says.
+    """
     down, across = grid.shape
-    size = max(1, min(BLOCK_WINDOWS, BLOCK_PIXELS // grid.tile**2))
-    rows, cols = max(1, size // across), min(size, across)
+    cut = cut or downward(grid)
+    rows, cols = cut.rows, cut.cols
     places = [(row, col) for row in range(0, down, rows) for col in range(0, across, cols)]
     return tuple(
         Block(index, row, min(row + rows, down), col, min(col + cols, across))
@@ -76,19 +138,32 @@ def cut_blocks(grid: Grid) -> tuple[Block, ...]:
     )
 
 
-def extent(grid: Grid, block: Block) -> Window:
-    """The scene's pixels that the block's windows touch."""
+def windows_extent(grid: Grid, block: Block) -> Window:
+    """The rectangle of the block's windows, which may reach beyond the scene."""
     top, left = grid.row_starts[block.row], grid.col_starts[block.col]
     bottom = grid.row_starts[block.row_stop - 1] + grid.tile
     right = grid.col_starts[block.col_stop - 1] + grid.tile
-    return Window(top, left, bottom - top, right - left).clip(grid.height, grid.width)
+    return Window(top, left, bottom - top, right - left)
 
 
-@lru_cache(maxsize=8)
-def largest(grid: Grid) -> tuple[int, int]:
-    """Height and width that hold the extent of any block."""
-    extents = [extent(grid, block) for block in cut_blocks(grid)]
-    return max(each.height for each in extents), max(each.width for each in extents)
+def extent(grid: Grid, block: Block) -> Window:
+    """The scene's pixels that the block's windows touch."""
+    return windows_extent(grid, block).clip(grid.height, grid.width)
+
+
+class Spare:
+    """Mosaics that fit any of a grid's blocks, kept when they are no longer needed.
+
+    Args:
+        grid: The scene's grid.
+        blocks: Of it.
+    """
+
+    def __init__(self, grid: Grid, blocks: Iterable[Block]) -> None:
+        extents = [extent(grid, block) for block in blocks]
+        self.height = max((each.height for each in extents), default=0)
+        self.width = max((each.width for each in extents), default=0)
+        self.kept: list[Mosaic] = []
 
 
 def core(grid: Grid, block: Block) -> Window | None:
@@ -135,7 +210,7 @@ class BlockMosaic:
         block: Which block.
         classes: Channels of the scores.
         blend: A name in `geohr.blend.BLENDS`.
-        spare: Mosaics for `largest` extents that are no longer needed; one is taken and given back.
+        spare: Of blocks that this is one of; a mosaic is taken and given back.
     """
 
     def __init__(
@@ -145,16 +220,14 @@ class BlockMosaic:
         *,
         classes: int,
         blend: str,
-        spare: list[Mosaic] | None = None,
+        spare: Spare | None = None,
     ) -> None:
         self._extent = extent(grid, block)
         self._core = core(grid, block)
         self._classes = classes
-        self._spare = [] if spare is None else spare
-        height, width = self._extent.height, self._extent.width
-        if spare is not None:
-            height, width = largest(grid)
-        kept = self._spare.pop() if self._spare else None
+        self._spare = spare or Spare(grid, [block])
+        height, width = self._spare.height, self._spare.width
+        kept = self._spare.kept.pop() if self._spare.kept else None
         if kept is None:
             kept = Mosaic(height, width, classes=classes, reach=height, blend=blend)
         self._mosaic = kept
@@ -175,7 +248,7 @@ class BlockMosaic:
             for side in frame(self._extent, self._core)
         )
         self._mosaic.clear()
-        self._spare.append(self._mosaic)
+        self._spare.kept.append(self._mosaic)
         return BlockScores(self._core, finished, parts, self._windows)
 
     def _inside(self, window: Window) -> Window:

@@ -86,17 +86,12 @@ class WorkFolder:
         Raises:
             OutputError: When the disk is full or went away.
         """
-        path = self._path(block)
-        part = path.with_suffix(".part")
-        try:
-            with part.open("wb") as file:
-                np.savez(file, **to_arrays(scores))
-            part.rename(path)
-        except OSError as error:
-            with suppress(OSError):
-                part.unlink()
-            raise as_output_error(error, path) from error
-        self._note("done", {"block": block.index, "windows": scores.windows})
+        save_block(self.folder, block, scores)
+        self.done(block, {"windows": scores.windows})
+
+    def done(self, block: Block, values: Mapping[str, object]) -> None:
+        """Take note that a block is kept."""
+        self._note("done", {"block": block.index, **values})
 
     def load(self, block: Block) -> BlockScores:
         """A block that is kept.
@@ -105,18 +100,14 @@ class WorkFolder:
             OutputError: When it went away.
         """
         try:
-            with np.load(self._path(block), allow_pickle=False) as arrays:
+            with np.load(block_path(self.folder, block), allow_pickle=False) as arrays:
                 return from_arrays(dict(arrays))
         except OSError as error:
-            raise as_output_error(error, self._path(block)) from error
+            raise as_output_error(error, block_path(self.folder, block)) from error
 
     def publish(self) -> None:
         """Take note, for good, that from now on outputs get their names."""
         self._note("publish", {}, durable=True)
-
-    def _path(self, block: Block) -> Path:
-        """The file of a block."""
-        return self.folder / f"block-{block.index:06d}.npz"
 
     def _note(self, event: str, values: Mapping[str, object], *, durable: bool = False) -> None:
         """Append a line to the journal."""
@@ -129,6 +120,29 @@ class WorkFolder:
                     to_disk(file)
         except OSError as error:
             raise as_output_error(error, path) from error
+
+
+def block_path(folder: Path, block: Block) -> Path:
+    """The file of a block in a work folder."""
+    return folder / f"block-{block.index:06d}.npz"
+
+
+def save_block(folder: Path, block: Block, scores: BlockScores) -> None:
+    """Keep a block, whole or not at all, whoever else writes the same one.
+
+    Raises:
+        OutputError: When the folder is not there, or the disk is full.
+    """
+    path = block_path(folder, block)
+    part = path.with_suffix(f".{uuid4().hex[:8]}.part")
+    try:
+        with part.open("wb") as file:
+            np.savez(file, **to_arrays(scores))
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise as_output_error(error, path) from error
 
 
 @contextmanager
@@ -281,7 +295,13 @@ def state_at(address: str) -> tuple[object, ...]:
 
 def machine() -> str:
     """What the bits of a floating point result may depend on besides the engine."""
-    told = [platform.machine(), str(os.cpu_count()), os.environ.get("OMP_NUM_THREADS", "")]
+    told = [processor(), str(os.cpu_count()), os.environ.get("OMP_NUM_THREADS", "")]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
+def processor() -> str:
+    """The kind of processor, by what it can do."""
+    told = [platform.machine()]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         told += sorted({each for each in lines if each.startswith(("flags", "Features"))})

@@ -86,7 +86,11 @@ class Model:
         if self.path is not None:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
-        return hashlib.sha256(self._serialised(half=False)).hexdigest()
+        return hashlib.sha256(self.content()).hexdigest()
+
+    def content(self) -> bytes:
+        """The bytes of the model file, or of what `save` would write."""
+        return self._serialised(half=False) if self.path is None else self.path.read_bytes()
 
     def save(self, path: str | Path, *, half: bool = False) -> None:
         """Write the model to `path`, whole or not at all.

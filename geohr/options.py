@@ -325,3 +325,17 @@ class ResumeOptions(Options):
         None, "Folder for finished blocks; by default beside the outputs.", metavar="FOLDER"
     )
     resume: bool = opt(True, "Keep finished blocks, and go on from those of a run cut short.")
+
+
+@dataclass(frozen=True)
+class ClusterOptions(Options):
+    """Where blocks are predicted, and how large they are. The outputs do not depend on it."""
+
+    dask: str | None = opt(
+        None,
+        "Predict on a Dask cluster: its scheduler's address, or local:N for N processes here.",
+        metavar="ADDRESS|local:N",
+    )
+    block: str | None = opt(
+        None, "Windows of a block, down and across, such as 4x4.", metavar="ROWSxCOLS"
+    )

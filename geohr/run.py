@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import rasterio
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr.backends import open_predictor
-from geohr.blocks import BLOCK_PIXELS, BLOCK_WINDOWS
+from geohr.blocks import Block, Cut, cut_blocks, downward
 from geohr.calibration import Calibration
 from geohr.card import Card
 from geohr.clipping import Ground
@@ -39,6 +40,17 @@ from geohr.stopping import Stop
 from geohr.streaming import BlockStore, Progress, predict_rows
 from geohr.version import __version__
 
+
+class Opener(Protocol):
+    """Finds what predicts a model's windows; see `geohr.backends.open_predictor`."""
+
+    def __call__(
+        self, model: Model, tile: int, options: SegmentOptions, *, calibration: Calibration
+    ) -> Predictor:
+        """The model, ready to predict windows of one size."""
+        ...
+
+
 EVEN = 0.5
 """Where a contour runs when the likeliest class is taken, whatever its probability."""
 
@@ -53,6 +65,7 @@ class Run:
         options: Tile, threshold and smallest area are set.
         grid: How the scene is cut.
         predictor: The model on its engine.
+        cut: How large blocks are.
     """
 
     scene: Scene
@@ -60,11 +73,22 @@ class Run:
     options: SegmentOptions
     grid: Grid
     predictor: Predictor
+    cut: Cut
 
     @property
     def card(self) -> Card:
         """The model's card."""
         return self.model.card
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """The grid's blocks."""
+        return cut_blocks(self.grid, self.cut)
+
+    @property
+    def normalizer(self) -> Normalizer:
+        """From the scene's values to the network's."""
+        return Normalizer.of(self.card, self.options.scale)
 
     def rows(
         self,
@@ -79,9 +103,10 @@ class Run:
             self.scene,
             self.grid,
             self.predictor,
-            normalizer=Normalizer.of(self.card, self.options.scale),
+            normalizer=self.normalizer,
             classes=len(self.card.classes),
             blend=self.options.blend,
+            cut=self.cut,
             progress=progress,
             store=store,
             stop=stop,
@@ -89,14 +114,14 @@ class Run:
         )
 
     def fingerprint(self) -> dict[str, object]:
-        """All that a block's scores depend on, besides the blocks' own cut."""
+        """All that a block's scores depend on, and how blocks are cut."""
         return {
             "scene": identify(self.scene.files),
             "view": description(self.scene),
             "gdal": rasterio.__gdal_version__,
             "machine": machine(),
             "batch": self.predictor.batch,
-            "blocks": [BLOCK_WINDOWS, BLOCK_PIXELS],
+            "blocks": [self.cut.rows, self.cut.cols],
             **self.provenance(),
         }
 
@@ -140,13 +165,22 @@ class Run:
         }
 
 
-def prepare(given: Given, model: Model, options: SegmentOptions) -> Run:
+def prepare(
+    given: Given,
+    model: Model,
+    options: SegmentOptions,
+    *,
+    cut: Callable[[Grid], Cut] = downward,
+    opener: Opener | None = None,
+) -> Run:
     """Resolve every default and refuse what cannot work, before anything is predicted.
 
     Args:
         given: The scene, or several that are one mosaic; see `geohr.scene.views.open_view`.
         model: Network and card.
         options: As they were asked for.
+        cut: How large blocks of a grid are.
+        opener: Finds what predicts; by default an engine in this process.
 
     Raises:
         InputError: When the scene or the model cannot be used, or does not fit the other.
@@ -177,8 +211,8 @@ def prepare(given: Given, model: Model, options: SegmentOptions) -> Run:
     if shown is not scene:
         shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
     calibration = Calibration(shown, shown_grid, normalizer)
-    predictor = open_predictor(model, side, options, calibration=calibration)
-    return Run(scene, model, resolved, grid, predictor)
+    predictor = (opener or open_predictor)(model, side, options, calibration=calibration)
+    return Run(scene, model, resolved, grid, predictor, cut(grid))
 
 
 def default_min_area(scene: Scene, card: Card) -> float | None:

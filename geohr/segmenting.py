@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from geohr.blocks import cut_blocks
+from geohr.blocks import Cut, downward
+from geohr.errors import UsageError
 from geohr.files import check_writable, staged
-from geohr.journal import WORK_FOLDER, work_folder, work_name
+from geohr.grid import Grid
+from geohr.journal import WORK_FOLDER, WorkFolder, work_folder, work_name
 from geohr.model import Model, resolve_model
-from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
+from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
 from geohr.options import SegmentOptions
 from geohr.outputs import clipped, raster_of_disagreement, sort_outputs, write_outputs
 from geohr.plan import OutputCounts, check_disk
@@ -23,13 +25,32 @@ from geohr.polygons import concatenate
 from geohr.prediction import Prediction
 from geohr.progress import watched
 from geohr.redact import redact
-from geohr.run import prepare
+from geohr.run import Opener, Run, prepare
 from geohr.scene.views import Given, title_of
 from geohr.stopping import Stop
 from geohr.streaming import Progress
 
 if TYPE_CHECKING:
     import geopandas
+
+
+class Workplace(Protocol):
+    """Where the blocks of a run are predicted, other than in this process."""
+
+    @property
+    def opener(self) -> Opener:
+        """Finds what predicts there."""
+
+    def cutter(self, grid: Grid) -> Cut:
+        """How large blocks are there, where nothing else is said."""
+
+    def fingerprint(self, run: Run) -> dict[str, object]:
+        """All that a block's scores depend on there."""
+
+    def rows(
+        self, run: Run, progress: Progress | None, *, store: WorkFolder, stop: Stop | None
+    ) -> Iterator[Rows]:
+        """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,8 @@ def segment_to_files(
     disagreement: Path | None = None,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
+    cut: Cut | None = None,
+    workplace: Workplace | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     work_dir: Path | None = None,
@@ -168,9 +191,11 @@ def segment_to_files(
         out: Polygons or a raster of classes, by extension.
         probs: A raster of probabilities to write, or None.
         disagreement: A raster to write of how far overlapping windows differ, or None; with it,
-            no finished blocks are kept.
+            no finished blocks are kept, and blocks are predicted in this process.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
+        cut: Windows of a block; outputs are the same bytes whatever it is.
+        workplace: Where blocks are predicted; by default in this process.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
         work_dir: Where finished blocks are kept; by default beside the first output.
@@ -186,6 +211,11 @@ def segment_to_files(
         InterruptedRunError: When `stop` was requested.
     """
     started = time.monotonic()
+    if workplace is not None and disagreement is not None:
+        raise UsageError(
+            "disagreement needs the scores of single windows, which a cluster does not send; "
+            "leave it out, or run without the cluster"
+        )
     extra = [path for path in (probs, disagreement) if path is not None]
     vectors, rasters = sort_outputs(out, extra)
     paths = (*out, *extra)
@@ -196,8 +226,16 @@ def segment_to_files(
     may_exist = overwrite or (root / name).exists()
     for path in paths:
         check_writable(path, overwrite=may_exist)
-    run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    blocks = len(cut_blocks(run.grid))
+    cutter = downward if workplace is None else workplace.cutter
+    run = prepare(
+        scene,
+        resolve_model(model),
+        options or SegmentOptions(),
+        cut=cutter if cut is None else lambda _: cut,
+        opener=None if workplace is None else workplace.opener,
+    )
+    blocks = len(run.blocks)
+    keeps = workplace is not None or (resume and blocks > 1)
     check_disk(
         paths[0].parent,
         run.scene,
@@ -208,22 +246,28 @@ def segment_to_files(
             rasters=len(rasters) + (disagreement is not None),
             probabilities=int(probs is not None),
         ),
-        resume=resume and blocks > 1,
+        resume=keeps,
     )
-    with work_folder(root, name, run.fingerprint(), resume=resume) as work:
+    fingerprint = run.fingerprint() if workplace is None else workplace.fingerprint(run)
+    with work_folder(root, name, fingerprint, resume=resume) as work:
         for path in paths:
             check_writable(path, overwrite=overwrite or work.published)
         with staged(paths, f"{WORK_FOLDER}/{name}/outputs") as names:
             # Where there is but one block, all is done when it is.
-            store = work if resume and blocks > 1 else None
+            store = work if keeps else None
             with ExitStack() as stack:
                 compare = None
                 if disagreement is not None:
                     sink = raster_of_disagreement(run, names[disagreement])
                     compare = clipped(run, stack.enter_context(sink).write)
+                rows = (
+                    run.rows(progress, store=store, stop=stop, disagreement=compare)
+                    if workplace is None
+                    else workplace.rows(run, progress, store=work, stop=stop)
+                )
                 written = write_outputs(
                     run,
-                    run.rows(progress, store=store, stop=stop, disagreement=compare),
+                    rows,
                     vectors=[names[path] for path in vectors],
                     rasters=[names[path] for path in rasters],
                     probs=names[probs] if probs else None,

@@ -16,10 +16,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geohr.blocks import Assembler, Block, BlockMosaic, BlockScores, cut_blocks
+from geohr.blocks import (
+    Assembler,
+    Block,
+    BlockMosaic,
+    BlockScores,
+    Cut,
+    Spare,
+    cut_blocks,
+    windows_extent,
+)
 from geohr.errors import InterruptedRunError
-from geohr.grid import Grid
-from geohr.mosaic import Mosaic, Rows
+from geohr.grid import Grid, Window
+from geohr.mosaic import Rows
 from geohr.pipeline import ahead, mapped
 from geohr.pixels import Normalizer, check_tile
 from geohr.predictor import Batch, Predictor
@@ -100,6 +109,7 @@ def predict_rows(
     normalizer: Normalizer,
     classes: int,
     blend: str,
+    cut: Cut | None = None,
     progress: Progress | None = None,
     store: BlockStore | None = None,
     stop: Stop | None = None,
@@ -114,6 +124,7 @@ def predict_rows(
         normalizer: From the scene's values to the network's.
         classes: Channels of the scores.
         blend: A name in `geohr.blend.BLENDS`.
+        cut: How large blocks are; by default such that the scene is read downwards.
         progress: Called after each batch.
         store: Keeps finished blocks, and has those of an earlier run.
         stop: When requested, the blocks in hand are finished and no other is begun.
@@ -126,7 +137,7 @@ def predict_rows(
     """
     kept = store or NoStore()
     stop = stop or Stop()
-    blocks = cut_blocks(grid)
+    blocks = cut_blocks(grid, cut)
     tasks = [block for block in blocks if block.index not in kept.finished]
 
     def begun() -> Iterator[Block]:
@@ -142,7 +153,8 @@ def predict_rows(
     if disagreement is not None:
         scored = compare(scored, Disagreement(grid, blocks), disagreement)
     told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
-    summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend), depth=1)
+    spare = Spare(grid, blocks)
+    summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend, spare=spare), depth=1)
     yield from ahead(join(blocks, summed, grid, kept, classes=classes), depth=1)
 
 
@@ -150,25 +162,95 @@ def read_batches(
     scene: Scene, grid: Grid, blocks: Iterable[Block], normalizer: Normalizer, *, batch: int
 ) -> Iterator[Waiting]:
     """The windows of some blocks, in batches of those with a valid pixel."""
+    with SceneReader(scene) as reader:
+        yield from batches_of(read_downwards(reader, grid, blocks), scene, normalizer, batch=batch)
+
+
+def batches_of(
+    blocks: Iterable[tuple[Block, Iterable[Tile]]],
+    scene: Scene,
+    normalizer: Normalizer,
+    *,
+    batch: int,
+) -> Iterator[Waiting]:
+    """The tiles of some blocks, in batches of those with a valid pixel."""
     held: list[Placed] = []
     complete: list[Block] = []
     read = 0
-    with SceneReader(scene) as reader:
-        band = Band(reader, grid)
-        for block in blocks:
-            rows = range(block.row, block.row_stop)
-            for tile in chain.from_iterable(
-                band.tiles(row, block.col, block.col_stop) for row in rows
-            ):
-                read += 1
-                if tile.valid.any():
-                    check_tile(tile, scene, normalizer)
-                    held.append(Placed(block, tile))
-                if len(held) == batch:
-                    yield Waiting(tuple(held), tuple(complete), read)
-                    held, complete = [], []
-            complete.append(block)
-        yield Waiting(tuple(held), tuple(complete), read)
+    for block, tiles in blocks:
+        for tile in tiles:
+            read += 1
+            if tile.valid.any():
+                check_tile(tile, scene, normalizer)
+                held.append(Placed(block, tile))
+            if len(held) == batch:
+                yield Waiting(tuple(held), tuple(complete), read)
+                held, complete = [], []
+        complete.append(block)
+    yield Waiting(tuple(held), tuple(complete), read)
+
+
+def read_downwards(
+    reader: SceneReader, grid: Grid, blocks: Iterable[Block]
+) -> Iterator[tuple[Block, Iterable[Tile]]]:
+    """The tiles of blocks; where these go down the scene, each pixel is read once."""
+    across = grid.shape[1]
+    band = Band(reader, grid)
+    for block in blocks:
+        rows = range(block.row, block.row_stop)
+        if len(rows) > 1 and block.col_stop - block.col < across:
+            yield block, read_block(reader, grid, block)
+        else:
+            columns = (block.col, block.col_stop)
+            yield block, chain.from_iterable(band.tiles(row, *columns) for row in rows)
+
+
+def read_block(reader: SceneReader, grid: Grid, block: Block) -> Iterator[Tile]:
+    """The tiles of one block, row by row; nothing is read but what they touch."""
+    whole = windows_extent(grid, block)
+    held = reader.read(whole)
+    for row in grid.row_starts[block.row : block.row_stop]:
+        for col in grid.col_starts[block.col : block.col_stop]:
+            rows = slice(row - whole.row, row - whole.row + grid.tile)
+            cols = slice(col - whole.col, col - whole.col + grid.tile)
+            pixels, valid = held.pixels[:, rows, cols].copy(), held.valid[rows, cols].copy()
+            yield Tile(Window(row, col, grid.tile, grid.tile), pixels, valid)
+
+
+def predict_block(
+    reader: SceneReader,
+    grid: Grid,
+    block: Block,
+    predictor: Predictor,
+    *,
+    normalizer: Normalizer,
+    classes: int,
+    blend: str,
+) -> BlockScores:
+    """One block in the calling thread; the same as among others in `predict_rows`.
+
+    Args:
+        reader: The open scene.
+        grid: How it is cut into windows.
+        block: Which of its blocks.
+        predictor: Scores of windows.
+        normalizer: From the scene's values to the network's.
+        classes: Channels of the scores.
+        blend: A name in `geohr.blend.BLENDS`.
+
+    Raises:
+        InputError: When the scene cannot be read or its values are out of the card's range.
+    """
+    mosaic = BlockMosaic(grid, block, classes=classes, blend=blend)
+    tiles = [(block, read_block(reader, grid, block))]
+    pixels: Batch | None = None
+    for waiting in batches_of(tiles, reader.scene, normalizer, batch=predictor.batch):
+        if waiting.tiles:
+            pixels = normalise(waiting, normalizer, batch=predictor.batch, out=pixels)
+            scores = predictor.predict(pixels)
+            for each, score in zip(waiting.tiles, scores, strict=False):
+                mosaic.add(each.tile.window, each.tile.valid, score)
+    return mosaic.scores()
 
 
 def score_batches(
@@ -252,12 +334,15 @@ def report(
 
 
 def sum_blocks(
-    scored: Iterable[tuple[Waiting, Batch | None]], grid: Grid, *, classes: int, blend: str
+    scored: Iterable[tuple[Waiting, Batch | None]],
+    grid: Grid,
+    *,
+    classes: int,
+    blend: str,
+    spare: Spare,
 ) -> Iterator[tuple[Block, BlockScores]]:
     """Sum scores and hand out blocks as soon as they are complete."""
     mosaics: dict[int, BlockMosaic] = {}
-    # Memory that was used before is several times as fast as new memory.
-    spare: list[Mosaic] = []
 
     def mosaic(block: Block) -> BlockMosaic:
         if block.index not in mosaics:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,7 +49,7 @@ class Reporter:
         self.entries[entry.scene] = entry
         say = self._log.warn if entry.state == "failed" else self._log.info
         detail = f": {entry.reason}" if entry.error else f" in {entry.seconds:.1f} s"
-        say(entry.state, f"{entry.scene}: {entry.state}{detail}", asdict(entry))
+        say(entry.state, f"{entry.scene}: {entry.state}{detail}", dataclasses.asdict(entry))
 
 
 @click.command()
@@ -103,7 +103,12 @@ def batch(
     options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
     log = Log(chosen(LogOptions))
     reporter = Reporter(log)
-    with measured(reporter, metrics_file), stop_on_signals() as stop:
+    with (
+        measured(reporter, metrics_file),
+        stop_on_signals() as stop,
+        scheduler_of(options.dask) as dask,
+    ):
+        options = dataclasses.replace(options, dask=dask)
         started = time.monotonic()
         try:
             entries = run_batch(
@@ -124,6 +129,18 @@ def batch(
             raise BatchError(
                 f"{len(failures)} of {len(entries)} scenes failed; see {out_dir / 'manifest.jsonl'}"
             )
+
+
+@contextmanager
+def scheduler_of(dask: str | None) -> Iterator[str | None]:
+    """The address of the cluster that `--dask` names, one for all scenes; None without it."""
+    if dask is None:
+        yield None
+        return
+    from geohr.cluster import served
+
+    with served(dask) as address:
+        yield address
 
 
 @contextmanager

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from geohr.errors import UsageError
-from geohr.options import ResumeOptions, SegmentOptions
+from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
+
+if TYPE_CHECKING:
+    from geohr.segmenting import Workplace
 
 
 @click.command()
@@ -48,6 +54,7 @@ from geohr_cli.signals import stop_on_signals
 )
 @options_of(SegmentOptions)
 @options_of(ResumeOptions)
+@options_of(ClusterOptions)
 @options_of(LogOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -71,16 +78,22 @@ def segment(
     if report is not None and not packages:
         raise UsageError("--report is made from a GeoPackage; add --out objects.gpkg")
     options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
+    where = chosen(ClusterOptions)
     log = Log(chosen(LogOptions))
 
+    from geohr.blocks import Cut
     from geohr.files import check_writable
     from geohr.model import resolve_model
     from geohr.segmenting import segment_to_files
 
     if report is not None:
         check_writable(report, overwrite=overwrite)
-    network = resolve_model(model)
-    with stop_on_signals() as stop, log.progress(f"segment {Path(scene).name}") as progress:
+    network, cut = resolve_model(model), Cut.parse(where.block)
+    with (
+        stop_on_signals() as stop,
+        workplace_of(where.dask) as workplace,
+        log.progress(f"segment {Path(scene).name}") as progress,
+    ):
         summary = segment_to_files(
             scene,
             out,
@@ -88,6 +101,8 @@ def segment(
             disagreement=disagreement,
             model=network,
             options=options,
+            cut=cut,
+            workplace=workplace,
             overwrite=overwrite,
             progress=progress,
             work_dir=kept.work_dir,
@@ -99,3 +114,15 @@ def segment(
 
         write_report(scene, packages[0], report, model=network, summary=summary)
     log.summary("segmented", summary.describe(), dataclasses.asdict(summary))
+
+
+@contextmanager
+def workplace_of(dask: str | None) -> Iterator[Workplace | None]:
+    """The cluster that `--dask` names; None where blocks are predicted in this process."""
+    if dask is None:
+        yield None
+        return
+    from geohr.cluster import Cluster, connected
+
+    with connected(dask) as client:
+        yield Cluster(client)

@@ -11,8 +11,28 @@ PIXELS, SCORES = "pixels", "scores"
 """Names of a network's input and output."""
 
 
+_callers: int | None = None
+
+
+def share_cores(callers: int) -> None:
+    """Say that this process has threads that call engines, each of which may use one core.
+
+    Args:
+        callers: How many; engines that are opened from now on compute on one core for each.
+    """
+    global _callers
+    _callers = callers
+
+
+def one_core_a_call() -> bool:
+    """Whether each call of an engine may use one core only; see `share_cores`."""
+    return _callers is not None
+
+
 def cores() -> int:
-    """Cores that this process may use."""
+    """Cores that engines may use."""
+    if _callers is not None:
+        return _callers
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

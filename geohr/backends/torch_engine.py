@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from geohr.backends.machine import one_core_a_call
 from geohr.backends.scores import Scored
 from geohr.errors import EngineError
 from geohr.model import Model
@@ -53,6 +54,8 @@ def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
         EngineError: When the device is not there.
         InputError: When the model's weights cannot be used.
     """
+    if one_core_a_call():
+        torch.set_num_threads(1)
     device = choose_device(options.device)
     batch = options.batch or BATCH.get(device.partition(":")[0], 1)
     return TorchPredictor(Scored.of(model), device=device, precision=options.precision, batch=batch)

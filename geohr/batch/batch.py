@@ -18,6 +18,7 @@ from geohr.batch.naming import check_template, output_path, output_paths
 from geohr.batch.options import BatchOptions
 from geohr.batch.worker import Task
 from geohr.batch.worker_client import Worker
+from geohr.blocks import Cut
 from geohr.errors import GeohrError, InputError, InterruptedRunError, OutputError, UsageError
 from geohr.files import as_output_error
 from geohr.journal import identify
@@ -122,6 +123,7 @@ def run_batch(
         InterruptedRunError: When `stop` was requested; the manifest says how far it came.
     """
     options = options or BatchOptions()
+    Cut.parse(options.block)
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)
@@ -332,6 +334,8 @@ def attempt(
         overwrite=replaces,
         work_dir=str(options.work_dir) if options.work_dir else None,
         resume=options.resume,
+        dask=options.dask,
+        block=options.block,
     )
     attempts = 0
     for wait in waits(options.retries if source.remote else 0):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from geohr.errors import UsageError
-from geohr.options import ResumeOptions, opt
+from geohr.options import ClusterOptions, ResumeOptions, opt
 
 
 @dataclass(frozen=True)
-class BatchOptions(ResumeOptions):
+class BatchOptions(ClusterOptions, ResumeOptions):
     """Which scenes are taken, what their outputs are called, and what failures mean."""
 
     name: tuple[str, ...] = opt(

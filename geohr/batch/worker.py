@@ -13,18 +13,23 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from geohr.blocks import Cut
 from geohr.errors import GeohrError, InterruptedRunError
 from geohr.messages import pass_over_unreadable_messages, show_warning
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
+
+if TYPE_CHECKING:
+    from geohr.segmenting import Workplace
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Task:
         overwrite: Replace outputs that exist.
         work_dir: Where finished blocks are kept; None for beside the outputs.
         resume: Keep finished blocks, and use those of an earlier run.
+        dask: Address of a cluster's scheduler; None for this process.
+        block: Windows of a block, such as 4x4; None for the default.
     """
 
     scene: str
@@ -50,6 +57,8 @@ class Task:
     overwrite: bool
     work_dir: str | None
     resume: bool
+    dask: str | None
+    block: str | None
 
 
 def serve(tasks: TextIO, answers: TextIO) -> None:
@@ -80,18 +89,21 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
         answer({"event": "progress", "done": done, "total": total}, answers)
 
     try:
-        summary = segment_to_files(
-            task.scene,
-            [Path(each) for each in task.outputs],
-            probs=Path(task.probs) if task.probs else None,
-            model=load_model(task.model),
-            options=SegmentOptions.from_mapping(task.options, source="batch"),
-            overwrite=task.overwrite,
-            progress=progress,
-            work_dir=Path(task.work_dir) if task.work_dir else None,
-            resume=task.resume,
-            stop=stop,
-        )
+        with workplace_at(task.dask) as workplace:
+            summary = segment_to_files(
+                task.scene,
+                [Path(each) for each in task.outputs],
+                probs=Path(task.probs) if task.probs else None,
+                model=load_model(task.model),
+                options=SegmentOptions.from_mapping(task.options, source="batch"),
+                cut=Cut.parse(task.block),
+                workplace=workplace,
+                overwrite=task.overwrite,
+                progress=progress,
+                work_dir=Path(task.work_dir) if task.work_dir else None,
+                resume=task.resume,
+                stop=stop,
+            )
     except GeohrError as error:
         return {"event": "failed", "code": error.exit_code, "error": str(error)}
     except MemoryError:
@@ -103,6 +115,18 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
             "error": f"unexpected {type(error).__name__}: {error}",
         }
     return {"event": "done", **dataclasses.asdict(summary)}
+
+
+@contextmanager
+def workplace_at(dask: str | None) -> Iterator[Workplace | None]:
+    """The cluster at an address; None for this process."""
+    if dask is None:
+        yield None
+        return
+    from geohr.cluster import Cluster, connected
+
+    with connected(dask) as client:
+        yield Cluster(client)
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",
      "outputs", "prediction", "segmenting", "plotting", "exporting", "view"),
+    ("cluster",),
     ("training", "evaluation", "cleaning", "batch", "report"),
 )  # fmt: skip
 """Modules by layer; each imports only from its own layer or lower ones."""
@@ -31,6 +32,7 @@ HEAVY = {
     "torch": {"hrnet", "networks", "backends", "training"},
     "click": set(),
     "dask": {"cluster"},
+    "distributed": {"cluster"},
 }
 """Which modules of the library may import what at their top."""
 

@@ -1,0 +1,152 @@
+"""A cluster found by its address, or started here."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+from distributed import Client, LocalCluster
+
+from geohr.errors import EngineError, UsageError
+
+CONNECT_SECONDS = 10.0
+"""How long a scheduler may take to answer."""
+PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
+PACKAGES = ("geohr", "distributed")
+"""What must be of one version in all processes."""
+
+
+@contextmanager
+def connected(where: str) -> Iterator[Client]:
+    """A client of the cluster that a text names; a cluster that was started for it is ended.
+
+    Args:
+        where: A scheduler's address such as tcp://scheduler:8786, or local:N for N processes on
+            this machine with one thread each.
+
+    Raises:
+        UsageError: When the text is neither.
+        EngineError: When the scheduler cannot be reached, or versions differ.
+    """
+    with started(where) as address, client_of(address) as client:
+        yield client
+
+
+@contextmanager
+def served(where: str) -> Iterator[str]:
+    """The address of the scheduler that a text names, once it has answered; as in `connected`.
+
+    Raises:
+        UsageError: When the text is neither an address nor local:N.
+        EngineError: When the scheduler cannot be reached, or versions differ.
+    """
+    with started(where) as address:
+        with client_of(address):
+            pass
+        yield address
+
+
+@contextmanager
+def started(where: str) -> Iterator[str]:
+    """The address of the scheduler that a text names, which is started for local:N.
+
+    Raises:
+        UsageError: When the text is neither an address nor local:N.
+    """
+    processes = re.fullmatch(r"local:(\d{1,4})", where)
+    if processes is None:
+        if not re.fullmatch(rf"({'|'.join(PROTOCOLS)})://\S+", where):
+            raise UsageError(
+                f"a cluster is local:N or an address such as tcp://scheduler:8786; got {where!r}"
+            )
+        yield where
+        return
+    count = int(processes[1])
+    if count < 1:
+        raise UsageError(f"a cluster has at least 1 process; got {where!r}")
+    with (
+        quiet(),
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+@contextmanager
+def client_of(address: str) -> Iterator[Client]:
+    """A client of the scheduler at an address.
+
+    Raises:
+        EngineError: When it cannot be reached, or versions differ.
+    """
+    with quiet():
+        try:
+            # Versions are compared below, in words.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"no scheduler answers at {address} within {CONNECT_SECONDS:g} s; check that it "
+                "runs and that this machine reaches it"
+            ) from error
+        try:
+            check_versions(cast(dict[str, Any], client.get_versions(packages=list(PACKAGES))))
+            yield client
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                client.close()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Dask from telling of lost workers and connections, which are told of in one line."""
+    log = logging.getLogger("distributed")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def check_versions(found: Mapping[str, Any]) -> None:
+    """Refuse a cluster whose processes are not of the versions here.
+
+    Args:
+        found: As `distributed.Client.get_versions` gives it.
+
+    Raises:
+        EngineError: Naming the process, what it has and what is here.
+    """
+    here = versions(found["client"])
+    scheduler = versions(found["scheduler"])
+    compare({"distributed": scheduler["distributed"]}, here, "the scheduler")
+    for address, worker in found["workers"].items():
+        compare(versions(worker), here, f"worker {address}")
+
+
+def versions(process: Mapping[str, Any]) -> dict[str, str | None]:
+    """Of Python, to the minor version, and of `PACKAGES`; None for what is not there."""
+    python = ".".join(str(process["host"]["python"]).split(".")[:2])
+    return {"python": python, **{name: process["packages"].get(name) for name in PACKAGES}}
+
+
+def compare(there: Mapping[str, str | None], here: Mapping[str, str | None], who: str) -> None:
+    """Refuse one process.
+
+    Raises:
+        EngineError: In one sentence.
+    """
+    for name, version in there.items():
+        if version != here[name]:
+            had = f"has {name} {version}" if version else f"has no {name}"
+            raise EngineError(
+                f"{who} {had}, and here is {here[name]}; install the same versions everywhere"
+            )
