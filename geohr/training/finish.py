@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from geohr.card import Card
+from geohr.metrics import iou
 from geohr.model import Model
 from geohr.training.reliability import cool, divide_logits, fit_temperature, reliability
 from geohr.training.run import Run
@@ -53,6 +55,10 @@ def finish(run: Run, state: State, out: Path) -> Finished:
     )
     card = with_threshold(dataclasses.replace(run.card, gsd=gsd), counts)
     metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
+    if card.background:
+        for place, table in counts.items():
+            names = [each.name for each in card.classes]
+            metrics[place] |= dict(zip(names, class_ious(table), strict=True))
     threshold, temperature = card.threshold, 1.0
     if counts and not card.background:
         temperature = fit_temperature(list(counts.values()))
@@ -66,6 +72,15 @@ def finish(run: Run, state: State, out: Path) -> Finished:
     model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
     model.save(out)
     return Finished(model, counts, threshold, temperature, showcase)
+
+
+def class_ious(table: Table) -> list[float]:
+    """Intersection over union of each foreground class, from a table (truth, found)."""
+    both = np.diag(table)[1:]
+    return [
+        round(float(each), 4)
+        for each in iou(both, table.sum(0)[1:] - both, table.sum(1)[1:] - both)
+    ]
 
 
 def with_threshold(card: Card, counts: Mapping[str, Table]) -> Card:
