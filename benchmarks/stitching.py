@@ -10,9 +10,11 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.scenes import ReadOff, write_town
 from geohr.backends.machine import cores
+from geohr.blocks import downward
 from geohr.card import Card, ClassLabel
 from geohr.grid import Grid
 from geohr.options import SegmentOptions
@@ -36,13 +38,14 @@ class NoModel:
     digest = "0" * 64
 
 
-def fake_run(path: Path) -> Run:
+def fake_run(path: str | Path) -> Run:
     """A run over a scene of `benchmarks.scenes` without a network."""
     options = SegmentOptions(tile=512, threshold=0.5, min_area=0.0)
     scene = Scene.open(path, options)
     grid = Grid(scene.height, scene.width, 512, round(512 * options.overlap))
     predictor = ReadOff(0.3, workers=cores())
-    return Run(scene, NoModel(), options, grid, predictor)  # type: ignore[arg-type]
+    model: Any = NoModel()
+    return Run(scene, model, options, grid, predictor, downward(grid))
 
 
 def seconds(run: Run, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:

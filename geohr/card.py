@@ -92,6 +92,8 @@ class Card:
         mean: By band, in [0, 1].
         std: By band, in [0, 1].
         gsd: Smallest and largest ground sampling distance trained on, in metres.
+        gsd_best: Smallest and largest ground sampling distance at which it was measured to predict
+            best, in metres; scenes beyond are brought to it. None for `gsd`.
         tile: Side in pixels of the window it predicts best.
         threshold: Probability from which a pixel belongs to a class; None for the likeliest.
         min_area: Smallest object worth keeping, in square metres.
@@ -115,6 +117,7 @@ class Card:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     gsd: tuple[float, float] = (0.05, 1.0)
+    gsd_best: tuple[float, float] | None = None
     tile: int = 512
     threshold: float | None = 0.5
     min_area: float = 0.0
@@ -147,6 +150,8 @@ class Card:
             raise ValueError(f"range must ascend; got {self.range}")
         if not 0 < self.gsd[0] <= self.gsd[1]:
             raise ValueError(f"gsd must be a range above 0 metres; got {self.gsd}")
+        if self.gsd_best is not None and not 0 < self.gsd_best[0] <= self.gsd_best[1]:
+            raise ValueError(f"gsd_best must be a range above 0 metres; got {self.gsd_best}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1]; got {self.threshold}")
         if not 32 <= self.tile <= TILE_MAX:

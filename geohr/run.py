@@ -34,7 +34,7 @@ from geohr.polygons.polygons import reprojected
 from geohr.predictor import Predictor
 from geohr.redact import redact
 from geohr.scene import Scene
-from geohr.scene.views import Given, description, open_view, own_crs
+from geohr.scene.views import Given, Suits, description, open_view, own_crs
 from geohr.scene.warped import Warped
 from geohr.stopping import Stop
 from geohr.streaming import BlockStore, Progress, predict_rows
@@ -187,7 +187,8 @@ def prepare(
         EngineError: When the device is not there.
     """
     card = model.card
-    scene = open_view(given, options, bands=card.bands, gsd=card.gsd)
+    suits = Suits(card.gsd, card.gsd_best or card.gsd)
+    scene = open_view(given, options, bands=card.bands, suits=suits)
     check_out_crs(scene, options)
     resolved = dataclasses.replace(
         options,
@@ -206,7 +207,7 @@ def prepare(
     shown = scene
     if options.calibrate is not None:
         whole = dataclasses.replace(options, aoi=None, bbox=None)
-        shown = open_view(options.calibrate, whole, bands=card.bands, gsd=card.gsd)
+        shown = open_view(options.calibrate, whole, bands=card.bands, suits=suits)
     shown_grid = grid
     if shown is not scene:
         shown_grid = Grid(shown.height, shown.width, side, grid.overlap)

@@ -24,8 +24,8 @@ DRIVERS = (
 SAFETY = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
 """No file may make GDAL run code."""
 NETWORK = {
-    # A folder behind an address may hold millions of files: siblings are asked for by name.
-    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # Some forty names would be asked for beside each file, of which few are ever there.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_INGESTED_BYTES_AT_OPEN": "65536",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MAX_RETRY": "6",

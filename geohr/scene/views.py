@@ -1,14 +1,14 @@
 """Scenes as they were asked for: as one, on the grid that suits a model, in part.
 
-A scene is read on another pixel grid where its pixels are more than `FACTOR` finer or coarser
-than any the model was trained on, and where its CRS counts degrees.
+A scene is read on another pixel grid where its pixels are more than `FACTOR` times finer or
+coarser than the model predicts best, and where its CRS counts degrees.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +29,29 @@ from geohr.scene.stac import is_stac, rasters_of
 from geohr.scene.warped import LATTICE, Warped, along
 
 FACTOR = 1.25
-"""How much finer or coarser than a model's range pixels may be before they are resampled."""
+"""How much finer or coarser than suits a model best pixels may be before they are resampled."""
 ENLARGED_MAX = 4.0
-"""Scenes are not enlarged by more than this on their own: what is not in them does not appear."""
+"""No scene is enlarged by more, and none whose pixels are that much coarser than any trained on."""
 SAME_SIZE = 0.01
 """A resampling by less than this share is left out."""
 OFF_GRID = 0.01
 """Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of."""
 WIDEST_DEGREES = 20.0
 """A scene that spans more longitude has no one local metric CRS."""
+
+
+@dataclass(frozen=True)
+class Suits:
+    """Resolutions that suit a model, in metres a pixel.
+
+    Attributes:
+        trained: Smallest and largest that it was trained on.
+        best: Smallest and largest that it predicts best.
+    """
+
+    trained: tuple[float, float]
+    best: tuple[float, float]
+
 
 Given = str | Path | Sequence[str | Path]
 """A scene, or several that are one mosaic."""
@@ -48,7 +62,7 @@ def open_view(
     options: ViewOptions,
     *,
     bands: Sequence[str] | None = None,
-    gsd: tuple[float, float] | None = None,
+    suits: Suits | None = None,
 ) -> Scene:
     """The scene that was asked for.
 
@@ -57,7 +71,7 @@ def open_view(
             read as one mosaic: where two have a valid pixel, the later one's is taken.
         options: How to look at it.
         bands: Names of the bands of the model that it is for; None for all bands.
-        gsd: Smallest and largest ground sampling distance that the model was trained on.
+        suits: Resolutions that suit this model.
 
     Raises:
         InputError: When a scene cannot be used, or several do not fit together.
@@ -69,7 +83,7 @@ def open_view(
     scene = scenes[0] if len(scenes) == 1 else mosaic(scenes)
     if options.scene_gsd is not None:
         scene = replace(scene, gsd=options.scene_gsd)
-    scene = on_wanted_grid(scene, options, gsd)
+    scene = on_wanted_grid(scene, options, suits)
     if options.aoi is None and options.bbox is None:
         return scene
     return replace(scene, area=area_of(scene, aoi=options.aoi, bbox=options.bbox))
@@ -183,7 +197,7 @@ def warp(scene: Scene, crs: CRS | None, transform: Affine, *, height: int, width
     )
 
 
-def on_wanted_grid(scene: Scene, options: ViewOptions, gsd: tuple[float, float] | None) -> Scene:
+def on_wanted_grid(scene: Scene, options: ViewOptions, suits: Suits | None) -> Scene:
     """The scene itself, or on the grid that the options ask for.
 
     Raises:
@@ -191,7 +205,7 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, gsd: tuple[float, float] 
     """
     if options.gsd == "native":
         return scene
-    wanted = wanted_gsd(scene, options.gsd, gsd)
+    wanted = wanted_gsd(scene, options.gsd, suits)
     # Who says how large pixels are does not trust the georeference.
     degrees = scene.crs is not None and parse_crs(scene.crs).is_geographic
     if degrees and options.scene_gsd is None:
@@ -206,7 +220,7 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, gsd: tuple[float, float] 
     return replace(made, gsd=wanted)
 
 
-def wanted_gsd(scene: Scene, asked: str, gsd: tuple[float, float] | None) -> float | None:
+def wanted_gsd(scene: Scene, asked: str, suits: Suits | None) -> float | None:
     """The ground sampling distance to read a scene at; None for its own."""
     if asked != "auto":
         if scene.gsd is None:
@@ -215,12 +229,12 @@ def wanted_gsd(scene: Scene, asked: str, gsd: tuple[float, float] | None) -> flo
                 "give it with --scene-gsd METRES"
             )
         return float(asked)
-    if gsd is None or scene.gsd is None:
+    if suits is None or scene.gsd is None or scene.gsd > suits.trained[1] * ENLARGED_MAX:
         return None
-    finest, coarsest = gsd
+    finest, coarsest = suits.best
     if scene.gsd < finest / FACTOR:
         return finest
-    return coarsest if coarsest * FACTOR < scene.gsd <= coarsest * ENLARGED_MAX else None
+    return max(coarsest, scene.gsd / ENLARGED_MAX) if scene.gsd > coarsest * FACTOR else None
 
 
 def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
