@@ -143,7 +143,7 @@ def run_batch(
             worker=worker,
         )
         if options.watch is None:
-            one_pass(batch, sources_of(named, options), last=True)
+            one_pass(batch, sources_of(named, batch), last=True)
         else:
             watch(batch, named, options.watch)
         if batch.stop.requested:
@@ -153,13 +153,13 @@ def run_batch(
     return list(batch.entries.values())
 
 
-def sources_of(named: Sequence[str], options: BatchOptions) -> list[Source]:
+def sources_of(named: Sequence[str], batch: Batch) -> list[Source]:
     """The scenes; at least one.
 
     Raises:
         InputError: When there is none.
     """
-    found = find_sources(named, options)
+    found = scenes_now(named, batch)
     if not found:
         raise InputError(
             f"{', '.join(named)}: there is no scene; check the folder, or choose with --pattern"
@@ -167,10 +167,15 @@ def sources_of(named: Sequence[str], options: BatchOptions) -> list[Source]:
     return found
 
 
+def scenes_now(named: Sequence[str], batch: Batch) -> list[Source]:
+    """The scenes that there are; see `find_sources`."""
+    return find_sources(named, pattern=batch.options.pattern, asset=batch.segmenting.asset)
+
+
 def watch(batch: Batch, named: Sequence[str], seconds: float) -> None:
     """Pass after pass until stopped; a scene is taken again only when its file has changed."""
     while not batch.stop.requested and not enough(batch):
-        one_pass(batch, find_sources(named, batch.options), last=False)
+        one_pass(batch, scenes_now(named, batch), last=False)
         pause(seconds, batch.stop)
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
-from typing import Any
 
-from geohr.batch.options import BatchOptions
 from geohr.errors import InputError, UsageError
+from geohr.scene.stac import RASTERS, hrefs
 
-RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
-"""What the rasters of a folder end in, where no pattern is given."""
 SCHEMES = ("http", "https", "s3", "gs", "az", "file")
 """Kinds of addresses that a scene may have."""
 COLUMNS = ("scene", "path", "url", "href", "file")
@@ -44,30 +40,33 @@ class Source:
         return "://" in self.name
 
 
-def find_sources(named: Sequence[str], options: BatchOptions) -> list[Source]:
+def find_sources(
+    named: Sequence[str], *, pattern: str | None = None, asset: str | None = None
+) -> list[Source]:
     """All scenes, each once, in the order in which they were named; folders by name.
 
     Args:
         named: Files, addresses, folders, globs, lists.
-        options: Pattern and asset.
+        pattern: Which files of a folder are scenes; by default all rasters.
+        asset: Which asset of a STAC item is the scene; by default the first raster.
 
     Raises:
         InputError: For a name under which there is nothing, or a list that cannot be read.
     """
-    found = {source.name: source for name in named for source in expand(name, options)}
+    found = {source.name: source for name in named for source in expand(name, pattern, asset)}
     return list(found.values())
 
 
-def expand(name: str, options: BatchOptions) -> Iterator[Source]:
+def expand(name: str, pattern: str | None, asset: str | None) -> Iterator[Source]:
     """The scenes that one name stands for."""
     path = Path(name)
     if "://" in name:
         yield Source(checked_address(name, name))
     elif path.is_dir():
-        yield from in_folder(path, options.pattern)
+        yield from in_folder(path, pattern)
     elif path.suffix.lower() in LISTS and path.exists():
         check_size(path)
-        yield from (Source(each) for each in LISTS[path.suffix.lower()](path, options))
+        yield from (Source(each) for each in LISTS[path.suffix.lower()](path, asset))
     elif path.exists():
         yield Source(name)
     elif has_magic(name):
@@ -90,14 +89,14 @@ def in_folder(folder: Path, pattern: str | None) -> Iterator[Source]:
             yield Source(str(path), folder)
 
 
-def from_text(path: Path, _: BatchOptions) -> Iterator[str]:
+def from_text(path: Path, _: str | None) -> Iterator[str]:
     """A scene a line; empty lines and lines that begin with # are left out."""
     for line in read_text(path).splitlines():
         if line.strip() and not line.startswith("#"):
             yield beside(path, line.strip())
 
 
-def from_table(path: Path, _: BatchOptions) -> Iterator[str]:
+def from_table(path: Path, _: str | None) -> Iterator[str]:
     """The scenes of a CSV table with a header."""
     rows = csv.DictReader(read_text(path).splitlines())
     columns = rows.fieldnames or []
@@ -110,38 +109,12 @@ def from_table(path: Path, _: BatchOptions) -> Iterator[str]:
     yield from (beside(path, row[column].strip()) for row in rows if (row[column] or "").strip())
 
 
-def from_stac(path: Path, options: BatchOptions) -> Iterator[str]:
+def from_stac(path: Path, asset: str | None) -> Iterator[str]:
     """The scenes of a STAC Item or ItemCollection."""
-    try:
-        read: Any = json.loads(read_text(path))
-        items = read["features"] if read["type"] == "FeatureCollection" else [read]
-        for item in items:
-            yield beside(path, asset_of(item, options.asset)["href"])
-    except InputError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{path}: not a STAC Item or ItemCollection with assets that have a href ({error!r})"
-        ) from error
+    yield from (beside(path, href) for href in hrefs(read_text(path), str(path), asset))
 
 
-def asset_of(item: Any, key: str | None) -> Any:
-    """The asset of that key, or the first that is a raster."""
-    assets = item["assets"]
-    if key is not None:
-        if key not in assets:
-            raise InputError(
-                f"STAC item {item.get('id')}: no asset {key!r}; its assets are "
-                f"{', '.join(map(str, assets))}; choose with --asset"
-            )
-        return assets[key]
-    for asset in assets.values():
-        if "tiff" in str(asset.get("type", "")) or Path(asset["href"]).suffix.lower() in RASTERS:
-            return asset
-    raise InputError(f"STAC item {item.get('id')}: no asset is a raster; choose with --asset")
-
-
-LISTS: dict[str, Callable[[Path, BatchOptions], Iterator[str]]] = {
+LISTS: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
     ".txt": from_text,
     ".csv": from_table,
     ".json": from_stac,

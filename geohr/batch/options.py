@@ -26,9 +26,6 @@ class BatchOptions(ClusterOptions, ResumeOptions):
         "Which files of a folder are scenes, such as '**/*.tif'; by default all rasters in it.",
         metavar="GLOB",
     )
-    asset: str | None = opt(
-        None, "Which asset of a STAC item is the scene; by default the first raster.", metavar="KEY"
-    )
     overwrite: bool = opt(False, "Replace outputs that no earlier batch has made.")
     skip_existing: bool = opt(
         False, "Leave out scenes whose outputs are there though no earlier batch has made them."

@@ -15,11 +15,11 @@ from geohr.errors import GeohrError, InputError, UsageError
 from geohr.journal import identify
 from geohr.redact import redact, redact_all
 
-OPTIONS = BatchOptions()
 
-
-def names(folder: Path, *named: str, options: BatchOptions = OPTIONS) -> list[str]:
-    found = find_sources([str(folder / name) for name in named], options)
+def names(
+    folder: Path, *named: str, pattern: str | None = None, asset: str | None = None
+) -> list[str]:
+    found = find_sources([str(folder / name) for name in named], pattern=pattern, asset=asset)
     return [os.path.relpath(source.name, folder) for source in found]
 
 
@@ -33,7 +33,7 @@ def tree(tmp_path: Path) -> Path:
 
 def test_folders_globs_and_files(tree: Path) -> None:
     assert names(tree, ".") == ["a.TIF", "b.tif", "c.jp2"]
-    assert names(tree, ".", options=BatchOptions(pattern="**/*.tif")) == ["b.tif", "deep/d.tif"]
+    assert names(tree, ".", pattern="**/*.tif") == ["b.tif", "deep/d.tif"]
     assert names(tree, "*.tif", "b.tif", "deep/d.tif") == ["b.tif", "deep/d.tif"]
     with pytest.raises(InputError, match="no such file, folder or list"):
         names(tree, "none.tif")
@@ -52,13 +52,13 @@ def test_lists_tables_and_stac(tree: Path) -> None:
         },
     }
     (tree / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [item]}))
-    assert [each.name for each in find_sources([str(tree / "list.txt")], OPTIONS)] == [
+    assert [each.name for each in find_sources([str(tree / "list.txt")])] == [
         str(tree / "b.tif"),
         "https://host/x.tif",
     ]
     assert names(tree, "table.csv") == ["b.tif", "deep/d.tif"]
     assert names(tree, "items.json") == ["b.tif"]
-    assert names(tree, "items.json", options=BatchOptions(asset="other")) == ["c.jp2"]
+    assert names(tree, "items.json", asset="other") == ["c.jp2"]
 
 
 @pytest.mark.parametrize(
