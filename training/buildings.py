@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from geohr.evaluation.evaluate import evaluate
 from geohr.evaluation.options import EvaluateOptions
 from geohr.model import Model
 from geohr.options import SegmentOptions
+from geohr.samples import pair
 from geohr.segmenting import segment_to_files
+from geohr.training.store import Store
+from geohr.training.validate import LEVELS, count_pixels
 
 WEIGHTS = {
     "Christchurch NZ": 2.0,
@@ -187,7 +191,7 @@ def choose(model: Model, places: list[Place]) -> Card:
     for threshold in THRESHOLDS:
         card = dataclasses.replace(model.card, threshold=threshold)
         for place in places:
-            segment(Model(model.network, card), place, 0.0)
+            segment(Model(model.network, card), place, SegmentOptions(min_area=0))
         for min_area in MIN_AREAS:
             told = [evaluate_from(place, min_area) for place in places]
             pixels = float(np.mean([each["iou"] for each in told]))
@@ -212,15 +216,43 @@ def evaluate_from(place: Place, min_area: float) -> dict[str, float]:
     return evaluate(kept, place.truth, options=options).scores
 
 
-def segment(model: Model, place: Place, min_area: float) -> None:
+def segment(model: Model, place: Place, options: SegmentOptions) -> None:
     """Find the objects of a place."""
+    classes = place.scene.with_name(f"{place.scene.stem}_classes.tif")
     segment_to_files(
-        place.scene,
-        (place.found, place.scene.with_name(f"{place.scene.stem}_classes.tif")),
-        model=model,
-        options=SegmentOptions(min_area=min_area, backend="torch"),
-        overwrite=True,
+        place.scene, (place.found, classes), model=model, options=options, overwrite=True
     )
+
+
+def false_areas(data: Path, model: Model) -> dict[str, float]:
+    """By forest: the share of its pixels, which hold no building, that is called one."""
+    samples = []
+    for entry in json.loads((data / "manifest.json").read_text("utf-8")):
+        if entry["dataset"] == "neon_negatives":
+            site = Path(entry["image"]).stem.split("_")[0]
+            read = pair([data / entry["image"]], [data / entry["label"]], split="test")[0]
+            samples.append(dataclasses.replace(read, place=f"forest {site}"))
+    counts = count_pixels(model.network, model.card, samples, store=Store(), device="cpu")
+    level = round((model.card.threshold or 0.5) * LEVELS)
+    return {
+        place: float(table[0, level:].sum() / table[0].sum()) for place, table in counts.items()
+    }
+
+
+def score(model: Model, place: Place, options: SegmentOptions) -> float:
+    """Intersection over union at a place, with the engine and number format of the options."""
+    segment(model, place, options)
+    evaluated = EvaluateOptions(aoi=str(place.labels), replicates=0)
+    return evaluate(place.found, place.truth, options=evaluated).scores["iou"]
+
+
+def compare_forms(exact: Model, shipped: Model, places: Mapping[str, Place]) -> None:
+    """Print what float16 weights and int8 arithmetic cost, in intersection over union."""
+    torch, int8 = SegmentOptions(backend="torch"), SegmentOptions(precision="int8")
+    for name, place in places.items():
+        base = score(exact, place, torch)
+        half, coarse = score(shipped, place, torch), score(shipped, place, int8)
+        print(f"{name}: float32 {base:.4f}, float16 {half:.4f}, int8 {coarse:.4f}")
 
 
 def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
@@ -235,9 +267,9 @@ def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
         **{f"Kampala b at {gsd} m": kampala(data, folder, "b", gsd) for gsd in COARSER},
         "Geneva (known place)": geneva(data, folder),
     }
-    metrics = {}
+    metrics: dict[str, dict[str, float]] = {}
     for name, place in reported.items():
-        segment(Model(model.network, card), place, card.min_area)
+        segment(Model(model.network, card), place, SegmentOptions())
         options = EvaluateOptions(aoi=str(place.labels), by_size=True)
         told = evaluate(place.found, place.truth, options=options)
         place.scene.with_suffix(".json").write_text(told.to_json(), "utf-8")
@@ -246,8 +278,14 @@ def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
             low, high = told.intervals[each]
             metrics[name] |= {f"{each}_low": round(low, 4), f"{each}_high": round(high, 4)}
         print(name, metrics[name])
+    chosen = Model(model.network, card)
+    for name, share in false_areas(data, chosen).items():
+        metrics[name] = {"false_area": round(share, 5)}
+        print(name, metrics[name])
     Model(model.network, dataclasses.replace(card, metrics=metrics)).save(out, half=True)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    both = {name: reported[name] for name in ("Kampala a (chosen on)", "Kampala b")}
+    compare_forms(chosen, Model.load(out), both)
 
 
 def main() -> None:
