@@ -1,10 +1,12 @@
-"""Take the documentation's screenshots of the page and the report, in Chromium.
+"""Take the documentation's screenshots: the page and the report in Chromium, the layer in QGIS.
 
-Run as `python -m examples.make_screenshots` from the repository's root, with the extra `test`.
+Run as `python -m examples.make_screenshots` from the repository's root, with the extra `test` and
+with Debian's packages chromium, chromium-driver and python3-qgis.
 """
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from geohr.report import write_report
 from geohr.segmenting import segment_to_files
 from geohr.view import page_server
 from tests.view.browser import Page, chromium, serving
+
+QGIS_PYTHON = "/usr/bin/python3"
+"""Debian's, for which its package python3-qgis is made."""
 
 
 def main() -> None:
@@ -39,11 +44,19 @@ def main() -> None:
             page.driver.set_window_size(900, 1100)
             page.driver.get(report.as_uri())
             save(page, "report.png")
+        drawn = [QGIS_PYTHON, "examples/draw_in_qgis.py", str(SCENE), str(objects)]
+        subprocess.run([*drawn, str(IMAGES / "qgis.png")], check=True)
+        shrink("qgis.png")
 
 
 def save(page: Page, name: str) -> None:
-    """Write what the browser shows, with few colours, so that the file stays small."""
+    """Write what the browser shows."""
     page.driver.save_screenshot(str(IMAGES / name))
+    shrink(name)
+
+
+def shrink(name: str) -> None:
+    """Leave a picture few colours, so that its file stays small."""
     with Image.open(IMAGES / name) as picture:
         few = picture.convert("RGB").quantize(COLOURS)
     few.save(IMAGES / name, optimize=True)
