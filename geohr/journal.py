@@ -35,6 +35,7 @@ from geohr.grid import Window
 from geohr.locks import locked
 from geohr.mosaic import Part
 from geohr.redact import redact
+from geohr.stores import object_address, state_of
 
 WORK_FOLDER = ".geohr-work"
 """Beside the outputs, where no other folder is named."""
@@ -261,6 +262,9 @@ def identify(files: Iterable[str]) -> list[list[object]]:
 
 def state(name: str) -> tuple[object, ...]:
     """Size and time of a file, entity tag and length at an address."""
+    stored = object_address(name)
+    if stored is not None:
+        return state_of(stored)
     address = name[name.index("http") :] if "http" in name else ""
     if address.startswith(("http://", "https://")):
         return state_at(address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -28,6 +28,7 @@ from geohr.redact import redact
 from geohr.run import Opener, Run, prepare
 from geohr.scene.views import Given, title_of
 from geohr.stopping import Stop
+from geohr.stores import delivered
 from geohr.streaming import Progress
 
 if TYPE_CHECKING:
@@ -167,10 +168,10 @@ def predict(
 
 def segment_to_files(
     scene: Given,
-    out: Sequence[Path],
+    out: Sequence[str | Path],
     *,
-    probs: Path | None = None,
-    disagreement: Path | None = None,
+    probs: str | Path | None = None,
+    disagreement: str | Path | None = None,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
     cut: Cut | None = None,
@@ -188,7 +189,8 @@ def segment_to_files(
 
     Args:
         scene: A raster file, an address, a STAC item, or several of them as one mosaic.
-        out: Polygons or a raster of classes, by extension.
+        out: Polygons or a raster of classes, by extension; paths, or addresses in an object
+            store (`s3://`, `gs://`, `az://`), where they appear when all are whole.
         probs: A raster of probabilities to write, or None.
         disagreement: A raster to write of how far overlapping windows differ, or None; with it,
             no finished blocks are kept, and blocks are predicted in this process.
@@ -210,6 +212,43 @@ def segment_to_files(
         LockedError: When another run writes the same outputs.
         InterruptedRunError: When `stop` was requested.
     """
+    asked = [*out, *(each for each in (probs, disagreement) if each is not None)]
+    with delivered(asked, overwrite=overwrite, work_dir=work_dir) as local:
+        summary = _segment_to_files(
+            scene,
+            [local[str(each)] for each in out],
+            probs=None if probs is None else local[str(probs)],
+            disagreement=None if disagreement is None else local[str(disagreement)],
+            model=model,
+            options=options or SegmentOptions(),
+            cut=cut,
+            workplace=workplace,
+            overwrite=overwrite,
+            progress=progress,
+            work_dir=work_dir,
+            resume=resume,
+            stop=stop,
+        )
+    return replace(summary, outputs=tuple(str(each) for each in asked))
+
+
+def _segment_to_files(
+    scene: Given,
+    out: Sequence[Path],
+    *,
+    probs: Path | None,
+    disagreement: Path | None,
+    model: str | Path | Model | None,
+    options: SegmentOptions,
+    cut: Cut | None,
+    workplace: Workplace | None,
+    overwrite: bool,
+    progress: Progress | None,
+    work_dir: Path | None,
+    resume: bool,
+    stop: Stop | None,
+) -> Summary:
+    """The same into files on disk; see `segment_to_files`."""
     started = time.monotonic()
     if workplace is not None and disagreement is not None:
         raise UsageError(
@@ -230,7 +269,7 @@ def segment_to_files(
     run = prepare(
         scene,
         resolve_model(model),
-        options or SegmentOptions(),
+        options,
         cut=cutter if cut is None else lambda _: cut,
         opener=None if workplace is None else workplace.opener,
     )

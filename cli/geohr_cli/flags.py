@@ -13,6 +13,7 @@ import click
 
 from geohr.errors import UsageError
 from geohr.options import Options, choices
+from geohr.stores import is_object
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Chosen = TypeVar("Chosen", bound=Options)
@@ -105,6 +106,18 @@ class Texts(click.ParamType[tuple[str, ...]]):
     ) -> tuple[str, ...]:
         """The texts in a text, or in a list from a TOML file."""
         return tuple(value.split(",") if isinstance(value, str) else value)
+
+
+class Target(click.ParamType[str | Path]):
+    """A path, or the address of an object in a store."""
+
+    name = "file"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | Path:
+        """Addresses as they are, all else as paths."""
+        return value if isinstance(value, Path) or is_object(value) else Path(value)
 
 
 def value_type(hint: Any) -> Any:

@@ -9,7 +9,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option(
     "--model",
     metavar="NAME|FILE",
@@ -18,7 +18,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 @options_of(SegmentOptions)
 @config_option
 @debug_option
-def plan(scene: str, model: str | None) -> None:
+def plan(scenes: tuple[str, ...], model: str | None) -> None:
     """Say what segmenting the raster SCENE will take: windows, time, memory, disk.
 
     Disk is for one file of polygons, one raster of classes and one of probabilities.
@@ -31,7 +31,7 @@ def plan(scene: str, model: str | None) -> None:
     from geohr.plan import OutputCounts, make_plan
     from geohr.run import prepare
 
-    run = prepare(scene, resolve_model(model), options)
+    run = prepare(scenes, resolve_model(model), options)
     outputs = OutputCounts(len(run.card.classes), vectors=1, rasters=1, probabilities=1)
     made = make_plan(run.scene, run.card, run.grid, run.predictor, outputs=outputs)
     click.echo(made.describe())

@@ -12,7 +12,7 @@ import click
 
 from geohr.errors import UsageError
 from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
-from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.flags import Target, chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option(
     "--out",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Polygons (.gpkg, .geojson, .fgb, .parquet, .shp) or classes (.tif); repeatable.",
+    type=Target(),
+    metavar="FILE|ADDRESS",
+    help="Polygons (.gpkg, .geojson, .fgb, .parquet, .shp) or classes (.tif), on disk or in an "
+    "object store (s3://, gs://, az://); repeatable.",
 )
 @click.option(
     "--probs",
-    type=click.Path(path_type=Path),
+    type=Target(),
     metavar="FILE.tif",
     help="Probabilities, a band a class.",
 )
 @click.option(
     "--disagreement",
-    type=click.Path(path_type=Path),
+    type=Target(),
     metavar="FILE.tif",
     help="How far overlapping windows differ; such a run keeps nothing to go on from.",
 )
@@ -60,23 +61,25 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @debug_option
 def segment(
-    scene: str,
-    out: tuple[Path, ...],
-    probs: Path | None,
-    disagreement: Path | None,
+    scenes: tuple[str, ...],
+    out: tuple[str | Path, ...],
+    probs: str | Path | None,
+    disagreement: str | Path | None,
     report: Path | None,
     model: str | None,
     overwrite: bool,
 ) -> None:
-    """Find objects in the raster SCENE.
+    """Find objects in the raster SCENE: a file, an address, or a STAC item.
+
+    Several are read as one mosaic; where two have a valid pixel, the later one's is taken.
 
     Example: geohr segment scene.tif --out buildings.gpkg --out classes.tif --probs probs.tif
     """
     if not out and probs is None:
         raise UsageError("no output named; add --out objects.gpkg, --out classes.tif or --probs")
-    packages = [path for path in out if path.suffix.lower() == ".gpkg"]
+    packages = [each for each in out if isinstance(each, Path) and each.suffix.lower() == ".gpkg"]
     if report is not None and not packages:
-        raise UsageError("--report is made from a GeoPackage; add --out objects.gpkg")
+        raise UsageError("--report is made from a GeoPackage on disk; add --out objects.gpkg")
     options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
     where = chosen(ClusterOptions)
     log = Log(chosen(LogOptions))
@@ -84,18 +87,22 @@ def segment(
     from geohr.blocks import Cut
     from geohr.files import check_writable
     from geohr.model import resolve_model
+    from geohr.scene.stac import is_stac
+    from geohr.scene.views import title_of
     from geohr.segmenting import segment_to_files
 
     if report is not None:
+        if len(scenes) > 1 or is_stac(scenes[0]):
+            raise UsageError("--report shows one raster file; leave it out for a mosaic")
         check_writable(report, overwrite=overwrite)
     network, cut = resolve_model(model), Cut.parse(where.block)
     with (
         stop_on_signals() as stop,
         workplace_of(where.dask) as workplace,
-        log.progress(f"segment {Path(scene).name}") as progress,
+        log.progress(f"segment {Path(title_of(scenes)).name}") as progress,
     ):
         summary = segment_to_files(
-            scene,
+            scenes,
             out,
             probs=probs,
             disagreement=disagreement,
@@ -112,7 +119,7 @@ def segment(
     if report is not None:
         from geohr.report import write_report
 
-        write_report(scene, packages[0], report, model=network, summary=summary)
+        write_report(scenes[0], packages[0], report, model=network, summary=summary)
     log.summary("segmented", summary.describe(), dataclasses.asdict(summary))
 
 

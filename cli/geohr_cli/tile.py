@@ -12,7 +12,7 @@ from geohr_cli.progress import progress
 
 
 @click.command()
-@click.argument("scene")
+@click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="For the chips."
 )
@@ -26,17 +26,20 @@ from geohr_cli.progress import progress
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace chips that exist.")
 @debug_option
-def tile(scene: str, out: Path, labels: Path | None, overwrite: bool) -> None:
+def tile(scenes: tuple[str, ...], out: Path, labels: Path | None, overwrite: bool) -> None:
     """Cut the raster SCENE into georeferenced chips, and its labels with it.
+
+    Several are read as one mosaic; where two have a valid pixel, the later one's is taken.
 
     Example: geohr tile scene.tif --out chips/ --labels buildings.gpkg --tile 256
     """
     options = chosen(TileOptions)
 
+    from geohr.scene.views import title_of
     from geohr.tiling import tile as cut_tiles
 
-    with progress(f"tile {Path(scene).name}") as report:
+    with progress(f"tile {Path(title_of(scenes)).name}") as report:
         count = cut_tiles(
-            scene, out, labels=labels, options=options, overwrite=overwrite, progress=report
+            scenes, out, labels=labels, options=options, overwrite=overwrite, progress=report
         )
     click.echo(f"{out}: {count} chips")

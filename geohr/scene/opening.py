@@ -15,6 +15,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
 
 from geohr.errors import InputError
+from geohr.stores import CREDENTIALS
 
 DRIVERS = (
     "GTiff", "VRT", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "ECW", "MrSID", "HFA", "ENVI",
@@ -39,14 +40,6 @@ NETWORK = {
 """How GDAL reads over a network; what the environment sets wins."""
 ENDPOINT = "AWS_ENDPOINT_URL"
 """Names another server than Amazon's, as for Amazon's own tools."""
-ADVICE = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES for a "
-    "public bucket",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or GS_NO_SIGN_REQUEST=YES for a public bucket",
-    "az": "set AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT with "
-    "AZURE_NO_SIGN_REQUEST=YES for a public container",
-}
-"""What to do where a store refuses, by kind of address."""
 
 FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
 """What rasterio raises for a file that it cannot make sense of."""
@@ -125,8 +118,8 @@ def refusal(path: str | Path, error: BaseException) -> str:
         return f"{path}: not a raster that GDAL can read ({told})"
     kind = str(path).partition("://")[0].split("+")[-1]
     denied = any(word in told for word in ("redential", "403", "401", "AccessDenied", "Forbidden"))
-    if denied and kind in ADVICE:
-        return f"{path}: access is refused ({told}); {ADVICE[kind]}"
+    if denied and kind in CREDENTIALS:
+        return f"{path}: access is refused ({told}); {CREDENTIALS[kind]}"
     if "404" in told or "does not exist" in told or "NoSuch" in told:
         return f"{path}: nothing is there ({told}); check the address"
     if "urn response code" in told or "CURL" in told or "HTTP" in told or "resolve" in told:
