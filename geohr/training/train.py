@@ -148,13 +148,24 @@ def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         start=start * windows,
         stop=max(options.steps, start) * windows,
     )
-    loader: DataLoader[Any] = DataLoader(source, options.batch, num_workers=options.workers)
+    loader: DataLoader[Any] = DataLoader(
+        source, options.batch, num_workers=options.workers, worker_init_fn=leave_signals
+    )
     passes = []
     for pixels, target in loader:
         passes.append((pixels, target))
         if len(passes) == options.accumulate:
             yield passes
             passes = []
+
+
+def leave_signals(_: int) -> None:
+    """Let a worker pass over the signals that a terminal or systemd sends to every process.
+
+    The run itself hears them, and still needs its workers for the step in hand.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> float:

@@ -7,6 +7,7 @@ import csv
 import dataclasses
 import io
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -128,6 +129,27 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
         for run in ("whole.run", "parts.run")
     ]
     assert logs[0] == logs[1]
+
+
+def test_workers_do_not_die_of_what_stops_the_run(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    """A terminal sends SIGINT, and systemd SIGTERM, to the workers too."""
+
+    def progress(done: int, _: int) -> None:
+        if done == 1:
+            for worker in multiprocessing.active_children():
+                os.kill(worker.pid or 0, signal.SIGINT)
+                os.kill(worker.pid or 0, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = dataclasses.replace(QUICK, workers=1)
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(InterruptedRunError, match="after step 1 of 4"):
+        train(samples, out, card=one_class_card(), options=options, progress=progress)
+    whole = train(samples, tmp_path / "whole.safetensors", card=one_class_card(), options=QUICK)
+    parts = train(samples, out, card=one_class_card(), options=options, resume=True)
+    assert same_weights(whole, parts)
 
 
 def test_passes_add_up_to_a_step_on_as_many_windows(
