@@ -141,6 +141,8 @@ def test_workers_do_not_die_of_what_stops_the_run(
             for worker in multiprocessing.active_children():
                 os.kill(worker.pid or 0, signal.SIGINT)
                 os.kill(worker.pid or 0, signal.SIGTERM)
+                worker.join(1)
+                assert worker.is_alive()
             os.kill(os.getpid(), signal.SIGTERM)
 
     options = dataclasses.replace(QUICK, workers=1)
