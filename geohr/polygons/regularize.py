@@ -4,7 +4,9 @@ For every ring several drawings are made: the rectangle with the ring's own mome
 walls at right angles and of walls at multiples of 45 degrees to the main direction, each at a few
 levels of detail, a circle, and the ring simplified. The one is taken that says most with least: the
 area between drawing and ring in squared tolerances, plus a price for every vertex (a minimum
-description length; Rissanen, "Modeling by shortest data description", 1978).
+description length; Rissanen, "Modeling by shortest data description", 1978). A ring that no few
+walls describe is no building but several that touch: there a vertex costs next to nothing, so that
+it is followed closely instead.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Ints
 from geohr.polygons.thin import kept_of_rings
 
-DETAILS = (0.5, 1.0, 2.0)
+DETAILS = (0.25, 0.5, 1.0, 2.0)
 """Levels of detail: how far, in tolerances, walls are simplified before they are straightened."""
 ANGLES = (90, 45)
 """Walls stand at multiples of one of these to the main direction."""
-VERTEX_AREA = 1.0
+VERTEX_AREA = 1.25
 """How much less area a drawing must miss for one vertex more, in squared tolerances."""
+CROWD = 40
+"""Vertices, prices included, from which a ring is taken for several buildings."""
+CROWD_VERTEX_AREA = 0.05
+"""The same as `VERTEX_AREA`, for those."""
 ANGLE_PRICE = {90: 0.0, 45: 2.0}
 """What walls off the right angle cost, in vertices: they are drawn only where they clearly fit."""
 FREE_PRICE = 4.0
@@ -113,13 +119,18 @@ def _draw(filled: Geometries, tolerance: Floats) -> Geometries:
         for detail in DETAILS
     ]
     outline = Outline.of(filled, tolerance)
-    best, least = filled.copy(), np.full(len(filled), np.inf)
-    for drawing, price in candidates:
-        drawing = _with_area(drawing, area)
-        cost = outline.cost(drawing, price)
-        better = cost < least
-        best[better], least[better] = drawing[better], cost[better]
-    return best
+    drawings = np.stack([_with_area(drawing, area) for drawing, _ in candidates])
+    measured = [
+        outline.compare(drawing, price)
+        for drawing, (_, price) in zip(drawings, candidates, strict=True)
+    ]
+    missed, vertices = (np.stack(values) for values in zip(*measured, strict=True))
+    every = np.arange(len(filled))
+    chosen = (missed / VERTEX_AREA + vertices).argmin(axis=0)
+    crowded = vertices[chosen, every] >= CROWD
+    chosen = np.where(crowded, (missed / CROWD_VERTEX_AREA + vertices).argmin(axis=0), chosen)
+    usable = np.isfinite(missed[chosen, every])
+    return np.where(usable, drawings[chosen, every], filled)
 
 
 @dataclass(frozen=True)
@@ -139,23 +150,28 @@ class Outline:
         points = shapely.line_interpolate_point(rings[:, None], parts, normalized=True)
         return cls(np.asarray(points, object), shapely.length(filled), tolerance)
 
-    def cost(self, drawing: Geometries, price: float) -> Floats:
-        """Area missed, in the price of a vertex, plus vertices; infinite where it cannot be used.
+    def compare(self, drawing: Geometries, price: float) -> tuple[Floats, Floats]:
+        """How much area drawings miss, and how many vertices they cost.
 
         The area between outline and drawing is taken as mean distance times perimeter.
+
+        Args:
+            drawing: `(n,)` of the same buildings.
+            price: Vertices that each costs besides its own.
+
+        Returns:
+            Area in squared tolerances, infinite where a drawing cannot be used, and vertices.
         """
         usable = np.flatnonzero(shapely.is_valid(drawing))
-        cost = np.full(len(drawing), np.inf)
+        missed, vertices = np.full(len(drawing), np.inf), np.full(len(drawing), price)
         rings = shapely.get_exterior_ring(drawing[usable])
         away = shapely.distance(self.points[usable], rings[:, None]).mean(axis=1)
         tolerance = self.tolerance[usable]
-        vertices = shapely.get_num_coordinates(rings) - 1
-        if price == CIRCLE_PRICE:
-            vertices = np.zeros_like(vertices)
-        missed = away * self.perimeter[usable] / (VERTEX_AREA * tolerance**2)
+        if price != CIRCLE_PRICE:
+            vertices[usable] += shapely.get_num_coordinates(rings) - 1
         far = (away > MEAN_DISTANCE * tolerance) & (price != FREE_PRICE)
-        cost[usable] = np.where(far, np.inf, missed + vertices + price)
-        return cost
+        missed[usable] = np.where(far, np.inf, away * self.perimeter[usable] / tolerance**2)
+        return missed, vertices
 
 
 def main_direction(polygons: Geometries) -> Floats:

@@ -19,7 +19,8 @@ def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely
     """The outline with a vertex every 20 cm, each moved a little."""
     ring = shapely.segmentize(shape, 0.2).exterior.coords[:-1]
     moved = np.array(ring) + np.random.default_rng(seed).normal(0, noise, (len(ring), 2))
-    return shapely.make_valid(shapely.Polygon(moved).buffer(0.05), method="structure")
+    whole = shapely.make_valid(shapely.Polygon(moved).buffer(0.05), method="structure")
+    return max(shapely.get_parts(whole), key=shapely.area)
 
 
 L_SHAPE = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)])
@@ -84,3 +85,12 @@ def test_the_later_building_yields_also_in_another_frame() -> None:
     assert rest.equals(shapely.box(10, 0, 20, 10))
     (alone,) = settler.settle(later, later, np.array([10]), needed_from=30)
     assert alone.equals(later[0])
+
+
+def test_a_ring_of_many_houses_is_followed_closely() -> None:
+    houses = [shapely.box(12 * i, 0, 12 * i + 11.6, 8 + 1.5 * (i % 3)) for i in range(12)]
+    row = shapely.union_all([rough(house, seed) for seed, house in enumerate(houses)])
+    lane = shapely.union_all([row, shapely.box(0, 2, 143, 4)])
+    (drawn,) = regularize(np.array([lane], object), np.array([0.5]))
+    assert drawn.is_valid
+    assert drawn.symmetric_difference(lane).area / lane.area < 0.03
