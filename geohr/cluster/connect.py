@@ -11,13 +11,13 @@ from typing import Any, cast
 
 from distributed import Client, LocalCluster
 
+from geohr.cluster.worker import geohr_version
 from geohr.errors import EngineError, UsageError
+from geohr.version import __version__
 
 CONNECT_SECONDS = 10.0
 """How long a scheduler may take to answer."""
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
-PACKAGES = ("geohr", "distributed")
-"""What must be of one version in all processes."""
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def started(where: str) -> Iterator[str]:
     with (
         quiet(),
         LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
     ):
         yield cluster.scheduler_address
@@ -96,7 +96,8 @@ def client_of(address: str) -> Iterator[Client]:
                 "runs and that this machine reaches it"
             ) from error
         try:
-            check_versions(cast(dict[str, Any], client.get_versions(packages=list(PACKAGES))))
+            check_versions(cast(dict[str, Any], client.get_versions()))
+            check_geohr(cast(dict[str, Any], client.run(geohr_version, on_error="return")))
             yield client
         finally:
             with warnings.catch_warnings():
@@ -132,10 +133,25 @@ def check_versions(found: Mapping[str, Any]) -> None:
         compare(versions(worker), here, f"worker {address}")
 
 
+def check_geohr(found: Mapping[str, Any]) -> None:
+    """Refuse workers without this geohr.
+
+    Args:
+        found: By worker's address, its version or the error of asking.
+
+    Raises:
+        EngineError: Naming the worker.
+    """
+    for address, version in found.items():
+        if isinstance(version, Exception):
+            version = None
+        compare({"geohr": version}, {"geohr": __version__}, f"worker {address}")
+
+
 def versions(process: Mapping[str, Any]) -> dict[str, str | None]:
-    """Of Python, to the minor version, and of `PACKAGES`; None for what is not there."""
+    """Of Python, to the minor version, and of Dask's scheduler."""
     python = ".".join(str(process["host"]["python"]).split(".")[:2])
-    return {"python": python, **{name: process["packages"].get(name) for name in PACKAGES}}
+    return {"python": python, "distributed": process["packages"].get("distributed")}
 
 
 def compare(there: Mapping[str, str | None], here: Mapping[str, str | None], who: str) -> None:
@@ -146,7 +162,7 @@ def compare(there: Mapping[str, str | None], here: Mapping[str, str | None], who
     """
     for name, version in there.items():
         if version != here[name]:
-            had = f"has {name} {version}" if version else f"has no {name}"
+            had = f"has {name} {version}" if version else f"has no {name} that can do this"
             raise EngineError(
                 f"{who} {had}, and here is {here[name]}; install the same versions everywhere"
             )

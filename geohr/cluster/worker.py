@@ -157,6 +157,11 @@ class Hand(WorkerPlugin):
         return Answer(scores.windows, processor(), self._worker.address, seconds)
 
 
+def geohr_version() -> str:
+    """Of geohr here."""
+    return __version__
+
+
 def predict(name: str, block: Block) -> Answer:
     """Predict a block of the run whose plugin has this name; see `Hand.predict`."""
     worker = get_worker()

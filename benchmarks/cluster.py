@@ -1,0 +1,121 @@
+"""How much faster two workers of a Dask cluster are than one, and what `geohr plan` says of it.
+
+    python -m benchmarks.cluster
+
+The real scene, cut into at least 64 blocks, is segmented by one and by two worker processes with
+one engine thread each, in turns, and once without Dask on one thread. The outputs of all are
+compared. Workers have opened the model before the clock starts; what that takes is its own row.
+Both cores must be free, or a second worker has nothing to run on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.cluster_processes import scheduler, workers
+from geohr.blocks import Cut
+from geohr.cluster import connected, segment
+from geohr.options import SegmentOptions
+from geohr.segmenting import Summary
+
+SCENE = Path(__file__).parent.parent / "examples" / "data" / "kampala.tif"
+NAMES = ("a.gpkg", "a.tif", "p.tif")
+LEAST = 1.8
+"""Times that two workers must be as fast as one."""
+
+
+def main() -> None:
+    """Run it all and print a table; exits with 1 where bytes differ or two are too slow."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--scene", type=Path, default=SCENE)
+    arguments.add_argument("--tile", type=int, default=256)
+    arguments.add_argument("--block", default="1x1")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--backend", default="auto")
+    chosen = arguments.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    options = SegmentOptions(tile=chosen.tile, backend=chosen.backend)
+    cut = Cut.parse(chosen.block)
+    assert cut is not None
+    with tempfile.TemporaryDirectory(prefix="geohr-cluster-") as folder:
+        home = Path(folder)
+        alone = without_dask(chosen, home / "alone")
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        opening: dict[int, list[float]] = {1: [], 2: []}
+        same, blocks = True, 0
+        for turn in range(chosen.rounds):
+            for count in (1, 2):
+                out = home / f"{turn}-{count}"
+                first, second = on_workers(chosen.scene, count, out, options, cut)
+                opening[count].append(first.seconds - second.seconds)
+                seconds[count].append(second.seconds)
+                blocks = second.blocks
+                same &= contents(out) == contents(home / "alone")
+    ratio = statistics.median(seconds[1]) / statistics.median(seconds[2])
+    print(f"{chosen.scene.name}: {blocks} blocks of {chosen.block} windows of {chosen.tile} pixels")
+    print(f"{'':28} {'s':>7} {'times one worker':>17}")
+    print(f"{'without Dask, one core':28} {alone:7.1f}")
+    for count in (1, 2):
+        middle = statistics.median(seconds[count])
+        times = statistics.median(seconds[1]) / middle
+        listed = " ".join(f"{each:.1f}" for each in seconds[count])
+        print(f"{f'{count} worker(s)':28} {middle:7.1f} {times:17.2f}   ({listed})")
+        print(f"{'  more in a first run':28} {statistics.median(opening[count]):7.1f}")
+    print(f"same bytes: {'yes' if same else 'NO'}; at least {LEAST} times as fast: {ratio:.2f}")
+    sys.exit(0 if same and blocks >= 64 and ratio >= LEAST else 1)
+
+
+def without_dask(chosen: argparse.Namespace, out: Path) -> float:
+    """The command in a process that may use one core; seconds that it says it took."""
+    out.mkdir()
+    command = [
+        *(sys.executable, "-m", "geohr_cli", "segment", str(chosen.scene), "--quiet"),
+        *("--out", str(out / NAMES[0]), "--out", str(out / NAMES[1]), "--probs"),
+        *(str(out / NAMES[2]), "--tile", str(chosen.tile), "--backend", chosen.backend),
+    ]
+    core = min(os.sched_getaffinity(0))
+    started = time.monotonic()
+    subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    return time.monotonic() - started
+
+
+def on_workers(
+    scene: Path, count: int, out: Path, options: SegmentOptions, cut: Cut
+) -> tuple[Summary, Summary]:
+    """A first run, in which workers open the model, and a second one."""
+    out.mkdir()
+    home = out / "dask"
+    with (
+        scheduler(home) as address,
+        workers(address, count, home, ["--no-nanny"]),
+        connected(address) as client,
+    ):
+        runs = [
+            segment(
+                client,
+                scene,
+                [out / name for name in NAMES[:2]],
+                probs=out / NAMES[2],
+                options=options,
+                cut=cut,
+                overwrite=True,
+            )
+            for _ in range(2)
+        ]
+    return runs[0], runs[1]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The outputs in a folder."""
+    return {name: (folder / name).read_bytes() for name in NAMES}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""What a Dask cluster of processes makes is what one machine makes, whatever becomes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cluster_processes import scheduler, workers
+from geohr.blocks import Cut
+from geohr.cluster import connected, segment
+from geohr.errors import EngineError, InterruptedRunError
+from geohr.journal import WORK_FOLDER, read_journal
+from geohr.options import SegmentOptions
+from geohr.segmenting import Summary
+from geohr.stopping import Stop
+from tests.command import Geohr
+
+NAMES = ("a.gpkg", "a.tif", "probs.tif")
+OPTIONS = SegmentOptions(tile=32, backend="torch")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def run(
+    address: str, scene: Path, out: Path, model: Path, *, cut: Cut | None = None,
+    stop: Stop | None = None, watch: Callable[[int], None] = lambda _: None,
+    options: SegmentOptions = OPTIONS,
+) -> Summary:  # fmt: skip
+    """Segment into `out` on the cluster; `watch` is told how many windows are done."""
+    with connected(address) as client:
+        return segment(
+            client,
+            scene,
+            [out / name for name in NAMES[:2]],
+            probs=out / NAMES[2],
+            model=model,
+            options=options,
+            cut=cut,
+            stop=stop,
+            progress=lambda done, _: watch(done),
+        )
+
+
+@pytest.fixture(scope="module")
+def whole(scene: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What one machine makes on one thread."""
+    out = tmp_path_factory.mktemp("whole")
+    outputs = [*("--out", str(out / NAMES[0])), *("--out", str(out / NAMES[1]))]
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
+            *(*outputs, "--probs", str(out / NAMES[2]), "--tile", "32", "--backend", "torch"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    return contents(out)
+
+
+@pytest.mark.parametrize("cut", [None, Cut(2, 3), Cut(1, 16)])
+@pytest.mark.parametrize("count", ["one_worker", "two_workers"])
+def test_any_cut_and_number_of_workers_gives_the_same_bytes(
+    count: str, cut: Cut | None, scene: Path, model: Path, whole: dict[str, bytes],
+    tmp_path: Path, request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    summary = run(request.getfixturevalue(count), scene, tmp_path, model, cut=cut)
+    assert contents(tmp_path) == whole
+    assert summary.blocks >= 16
+    assert not (tmp_path / WORK_FOLDER).exists()
+
+
+def test_one_machine_takes_any_cut(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, geohr: Geohr
+) -> None:
+    ended = geohr(
+        "segment", scene, "--model", model, "--out", tmp_path / NAMES[0], "--out",
+        tmp_path / NAMES[1], "--probs", tmp_path / NAMES[2], "--tile", "32", "--backend", "torch",
+        "--block", "3x2",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert contents(tmp_path) == whole
+
+
+def test_the_command_predicts_on_processes_that_it_starts(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    outputs = [*("--out", str(tmp_path / NAMES[0])), *("--out", str(tmp_path / NAMES[1]))]
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
+            *(*outputs, "--probs", str(tmp_path / NAMES[2]), "--tile", "32", "--backend", "torch"),
+            *("--dask", "local:1", "--block", "4x4", "--quiet"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert contents(tmp_path) == whole
+
+
+def test_a_stopped_run_goes_on_where_it_stopped(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, two_workers: str
+) -> None:
+    stop = Stop()
+
+    def ask(done: int) -> None:
+        if done >= 60:
+            stop.request()
+
+    with pytest.raises(InterruptedRunError, match="goes on where it stopped"):
+        run(two_workers, scene, tmp_path, model, stop=stop, watch=ask)
+    assert contents(tmp_path) == {}
+    events = read_journal(next(tmp_path.glob(f"{WORK_FOLDER}/*/*/")))
+    done = [each["block"] for each in events if each["event"] == "done"]
+    assert sorted(map(str, done)) == sorted(
+        str(each["block"]) for each in events if each["event"] == "begin"
+    )
+    assert run(two_workers, scene, tmp_path, model).reused == len(done) > 0
+    assert contents(tmp_path) == whole
+
+
+def test_workers_and_schedulers_that_die_lose_no_finished_block(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    lost = threading.Event()
+    with scheduler(tmp_path) as address, workers(address, 2, tmp_path, ["--no-nanny"]) as both:
+
+        def kill(done: int) -> None:
+            if done >= 32 and both[0].poll() is None:
+                os.kill(both[0].pid, signal.SIGKILL)
+            if done >= 128 and not lost.is_set():
+                lost.set()
+                end_scheduler(tmp_path)
+
+        with pytest.raises(EngineError, match="the connection to the scheduler was lost"):
+            run(address, scene, out, model, watch=kill, cut=Cut(2, 2))
+    assert both[0].returncode == -signal.SIGKILL
+    assert contents(out) == {}
+    again = segment_on_new_cluster(scene, out, model, tmp_path)
+    assert again.reused >= 128 // 4
+    assert contents(out) == whole
+
+
+def end_scheduler(home: Path) -> None:
+    """Kill the scheduler whose file lies in a folder, by its id."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            command = (folder / "cmdline").read_bytes()
+            if b"dask_scheduler" in command and str(home).encode() in command:
+                os.kill(int(folder.name), signal.SIGKILL)
+
+
+def segment_on_new_cluster(scene: Path, out: Path, model: Path, home: Path) -> Summary:
+    """Go on with a scheduler and a worker that know nothing of the run."""
+    with scheduler(home) as address, workers(address, 1, home, ["--no-nanny"]):
+        return run(address, scene, out, model, cut=Cut(2, 2))
+
+
+def test_a_driver_that_is_killed_goes_on(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, two_workers: str
+) -> None:
+    command = [
+        *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
+        *("--out", str(tmp_path / NAMES[0]), "--out", str(tmp_path / NAMES[1])),
+        *("--probs", str(tmp_path / NAMES[2]), "--tile", "32", "--backend", "torch"),
+        *("--dask", two_workers, "--block", "1x1", "--quiet"),
+    ]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.glob(f"{WORK_FOLDER}/*/*/block-000020.npz")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert contents(tmp_path) == {}
+    subprocess.run(command, check=True)
+    assert contents(tmp_path) == whole
