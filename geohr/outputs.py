@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,15 +41,16 @@ class Written:
 
 def write_outputs(
     run: Run,
-    finished: Iterator[Rows],
+    finished: Generator[Rows],
     *,
     vectors: Sequence[Path],
     rasters: Sequence[Path],
     probs: Path | None,
 ) -> Written:
-    """Finished rows into all outputs."""
+    """Finished rows into all outputs; the rows are closed at the end, whatever it is."""
     written = Written()
     with ExitStack() as stack:
+        stack.enter_context(closing(finished))
         sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
         classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
         probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []

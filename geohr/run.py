@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +97,7 @@ class Run:
         store: BlockStore | None = None,
         stop: Stop | None = None,
         disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
-    ) -> Iterator[Rows]:
+    ) -> Generator[Rows]:
         """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
         return predict_rows(
             self.scene,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -50,7 +50,7 @@ class Workplace(Protocol):
 
     def rows(
         self, run: Run, progress: Progress | None, *, store: WorkFolder, stop: Stop | None
-    ) -> Iterator[Rows]:
+    ) -> Generator[Rows]:
         """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
 
 
@@ -121,8 +121,11 @@ def segment(
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
     tracer = run.tracer()
-    with watched(progress, f"segment {Path(title_of(scene)).name}") as report:
-        clipped = (run.ground.clip(rows.start, rows.probabilities) for rows in run.rows(report))
+    with (
+        watched(progress, f"segment {Path(title_of(scene)).name}") as report,
+        closing(run.rows(report)) as finished,
+    ):
+        clipped = (run.ground.clip(rows.start, rows.probabilities) for rows in finished)
         found = [
             tracer.push(classify(scores, run.options.threshold), scores)
             for scores in clipped
@@ -156,9 +159,12 @@ def predict(
         EngineError: When the device is not there.
     """
     run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    with watched(progress, f"predict {Path(title_of(scene)).name}") as report:
+    with (
+        watched(progress, f"predict {Path(title_of(scene)).name}") as report,
+        closing(run.rows(report)) as finished,
+    ):
         stacked = np.concatenate(
-            [run.ground.clip(rows.start, rows.probabilities) for rows in run.rows(report)], axis=1
+            [run.ground.clip(rows.start, rows.probabilities) for rows in finished], axis=1
         )
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan

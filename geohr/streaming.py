@@ -8,7 +8,8 @@ neither read nor predicted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -114,8 +115,10 @@ def predict_rows(
     store: BlockStore | None = None,
     stop: Stop | None = None,
     disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
-) -> Iterator[Rows]:
+) -> Generator[Rows]:
     """The probabilities of a scene, top to bottom, each row once.
+
+    Close it where it is not taken to its end: several threads work ahead of it.
 
     Args:
         scene: What to read.
@@ -147,15 +150,30 @@ def predict_rows(
             kept.begin(block)
             yield block
 
-    batches = ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch))
-    scored: Iterator[tuple[Waiting, Batch | None]]
-    scored = ahead(score_batches(batches, predictor, normalizer, stop))
-    if disagreement is not None:
-        scored = compare(scored, Disagreement(grid, blocks), disagreement)
-    told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
-    spare = Spare(grid, blocks)
-    summed = ahead(sum_blocks(told, grid, classes=classes, blend=blend, spare=spare), depth=1)
-    yield from ahead(join(blocks, summed, grid, kept, classes=classes), depth=1)
+    # Closed from the last stage to the first, whatever ends the run: a stage that is left to the
+    # garbage collector is ended by whichever thread happens to collect it, which may be the one
+    # that it waits for.
+    with ExitStack() as stages:
+        batches = stages.enter_context(
+            closing(ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch)))
+        )
+        scored: Iterator[tuple[Waiting, Batch | None]]
+        scored = stages.enter_context(
+            closing(ahead(score_batches(batches, predictor, normalizer, stop)))
+        )
+        if disagreement is not None:
+            scored = compare(scored, Disagreement(grid, blocks), disagreement)
+        told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
+        spare = Spare(grid, blocks)
+        summed = stages.enter_context(
+            closing(
+                ahead(sum_blocks(told, grid, classes=classes, blend=blend, spare=spare), depth=1)
+            )
+        )
+        joined = stages.enter_context(
+            closing(ahead(join(blocks, summed, grid, kept, classes=classes), depth=1))
+        )
+        yield from joined
 
 
 def read_batches(

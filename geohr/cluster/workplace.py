@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +129,7 @@ class Cluster:
 
     def rows(
         self, run: Run, progress: Progress | None, *, store: WorkFolder, stop: Stop | None
-    ) -> Iterator[Rows]:
+    ) -> Generator[Rows]:
         """Finished rows, top to bottom.
 
         Raises:

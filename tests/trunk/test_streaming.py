@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from geohr.errors import OutputError
 from geohr.grid import Grid
 from geohr.mosaic import NODATA, PROBABILITY_MAX
 from geohr.options import SceneOptions
 from geohr.pixels import Normalizer
-from geohr.predictor import Averaged, Predictor
+from geohr.predictor import Averaged, Batch, Predictor
 from geohr.scene import Scene, reflect
+from geohr.segmenting import segment_to_files
 from geohr.streaming import predict_rows
-from tests.makers import Constant, Local, noise, write_scene
+from tests.makers import Constant, Local, noise, one_class_card, random_model, write_scene
 
 RAW = Normalizer(0, 255, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), clip=False)
 
@@ -132,6 +136,64 @@ def test_an_error_in_the_predictor_reaches_the_caller(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "scene.tif", noise(200, 200))
     with pytest.raises(RuntimeError, match="engine lost"):
         whole(path, Failing(0.5), tile=64, overlap=16)
+
+
+class Failing(Constant):
+    """Fails after some batches."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__(0.5, batch=1)
+        self.left = batches
+
+    def predict(self, pixels: Batch) -> Batch:
+        self.left -= 1
+        if self.left < 0:
+            raise ValueError("no more")
+        return super().predict(pixels)
+
+
+@pytest.mark.parametrize("batches", [0, 3, 9])
+def test_a_failed_run_leaves_no_thread_behind(tmp_path: Path, batches: int) -> None:
+    """Though the error that is kept holds all that the run consisted of."""
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(200, 200)))
+    grid = Grid(200, 200, 64, 16)
+    before = set(threading.enumerate())
+    rows = predict_rows(scene, grid, Failing(batches), normalizer=RAW, classes=1, blend="hann")
+    with pytest.raises(ValueError, match="no more") as kept:
+        list(rows)
+    assert set(threading.enumerate()) <= before
+    assert kept.value.__traceback__ is not None
+
+
+def test_rows_that_are_not_taken_leave_no_thread_behind(tmp_path: Path) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(2000, 100)))
+    grid = Grid(2000, 100, 64, 16)
+    before = set(threading.enumerate())
+    predictor = Constant(0.5, batch=1)
+    with closing(
+        predict_rows(scene, grid, predictor, normalizer=RAW, classes=1, blend="hann")
+    ) as rows:
+        next(rows)
+        assert set(threading.enumerate()) > before
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_output_that_fails_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(2000, 100))
+    model = random_model(tmp_path / "m.safetensors", card=one_class_card(tile=64))
+    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Constant(0.5, batch=1))
+
+    def fail(_: object, rows: object) -> None:
+        raise OutputError("the disk is gone")
+
+    monkeypatch.setattr("geohr.raster.RasterSink.write", fail)
+    before = set(threading.enumerate())
+    with pytest.raises(OutputError, match="the disk is gone") as kept:
+        segment_to_files(scene, [tmp_path / "out.tif"], model=model)
+    assert set(threading.enumerate()) <= before
+    assert kept.value.__traceback__ is not None
 
 
 def test_turned_and_mirrored_predictions_are_turned_back() -> None:
