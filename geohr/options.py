@@ -299,6 +299,9 @@ class EngineOptions(Options):
     batch: int | None = opt(
         None, "Windows predicted at once; by default the engine's.", low=1, high=256
     )
+    compile: bool = opt(
+        False, "Compile the network with torch.compile, which takes a minute; for backend torch."
+    )
     tta: bool = opt(False, "Average the prediction over the eight flips and rotations.")
 
 

@@ -93,6 +93,10 @@ def backends_for(options: EngineOptions) -> tuple[str, ...]:
         UsageError: When backend, device and precision do not go together.
     """
     backend, device, precision = options.backend, options.device, options.precision
+    if options.compile:
+        if backend not in ("auto", "torch"):
+            raise UsageError(f"compile is torch's; backend {backend} compiles by itself")
+        backend = "torch"
     gpu = device not in ("auto", "cpu") or (device == "auto" and has_gpu())
     if backend == "auto":
         names = [name for name in BACKENDS if precision in PRECISIONS[name]]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from geohr.backends.machine import one_core_a_call
 from geohr.backends.scores import Scored
@@ -27,17 +30,31 @@ class TorchPredictor:
         device: A torch device name.
         precision: Number format of the convolutions, `float32` or `bfloat16`.
         batch: Windows at once.
+        compiled: Compile the network when it first predicts.
+
+    Raises:
+        EngineError: When it is to be compiled and there is no C++ compiler.
     """
 
-    def __init__(self, network: nn.Module, *, device: str, precision: str, batch: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: str,
+        precision: str,
+        batch: int,
+        compiled: bool = False,
+    ) -> None:
         self._device = torch.device(device)
-        self._network = network.to(self._device).to(memory_format=torch.channels_last).eval()
+        network = network.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._network = compile_network(network, self._device) if compiled else network
         self._autocast = torch.autocast(
             self._device.type, torch.bfloat16, enabled=precision == "bfloat16"
         )
         self.batch = batch
         self.workers = 1
-        self.engine = f"torch {torch.__version__} {precision} on {device}"
+        how = "compiled " if compiled else ""
+        self.engine = f"torch {torch.__version__} {how}{precision} on {device}"
 
     def predict(self, pixels: Batch) -> Batch:
         """Scores of foreground classes; see `Predictor.predict`."""
@@ -45,6 +62,19 @@ class TorchPredictor:
         with torch.inference_mode(), self._autocast:
             scores: Batch = self._network(held).float().cpu().numpy()
         return scores
+
+
+def compile_network(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The network compiled for the shape that it is first called with.
+
+    Raises:
+        EngineError: When there is no C++ compiler, which code for the CPU needs.
+    """
+    known = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    if device.type == "cpu" and not any(map(shutil.which, known)):
+        raise EngineError("compile needs a C++ compiler; install g++, or leave --compile out")
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+    return compiled
 
 
 def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
@@ -58,7 +88,13 @@ def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
         torch.set_num_threads(1)
     device = choose_device(options.device)
     batch = options.batch or BATCH.get(device.partition(":")[0], 1)
-    return TorchPredictor(Scored.of(model), device=device, precision=options.precision, batch=batch)
+    return TorchPredictor(
+        Scored.of(model),
+        device=device,
+        precision=options.precision,
+        batch=batch,
+        compiled=options.compile,
+    )
 
 
 def predictor_of(model: Model, *, batch: int) -> TorchPredictor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geohr.backends import FallbackWarning, open_predictor
+from geohr.backends import FallbackWarning, backends_for, open_predictor
 from geohr.backends.agreement import Agreement, measure
 from geohr.backends.cache import cache_folder, cached
 from geohr.calibration import WINDOWS, Calibration, spread
@@ -220,3 +220,25 @@ def test_signals_are_survived_after_engines_have_gone(model: Model, tmp_path: Pa
     command = [sys.executable, "-X", "faulthandler", "-c", code, str(model.path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["caught"]), ended.stderr
+
+
+def test_only_torch_compiles_on_request(model: Model) -> None:
+    assert backends_for(EngineOptions(compile=True)) == ("torch",)
+    with pytest.raises(UsageError, match="backend onnx compiles by itself"):
+        backends_for(EngineOptions(backend="onnx", compile=True))
+
+
+def test_compiling_needs_a_compiler(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EngineError, match="install g\\+\\+, or leave --compile out"):
+        open_predictor(model, 64, EngineOptions(compile=True))
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_scores_as_the_plain_one(model: Model) -> None:
+    pixels = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)
+    plain = open_predictor(model, 64, EngineOptions(backend="torch"))
+    compiled = open_predictor(model, 64, EngineOptions(compile=True))
+    assert "compiled float32" in compiled.engine
+    assert np.allclose(compiled.predict(pixels), plain.predict(pixels), atol=1e-5)
