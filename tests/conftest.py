@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+from tests.command import Geohr, command
 
 # A shell that starts the tests in the background makes them, and the commands that they start,
 # deaf to SIGINT, which some of them send.
@@ -11,3 +14,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A shared machine may stall any example; how long one takes is not what is tested.
 settings.register_profile("geohr", deadline=None, max_examples=50)
 settings.load_profile("geohr")
+
+
+@pytest.fixture
+def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
+    """Run the command line in this process."""
+    return command(monkeypatch, capsys)

@@ -6,14 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster_processes import scheduler, workers
-from tests.command import Geohr, command
 from tests.makers import noise, one_class_card, random_model, write_scene
-
-
-@pytest.fixture
-def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
-    """Run the command line in this process."""
-    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")

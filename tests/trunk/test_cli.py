@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +10,8 @@ import pyogrio
 import pytest
 import rasterio
 
-from geohr_cli.main import main
+from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Geohr = Callable[..., Ended]
-
-
-@pytest.fixture
-def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
-    """Run the command line in this process."""
-
-    def run(*arguments: str | Path) -> Ended:
-        monkeypatch.setattr("sys.argv", ["geohr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        assert isinstance(ended.value.code, int)
-        return Ended(ended.value.code, printed.out, printed.err)
-
-    return run
 
 
 @pytest.fixture
