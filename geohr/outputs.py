@@ -14,8 +14,9 @@ from geohr.errors import UsageError
 from geohr.mosaic import Rows, classify
 from geohr.polygons import Polygons
 from geohr.quality import SeamMeter, SeamScore
-from geohr.raster import RasterSink, class_sink, probability_sink
+from geohr.raster import Georeferenced, RasterSink, class_sink, probability_sink
 from geohr.redact import redact
+from geohr.returning import MakeSink, ReturnedSink, RowSink
 from geohr.run import Run
 from geohr.vector.sink import EXTENSIONS, Sink, open_sink
 
@@ -122,21 +123,42 @@ def vector_sink(run: Run, path: Path) -> Sink:
     )
 
 
-def raster_of_classes(run: Run, path: Path) -> RasterSink:
+def raster_of_classes(run: Run, path: Path) -> RowSink:
     """A sink for class ids, coloured as the card says."""
     colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
-    return class_sink(path, run.ground, {0: (0, 0, 0), **colours}, run.provenance())
+
+    def sink(target: Path, ground: Georeferenced) -> RasterSink:
+        return class_sink(target, ground, {0: (0, 0, 0), **colours}, run.provenance())
+
+    return on_own_ground(run, path, sink, bands=1, classes=True)
 
 
-def raster_of_probabilities(run: Run, path: Path) -> RasterSink:
+def raster_of_probabilities(run: Run, path: Path) -> RowSink:
     """A sink for probabilities, a band a class."""
-    names = [label.name for label in run.card.classes]
-    return probability_sink(path, run.ground, names, run.provenance())
+    return raster_of_shares(run, path, [label.name for label in run.card.classes])
 
 
-def raster_of_disagreement(run: Run, path: Path) -> RasterSink:
+def raster_of_disagreement(run: Run, path: Path) -> RowSink:
     """A sink for the largest less the smallest score that overlapping windows give."""
-    return probability_sink(path, run.ground, ["disagreement"], run.provenance())
+    return raster_of_shares(run, path, ["disagreement"])
+
+
+def raster_of_shares(run: Run, path: Path, names: Sequence[str]) -> RowSink:
+    """A sink for numbers from 0 to 1, a band a name."""
+
+    def sink(target: Path, ground: Georeferenced) -> RasterSink:
+        return probability_sink(target, ground, names, run.provenance())
+
+    return on_own_ground(run, path, sink, bands=len(names), classes=False)
+
+
+def on_own_ground(run: Run, path: Path, sink: MakeSink, *, bands: int, classes: bool) -> RowSink:
+    """A sink for rows of `run.ground`, of a raster on the scene's own grid."""
+    if run.own_ground is run.ground:
+        return sink(path, run.ground)
+    return ReturnedSink(
+        path, made=run.ground, own=run.own_ground, bands=bands, sink=sink, classes=classes
+    )
 
 
 def clipped(run: Run, write: WriteRows) -> WriteRows:

@@ -34,7 +34,8 @@ from geohr.polygons.polygons import reprojected
 from geohr.predictor import Predictor
 from geohr.redact import redact
 from geohr.scene import Scene
-from geohr.scene.views import Given, Suits, description, open_view, own_crs
+from geohr.scene.polygons import area_of
+from geohr.scene.views import SAME_SIZE, Given, Suits, description, open_view, own_crs
 from geohr.scene.warped import Warped
 from geohr.stopping import Stop
 from geohr.streaming import BlockStore, Progress, predict_rows
@@ -127,8 +128,19 @@ class Run:
 
     @cached_property
     def ground(self) -> Ground:
-        """Where the outputs lie: the scene, or the part of it that was asked for."""
+        """Where results lie: the scene as it is read, or the part of it that was asked for."""
         return Ground.of(self.scene)
+
+    @cached_property
+    def own_ground(self) -> Ground:
+        """The same on the scene's own pixel grid, on which rasters come out."""
+        if not isinstance(self.scene.origin, Warped):
+            return self.ground
+        own, options = self.scene.origin.source, self.options
+        if options.aoi is None and options.bbox is None:
+            return Ground.of(own)
+        area = area_of(own, aoi=options.aoi, bbox=options.bbox)
+        return Ground.of(dataclasses.replace(own, area=area))
 
     @property
     def crs(self) -> CRS | None:
@@ -267,7 +279,7 @@ def warn_of_resolution(scene: Scene, card: Card) -> None:
     own = scene.origin.source.gsd if isinstance(scene.origin, Warped) else scene.gsd
     if own is None or finest <= own <= coarsest:
         return
-    resampled = scene.gsd is not None and scene.gsd != own
+    resampled = scene.gsd is not None and abs(scene.gsd / own - 1) > SAME_SIZE
     told = (
         f"it is resampled to {scene.gsd:.3g} m, which --gsd native prevents"
         if resampled

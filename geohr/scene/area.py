@@ -15,6 +15,9 @@ from rasterio.features import rasterize
 from geohr.grid import Window
 from geohr.scene.tiles import Mask
 
+HAIR = 1e-6
+"""Share of a pixel by which a border on a pixel's edge may miss it, as numbers are rounded."""
+
 
 @dataclass(frozen=True)
 class Area:
@@ -42,8 +45,9 @@ class Area:
     def bounds(self, height: int, width: int) -> Window | None:
         """The smallest window of a scene with every pixel that the area touches; or None."""
         west, north, east, south = shapely.bounds(self.shape)
-        row, col = max(int(np.floor(north)), 0), max(int(np.floor(west)), 0)
-        row_stop, col_stop = min(int(np.ceil(south)), height), min(int(np.ceil(east)), width)
+        row, col = max(int(np.floor(north + HAIR)), 0), max(int(np.floor(west + HAIR)), 0)
+        row_stop = min(int(np.ceil(south - HAIR)), height)
+        col_stop = min(int(np.ceil(east - HAIR)), width)
         if row >= row_stop or col >= col_stop:
             return None
         return Window(row, col, row_stop - row, col_stop - col)

@@ -176,8 +176,16 @@ def place(scene: Scene, first: Scene) -> tuple[Scene, tuple[int, int]]:
     return warp(scene, first.crs, transform, height=height, width=width), (top, left)
 
 
-def warp(scene: Scene, crs: CRS | None, transform: Affine, *, height: int, width: int) -> Scene:
-    """A scene on another pixel grid."""
+def warp(
+    scene: Scene,
+    crs: CRS | None,
+    transform: Affine,
+    *,
+    height: int,
+    width: int,
+    nearest: bool = False,
+) -> Scene:
+    """A scene on another pixel grid; see `geohr.scene.warped.Warped`."""
     gsd = scene.gsd
     if crs is not None and (gsd is None or scene.crs != crs):
         gsd = ground_sampling_distance(crs, transform, height=height, width=width)
@@ -191,7 +199,7 @@ def warp(scene: Scene, crs: CRS | None, transform: Affine, *, height: int, width
         mask_band=True,
         block_height=LATTICE,
         gsd=gsd,
-        origin=Warped(scene, crs, transform, height, width),
+        origin=Warped(scene, crs, transform, height, width, nearest),
         corner=(0, 0),
         area=None,
     )
@@ -213,7 +221,10 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: Suits | None) -> S
     if wanted is None or scene.gsd is None or abs(wanted / scene.gsd - 1) < SAME_SIZE:
         return scene
     factor = wanted / scene.gsd
-    height, width = (max(1, math.ceil(side / factor)) for side in (scene.height, scene.width))
+    # A pixel less than half of which lies in the scene would have no data.
+    height, width = (round(side / factor) for side in (scene.height, scene.width))
+    if min(height, width) == 0:
+        return scene
     made = warp(
         scene, scene.crs, scene.transform @ Affine.scale(factor), height=height, width=width
     )

@@ -56,6 +56,7 @@ class Warped:
         transform: From (col, row) of the grid to coordinates.
         height: Rows of the grid.
         width: Columns of the grid.
+        nearest: Whether a pixel is the nearest one of the source, as for class ids.
     """
 
     source: Scene
@@ -63,6 +64,7 @@ class Warped:
     transform: Affine
     height: int
     width: int
+    nearest: bool = False
 
     def to_source(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows in the source of points spread over a window; not finite beyond."""
@@ -173,7 +175,7 @@ class WarpedReader:
             src_crs=warped.source.crs or crs,
             dst_transform=warped.transform @ Affine.translation(window.col, window.row),
             dst_crs=crs,
-            resampling=RESAMPLING,
+            resampling=Resampling.nearest if warped.nearest else RESAMPLING,
             tolerance=0,
             XSCALE=min(self._scale[0], 1.0),
             YSCALE=min(self._scale[1], 1.0),

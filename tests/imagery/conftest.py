@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command import Geohr, command
+from tests.imagery.servers import Server, moto_server, range_server
+from tests.makers import Local, one_class_card, random_model
+
+
+@pytest.fixture
+def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
+    """Run the command line in this process."""
+    return command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file with random weights, for 0.3 to 0.6 m."""
+    card = one_class_card(gsd=(0.3, 0.6))
+    return random_model(tmp_path_factory.mktemp("model") / "model.safetensors", card=card)
+
+
+@pytest.fixture
+def local_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is predicted depends on the pixels nearby, and takes no time."""
+    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Local(5, batch=2))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that is served."""
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="session")
+def shared_web(served: Path) -> Iterator[Server]:
+    with range_server(served) as server:
+        yield server
+
+
+@pytest.fixture
+def web(shared_web: Server) -> Server:
+    """A server of `served` that behaves, and has counted nothing yet."""
+    calm = {"latency": 0.0, "fail_every": 0, "cut_every": 0}
+    shared_web.ask(**calm, requests=0, sent=0, failed=0, cut=0)
+    return shared_web
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with moto_server() as server:
+        yield f"http://{server}"
+
+
+@pytest.fixture
+def store(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of an S3-compatible server, which all of geohr takes for S3."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return moto
