@@ -22,6 +22,7 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -284,6 +285,19 @@ def local_part(name: str) -> Path | None:
     path = Path(plain)
     candidates = (path, *path.parents) if plain != name else (path,)
     return next((each for each in candidates if each.is_file()), None)
+
+
+def modified(files: Iterable[str]) -> str | None:
+    """When the newest of the files was last changed, UTC; None where none is on disk."""
+    paths = [path for path in map(local_part, files) if path is not None]
+    if not paths:
+        return None
+    return stamp(datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC))
+
+
+def stamp(moment: datetime) -> str:
+    """A time in UTC as RFC 3339 writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def state_at(address: str) -> tuple[object, ...]:

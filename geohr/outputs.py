@@ -117,7 +117,7 @@ def vector_sink(run: Run, path: Path) -> Sink:
         path,
         crs=run.crs,
         multi=run.options.connectivity == 8,
-        constants={"scene": redact(Path(run.scene.path).name)},
+        constants={"scene": redact(Path(run.scene.path).name), "acquired": run.acquired},
         colours={label.name: label.colour for label in run.card.classes},
         provenance=run.provenance(),
     )

@@ -24,7 +24,7 @@ from geohr.clipping import Ground
 from geohr.errors import InputError, UsageError
 from geohr.grid import Grid
 from geohr.ground import parse_crs
-from geohr.journal import identify, machine
+from geohr.journal import identify, machine, modified
 from geohr.model import Model
 from geohr.mosaic import Rows
 from geohr.options import SegmentOptions
@@ -34,6 +34,7 @@ from geohr.polygons.polygons import reprojected
 from geohr.predictor import Predictor
 from geohr.redact import redact
 from geohr.scene import Scene
+from geohr.scene.dates import acquired
 from geohr.scene.polygons import area_of
 from geohr.scene.views import SAME_SIZE, Given, Suits, description, open_view, own_crs
 from geohr.scene.warped import Warped
@@ -67,6 +68,7 @@ class Run:
         grid: How the scene is cut.
         predictor: The model on its engine.
         cut: How large blocks are.
+        acquired: When the scene was taken, as `geohr.scene.dates.acquired` tells it, or None.
     """
 
     scene: Scene
@@ -75,6 +77,7 @@ class Run:
     grid: Grid
     predictor: Predictor
     cut: Cut
+    acquired: str | None = None
 
     @property
     def card(self) -> Card:
@@ -170,6 +173,8 @@ class Run:
         return {
             "geohr_version": __version__,
             "geohr_scene": redact(Path(self.scene.path).name),
+            "geohr_scene_modified": modified(self.scene.files) or "",
+            "geohr_scene_acquired": self.acquired or "",
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.model.digest,
             "geohr_engine": self.predictor.engine,
@@ -225,7 +230,9 @@ def prepare(
         shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = (opener or open_predictor)(model, side, options, calibration=calibration)
-    return Run(scene, model, resolved, grid, predictor, cut(grid))
+    named = [given] if isinstance(given, (str, Path)) else given
+    taken = acquired(map(str, named), scene.files)
+    return Run(scene, model, resolved, grid, predictor, cut(grid), taken)
 
 
 def default_min_area(scene: Scene, card: Card) -> float | None:

@@ -27,6 +27,7 @@ from geohr.progress import watched
 from geohr.redact import redact
 from geohr.run import Opener, Run, prepare
 from geohr.scene.views import Given, title_of
+from geohr.stac_item import item_beside, write_item
 from geohr.stopping import Stop
 from geohr.stores import delivered
 from geohr.streaming import Progress
@@ -180,6 +181,7 @@ def segment_to_files(
     disagreement: str | Path | None = None,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
+    stac: bool = False,
     cut: Cut | None = None,
     workplace: Workplace | None = None,
     overwrite: bool = False,
@@ -202,6 +204,7 @@ def segment_to_files(
             no finished blocks are kept, and blocks are predicted in this process.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
+        stac: Write a STAC Item beside the first output; see `geohr.stac_item`.
         cut: Windows of a block; outputs are the same bytes whatever it is.
         workplace: Where blocks are predicted; by default in this process.
         overwrite: Replace outputs that exist.
@@ -218,13 +221,16 @@ def segment_to_files(
         LockedError: When another run writes the same outputs.
         InterruptedRunError: When `stop` was requested.
     """
-    asked = [*out, *(each for each in (probs, disagreement) if each is not None)]
+    made = [*out, *(each for each in (probs, disagreement) if each is not None)]
+    item = item_beside(made[0]) if stac else None
+    asked = made if item is None else [*made, item]
     with delivered(asked, overwrite=overwrite, work_dir=work_dir) as local:
         summary = _segment_to_files(
             scene,
             [local[str(each)] for each in out],
             probs=None if probs is None else local[str(probs)],
             disagreement=None if disagreement is None else local[str(disagreement)],
+            item=None if item is None else local[str(item)],
             model=model,
             options=options or SegmentOptions(),
             cut=cut,
@@ -244,6 +250,7 @@ def _segment_to_files(
     *,
     probs: Path | None,
     disagreement: Path | None,
+    item: Path | None,
     model: str | Path | Model | None,
     options: SegmentOptions,
     cut: Cut | None,
@@ -263,7 +270,8 @@ def _segment_to_files(
         )
     extra = [path for path in (probs, disagreement) if path is not None]
     vectors, rasters = sort_outputs(out, extra)
-    paths = (*out, *extra)
+    made = (*out, *extra)
+    paths = made if item is None else (*made, item)
     resume = resume and disagreement is None
     name = work_name(paths)
     root = work_dir or paths[0].parent / WORK_FOLDER
@@ -317,6 +325,8 @@ def _segment_to_files(
                     rasters=[names[path] for path in rasters],
                     probs=names[probs] if probs else None,
                 )
+                if item is not None:
+                    write_item(names[item], run, made)
             work.publish()
     return Summary(
         scene=redact(title_of(scene)),

@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     help="A page about the run; needs an --out that is a .gpkg.",
 )
 @click.option(
+    "--stac",
+    is_flag=True,
+    help="Write a STAC Item beside the first output: NAME.stac.json.",
+)
+@click.option(
     "--model",
     metavar="NAME|FILE",
     help="A bundled model's name or a .safetensors file.  [default: buildings]",
@@ -66,6 +71,7 @@ def segment(
     probs: str | Path | None,
     disagreement: str | Path | None,
     report: Path | None,
+    stac: bool,
     model: str | None,
     overwrite: bool,
 ) -> None:
@@ -108,6 +114,7 @@ def segment(
             disagreement=disagreement,
             model=network,
             options=options,
+            stac=stac,
             cut=cut,
             workplace=workplace,
             overwrite=overwrite,

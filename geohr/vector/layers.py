@@ -20,8 +20,8 @@ class LayerInfo:
     crs: Any
     multi: bool
     """Whether all geometries are written as multipolygons."""
-    constants: dict[str, str]
-    """Text columns with one value for all rows."""
+    constants: dict[str, str | None]
+    """Text columns with one value for all rows, None where it is not known."""
     colours: dict[str, str]
     """Class names to "#rrggbb"."""
     provenance: dict[str, str]

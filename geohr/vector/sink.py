@@ -44,7 +44,7 @@ def open_sink(
     crs: Any,
     layer: str | None = None,
     multi: bool = False,
-    constants: Mapping[str, str] | None = None,
+    constants: Mapping[str, str | None] | None = None,
     colours: Mapping[str, str] | None = None,
     provenance: Mapping[str, str] | None = None,
 ) -> Sink:

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",
-     "outputs", "returning", "prediction", "segmenting", "plotting", "exporting", "view"),
+     "outputs", "returning", "stac_item", "prediction", "segmenting", "plotting", "exporting", "view"),
     ("cluster",),
     ("training", "evaluation", "cleaning", "batch", "report"),
 )  # fmt: skip
