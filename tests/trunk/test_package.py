@@ -15,14 +15,16 @@ ROOT = Path(geohr.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "messages", "redact", "stopping"),
-    ("options", "export_options", "grid", "blend", "metrics", "files", "stores", "locks", "pipeline",
+    ("options", "export_options", "grid", "blend", "metrics", "files", "stores", "locks",
+     "pipeline",
      "progress", "predictor"),
     ("card", "ground", "hrnet"),
     ("scene", "clipping", "pixels", "mosaic", "raster", "pictures"),
     ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",
-     "outputs", "returning", "stac_item", "prediction", "segmenting", "plotting", "exporting", "view"),
+     "outputs", "returning", "stac_item", "prediction",
+     "segmenting", "plotting", "exporting", "view"),
     ("cluster",),
     ("training", "evaluation", "cleaning", "batch", "report"),
 )  # fmt: skip
