@@ -75,6 +75,8 @@ class Warped:
         x, y = along(self.transform, cols.ravel(), rows.ravel())
         if self.crs is not None and self.crs != self.source.crs:
             x, y = rasterio.warp.transform(self.crs, self.source.crs, x, y)
+            if self.source.crs.is_geographic:
+                x = around(np.asarray(x), self.source)
         return along(~self.source.transform, np.asarray(x), np.asarray(y))
 
     def scale(self, window: Window) -> tuple[float, float]:
@@ -181,6 +183,15 @@ class WarpedReader:
             YSCALE=min(self._scale[1], 1.0),
         )
         return out
+
+
+def around(lon: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
+    """Longitudes with as many turns added as bring them nearest to the middle of a scene.
+
+    A scene across the antimeridian goes on beyond 180 degrees.
+    """
+    middle = (scene.transform @ (scene.width / 2, scene.height / 2))[0]
+    return lon + 360 * np.round((middle - lon) / 360)
 
 
 def along(transform: Affine, x: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
