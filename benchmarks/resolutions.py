@@ -148,22 +148,22 @@ def correlation(found: NDArray[np.bool_], there: NDArray[np.bool_], reach: int) 
     return part
 
 
-def peak(surface: Surface) -> float:
-    """Distance in pixels from the middle to the highest place, between pixels by a parabola."""
+def peak(surface: Surface) -> Surface:
+    """Rows and columns from the middle to the highest place, between pixels by a parabola."""
     row, col = np.unravel_index(surface.argmax(), surface.shape)
     shift = []
     for axis, place in ((0, row), (1, col)):
         line = surface[:, col] if axis == 0 else surface[row]
         middle = len(line) // 2
         if not 0 < place < len(line) - 1:
-            return math.inf
+            return np.array([math.inf, math.inf])
         before, at, after = line[place - 1 : place + 2]
         shift.append(place - middle + (before - after) / (2 * (before - 2 * at + after)))
-    return math.hypot(*shift)
+    return np.array(shift)
 
 
-def summed(scores: list[Score], truth: Truth) -> tuple[float, float]:
-    """IoU of all places; metres by which what was found lies off what is there."""
+def summed(scores: list[Score], truth: Truth) -> tuple[float, Surface]:
+    """IoU of all places; metres down and right by which what was found must be moved."""
     iou = sum(each.both for each in scores) / max(sum(each.either for each in scores), 1)
     pixel = truth.scene.gsd or math.nan
     return iou, peak(np.sum([each.overlap for each in scores], axis=0)) * pixel
@@ -205,7 +205,7 @@ def main() -> None:
                         for copy, truth in zip(copies, truths, strict=True)
                     ]
                     iou, offset = summed(scores, truths[0])
-                    row += f"{iou:>13.4f}{offset / wanted:>10.2f}"
+                    row += f"{iou:>13.4f}{np.hypot(*offset) / wanted:>10.2f}"
                 print(row, flush=True)
 
 
