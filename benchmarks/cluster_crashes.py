@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -190,9 +191,12 @@ def disturb(
     process = driver.start(out)
     left = {"worker": moments[0], "driver": moments[1]}
     met = {"worker": 0, "driver": 0}
+    done = 0
     while process.exitcode is None:
-        keep_journal(out, journal)
-        done = len(list(out.glob(".geohr-work/*/*/block-*.npz")))
+        # A run that ends removes its folders while they are looked into.
+        with suppress(FileNotFoundError):
+            keep_journal(out, journal)
+            done = len(list(out.glob(".geohr-work/*/*/block-*.npz")))
         for kind in [kind for kind, moment in left.items() if moment <= done]:
             del left[kind]
             time.sleep(chance.uniform(0, BLOCK_SECONDS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from geohr.errors import UsageError
 from geohr.options import SegmentOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
@@ -15,10 +16,19 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
     metavar="NAME|FILE",
     help="A bundled model's name or a .safetensors file.  [default: buildings]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also say what a cluster of N workers of one core takes; tries out some blocks.",
+)
+@click.option("--block", metavar="ROWSxCOLS", help="Windows of a block of the cluster.")
 @options_of(SegmentOptions)
 @config_option
 @debug_option
-def plan(scenes: tuple[str, ...], model: str | None) -> None:
+def plan(
+    scenes: tuple[str, ...], model: str | None, workers: int | None, block: str | None
+) -> None:
     """Say what segmenting the raster SCENE will take: windows, time, memory, disk.
 
     Disk is for one file of polygons, one raster of classes and one of probabilities.
@@ -27,11 +37,18 @@ def plan(scenes: tuple[str, ...], model: str | None) -> None:
     """
     options = chosen(SegmentOptions)
 
+    from geohr.blocks import Cut, square
     from geohr.model import resolve_model
     from geohr.plan import OutputCounts, make_plan
     from geohr.run import prepare
+    from geohr.scaling import forecast, measure_costs
 
-    run = prepare(scenes, resolve_model(model), options)
+    cut = Cut.parse(block)
+    if block is not None and workers is None:
+        raise UsageError("--block is for a cluster; add --workers N")
+    run = prepare(scenes, resolve_model(model), options, cut=lambda grid: cut or square(grid))
     outputs = OutputCounts(len(run.card.classes), vectors=1, rasters=1, probabilities=1)
     made = make_plan(run.scene, run.card, run.grid, run.predictor, outputs=outputs)
     click.echo(made.describe())
+    if workers is not None:
+        click.echo(forecast(measure_costs(run), workers).describe())

@@ -108,13 +108,15 @@ def client_of(address: str) -> Iterator[Client]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep Dask from telling of lost workers and connections, which are told of in one line."""
-    log = logging.getLogger("distributed")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def check_versions(found: Mapping[str, Any]) -> None:
@@ -143,9 +145,11 @@ def check_geohr(found: Mapping[str, Any]) -> None:
         EngineError: Naming the worker.
     """
     for address, version in found.items():
-        if isinstance(version, Exception):
-            version = None
-        compare({"geohr": version}, {"geohr": __version__}, f"worker {address}")
+        if isinstance(version, (ImportError, AttributeError)):
+            compare({"geohr": None}, {"geohr": __version__}, f"worker {address}")
+        elif isinstance(version, str):
+            compare({"geohr": version}, {"geohr": __version__}, f"worker {address}")
+        # Any other error is of a worker that has just died.
 
 
 def versions(process: Mapping[str, Any]) -> dict[str, str | None]:

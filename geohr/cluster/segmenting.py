@@ -20,11 +20,12 @@ from geohr.streaming import Progress
 def segment(
     client: Client,
     scene: Given,
-    out: Sequence[Path],
+    out: Sequence[str | Path],
     *,
-    probs: Path | None = None,
+    probs: str | Path | None = None,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
+    stac: bool = False,
     cut: Cut | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -40,11 +41,13 @@ def segment(
     Args:
         client: Of the cluster; see `geohr.cluster.connected`.
         scene: A raster that all workers find under this name.
-        out: Polygons or a raster of classes, by extension.
+        out: Polygons or a raster of classes, by extension; addresses in an object store need a
+            `work_dir` that all share.
         probs: A raster of probabilities to write, or None.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
             It need not be where workers find it.
         options: How; by default as the model card says.
+        stac: Write a STAC Item beside the first output.
         cut: Windows of a block; by default as many down as across.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
@@ -67,6 +70,7 @@ def segment(
         probs=probs,
         model=model,
         options=options,
+        stac=stac,
         cut=cut,
         workplace=Cluster(client),
         overwrite=overwrite,

@@ -9,9 +9,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from affine import Affine
 
 from benchmarks.cluster_processes import scheduler, workers
 from geohr.blocks import Cut
@@ -19,9 +21,10 @@ from geohr.cluster import connected, segment
 from geohr.errors import EngineError, InterruptedRunError
 from geohr.journal import WORK_FOLDER, read_journal
 from geohr.options import SegmentOptions
-from geohr.segmenting import Summary
+from geohr.segmenting import Summary, segment_to_files
 from geohr.stopping import Stop
 from tests.command import Geohr
+from tests.makers import noise, write_scene
 
 NAMES = ("a.gpkg", "a.tif", "probs.tif")
 OPTIONS = SegmentOptions(tile=32, backend="torch")
@@ -189,3 +192,38 @@ def test_a_driver_that_is_killed_goes_on(
     assert contents(tmp_path) == {}
     subprocess.run(command, check=True)
     assert contents(tmp_path) == whole
+
+
+def test_a_batch_predicts_on_the_cluster(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, one_worker: str,
+    geohr: Geohr,
+) -> None:  # fmt: skip
+    names = "a.gpkg,a.tif"
+    ended = geohr(
+        "batch", scene, "--out-dir", tmp_path, "--model", model, "--name", names, "--probs-name",
+        "probs.tif", "--tile", "32", "--backend", "torch", "--settle", "0", "--dask", one_worker,
+        "--block", "2x2",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert {name: (tmp_path / name).read_bytes() for name in NAMES} == whole
+
+
+def test_a_part_of_a_scene_in_degrees_is_read_on_the_same_grid(
+    model: Path, tmp_path: Path, one_worker: str
+) -> None:
+    pixels = noise(200, 220)
+    transform = Affine(4e-6, 0, 32.58, 0, -4e-6, 0.36)
+    degrees = write_scene(tmp_path / "degrees.tif", pixels, crs="EPSG:4326", transform=transform)
+    options = replace(OPTIONS, bbox=(32.5801, 0.3593, 32.5808, 0.3599), gsd="0.4")
+    alone, out = tmp_path / "alone", tmp_path / "out"
+    for folder in (alone, out):
+        folder.mkdir()
+    segment_to_files(
+        degrees,
+        [alone / name for name in NAMES[:2]],
+        probs=alone / NAMES[2],
+        model=model,
+        options=options,
+    )
+    run(one_worker, degrees, out, model, options=options)
+    assert contents(out) == contents(alone)

@@ -106,7 +106,7 @@ def test_versions_that_differ_are_named(
 
 
 def test_workers_without_geohr_are_named() -> None:
-    check_geohr({"tcp://w": __version__})
+    check_geohr({"tcp://w": __version__, "tcp://dying": OSError("closed")})
     with pytest.raises(EngineError, match="worker tcp://w has no geohr that can do this, and here"):
         check_geohr({"tcp://w": ModuleNotFoundError("No module named 'geohr'")})
 

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scene", "clipping", "pixels", "mosaic", "raster", "pictures"),
     ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
-    ("blocks", "journal", "streaming", "quality", "plan", "stitching", "tiling", "run",
+    ("blocks", "journal", "streaming", "quality", "plan", "scaling", "stitching", "tiling", "run",
      "outputs", "returning", "stac_item", "prediction",
      "segmenting", "plotting", "exporting", "view"),
     ("cluster",),
