@@ -1,6 +1,7 @@
 """What each way to draw outlines costs in truth: area, objects, vertices, distance.
 
     python -m benchmarks.outlines --truth labels.geojson --probs probs.tif [--simplify 0.3]
+        [--threshold 0.5] [--instances 0.7,0.8]
     python -m benchmarks.outlines --truth labels.geojson --like image.tif
 
 Both `--truth` and `--probs` may be repeated, in pairs. Probabilities come from
@@ -10,7 +11,8 @@ makes a stand-in: the truth, blurred, with smooth noise; the noise's seed is fix
 By row: IoU of all area in per cent; F1 of objects at IoU 0.5; mean vertices of the buildings that
 were matched, beside the truth's; median Hausdorff distance and mean PoLiS distance (Avbelj et al.,
 "A metric for polygon comparison and building extraction evaluation", 2015) of the matches, in
-metres. buildingregulariser is run where it is installed.
+metres. buildingregulariser is run where it is installed. With `--instances`, touching objects are
+parted at each of the given levels.
 """
 
 from __future__ import annotations
@@ -46,9 +48,10 @@ class Case:
     truth: Geometries
     transform: Any
     crs: Any
+    threshold: float
 
 
-def load(truth: Path, probs: Path | None, like: Path | None) -> Case:
+def load(truth: Path, probs: Path | None, like: Path | None, threshold: float = 0.5) -> Case:
     """Read a case, or make its stand-in."""
     with rasterio.open(probs or like) as raster:
         table = geopandas.read_file(truth).to_crs(raster.crs)
@@ -56,7 +59,7 @@ def load(truth: Path, probs: Path | None, like: Path | None) -> Case:
         table = geopandas.clip(table, raster.bounds).explode(ignore_index=True)
         shapes = np.asarray(table.geometry[table.geom_type == "Polygon"].values, object)
         rows = stand_in(shapes, raster) if probs is None else raster.read(1)
-        return Case(truth.stem, rows, shapes, raster.transform, raster.crs.to_wkt())
+        return Case(truth.stem, rows, shapes, raster.transform, raster.crs.to_wkt(), threshold)
 
 
 def stand_in(truth: Geometries, raster: Any) -> NDArray[np.uint8]:
@@ -71,10 +74,16 @@ def stand_in(truth: Geometries, raster: Any) -> NDArray[np.uint8]:
 
 
 def trace(case: Case, options: PolygonOptions) -> Polygons:
-    """All polygons of a case at a threshold of one half."""
+    """All polygons of a case."""
     rows = case.probabilities
-    tracer = Tracer(rows.shape[1], transform=case.transform, crs=case.crs, options=options)
-    classes = np.where(rows == 255, 255, rows >= 127).astype(np.uint8)
+    tracer = Tracer(
+        rows.shape[1],
+        transform=case.transform,
+        crs=case.crs,
+        options=options,
+        threshold=case.threshold,
+    )
+    classes = np.where(rows == 255, 255, rows >= case.threshold * 254).astype(np.uint8)
     return concatenate([tracer.push(classes, rows[None]), tracer.finish()])
 
 
@@ -139,6 +148,8 @@ def main() -> None:
     parser.add_argument("--like", type=Path, action="append", default=[])
     parser.add_argument("--simplify", type=float, default=0.3)
     parser.add_argument("--min-area", type=float, default=2.0)
+    parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--instances", default="", help="Levels, with commas between.")
     chosen = parser.parse_args()
     least = chosen.min_area
     ways = {
@@ -151,9 +162,16 @@ def main() -> None:
         "pixel + regularize": PolygonOptions(min_area=least, regularize=True),
         "contour + regularize": PolygonOptions(outline="contour", min_area=least, regularize=True),
     }
+    for level in filter(None, chosen.instances.split(",")):
+        ways[f"pixel, parted at {level}"] = PolygonOptions(min_area=least, instances=float(level))
     given = chosen.probs or chosen.like
     for truth, raster in zip(chosen.truth, given, strict=True):
-        case = load(truth, raster if chosen.probs else None, None if chosen.probs else raster)
+        case = load(
+            truth,
+            raster if chosen.probs else None,
+            None if chosen.probs else raster,
+            chosen.threshold,
+        )
         print(f"{case.name}{'' if chosen.probs else ' (stand-in)'}: {len(case.truth)} buildings")
         print(
             f"{'':22}{'IoU':>8}{'F1':>8}{'vertices':>10}{'truth':>8}{'ratio':>8}"

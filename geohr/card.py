@@ -27,6 +27,8 @@ TILE_MAX = 4096
 """Side in pixels of the largest window that a card may ask for."""
 BANDS_MAX = 1000
 """Most bands that a model may take."""
+INSTANCE_AREA = 4.0
+"""Square metres of the smallest middle of an object, where nothing else is said."""
 ENCODER = re.compile(r"[\w.-]+")
 """What an encoder's name is made of; others could name a file or an address."""
 
@@ -97,6 +99,9 @@ class Card:
         tile: Side in pixels of the window it predicts best.
         threshold: Probability from which a pixel belongs to a class; None for the likeliest.
         min_area: Smallest object worth keeping, in square metres.
+        instances: Probability that the middles of touching objects reach, and what is between
+            them does not; None for a model that does not tell them apart.
+        instance_area: Smallest such middle, in square metres.
         licence: Of the weights.
         version: Of the model.
         sources: What it was trained on.
@@ -121,6 +126,8 @@ class Card:
     tile: int = 512
     threshold: float | None = 0.5
     min_area: float = 0.0
+    instances: float | None = None
+    instance_area: float = INSTANCE_AREA
     licence: str = ""
     version: str = "1"
     sources: tuple[Source, ...] = ()
@@ -158,6 +165,10 @@ class Card:
             raise ValueError(f"tile must be in [32, {TILE_MAX}] pixels; got {self.tile}")
         if self.min_area < 0:
             raise ValueError(f"min_area must be at least 0; got {self.min_area:g}")
+        if self.instances is not None and not 0 < self.instances <= 1:
+            raise ValueError(f"instances must be in (0, 1]; got {self.instances:g}")
+        if self.instance_area < 0:
+            raise ValueError(f"instance_area must be at least 0; got {self.instance_area:g}")
 
     @property
     def channels(self) -> int:

@@ -255,6 +255,21 @@ class PolygonOptions(Options):
         0.0, "Largest distance an outline may move when simplified, in metres.", low=0, metavar="M"
     )
     regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
+    instances: float | None = opt(
+        None,
+        "Part touching objects whose middles reach this probability; by default the model card's, "
+        "and 1 parts none.",
+        low=0.004,
+        high=1,
+        metavar="P",
+    )
+    instance_area: float | None = opt(
+        None,
+        "Smallest middle that makes an object of its own, in square metres; by default the model "
+        "card's.",
+        low=0,
+        metavar="M2",
+    )
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,10 @@ def prepare(
         tile=options.tile or card.tile,
         threshold=card.threshold if options.threshold is None else options.threshold,
         min_area=default_min_area(scene, card) if options.min_area is None else options.min_area,
+        instances=default_instances(scene, card, options),
+        instance_area=(
+            card.instance_area if options.instance_area is None else options.instance_area
+        ),
     )
     side = resolved.tile or card.tile
     scene, grid = cut_to_area(
@@ -233,6 +237,13 @@ def prepare(
     named = [given] if isinstance(given, (str, Path)) else given
     taken = acquired(map(str, named), scene.files)
     return Run(scene, model, resolved, grid, predictor, cut(grid), taken)
+
+
+def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> float | None:
+    """From which probability on objects are parted; without a CRS only if that is asked for."""
+    if options.instances is not None or scene.crs is None:
+        return options.instances
+    return card.instances
 
 
 def default_min_area(scene: Scene, card: Card) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 
+from geohr.card import INSTANCE_AREA
 from geohr.errors import InputError, UsageError
 from geohr.mosaic import NODATA, PROBABILITY_MAX
 from geohr.options import PolygonOptions
@@ -25,6 +26,7 @@ from geohr.polygons.edges import (
     unit_edges,
 )
 from geohr.polygons.finish import Finish
+from geohr.polygons.instances import Splitter
 from geohr.polygons.polygons import Polygons, concatenate
 from geohr.polygons.rings import canonical, gather, signed_area, split_touching
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
@@ -105,8 +107,20 @@ class Tracer:
         self._rings = Waiting()
         self._shapes = Waiting()
         self._statistics = Statistics.none()
+        self._splitter = None
+        if self._options.instances is not None and self._options.instances < 1:
+            area = self._options.instance_area
+            self._splitter = Splitter(
+                width,
+                level=self._options.instances,
+                least_area=INSTANCE_AREA if area is None else area,
+                transform=transform,
+                crs=crs,
+                background=background,
+            )
         self._has_scores: bool | None = None
         self._finished = False
+        self._pushed = 0
 
     def push(self, class_rows: Bytes, probability_rows: Bytes | None = None) -> Polygons:
         """Take the next rows.
@@ -124,6 +138,12 @@ class Tracer:
             InputError: When the scene gets too high.
         """
         self._check(class_rows, probability_rows)
+        if self._splitter is not None:
+            return self._take(*self._splitter.push(class_rows, probability_rows))
+        return self._take(class_rows, probability_rows)
+
+    def _take(self, class_rows: Bytes, probability_rows: Bytes | None) -> Polygons:
+        """The objects that rows complete."""
         done: list[Polygons] = []
         start = 0
         while start < len(class_rows):
@@ -150,8 +170,9 @@ class Tracer:
         if self._finished:
             raise UsageError("the tracer is finished; make a new one for another scene")
         self._finished = True
+        last = [] if self._splitter is None else [self._take(*self._splitter.finish())]
         self._frame[self._filled + 1] = NODATA
-        return self._step(last=True)
+        return concatenate([*last, self._step(last=True)])
 
     def _check(self, class_rows: Bytes, probability_rows: Bytes | None) -> None:
         if self._finished:
@@ -161,7 +182,8 @@ class Tracer:
             raise UsageError(
                 f"class rows must be uint8 (row, {self._width}), got {class_rows.dtype} {shape}"
             )
-        if self._top + self._filled + shape[0] > SIDE_MAX:
+        self._pushed += shape[0]
+        if self._pushed > SIDE_MAX:
             raise InputError(f"a scene can have {SIDE_MAX} rows at most")
         has_scores = probability_rows is not None
         if self._has_scores not in (None, has_scores):
