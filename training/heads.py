@@ -1,0 +1,172 @@
+"""Which head for small objects: V1, V2 and OCR against a U-Net, same data, same budget.
+
+    python -m training.heads DATA FOLDER
+
+DATA is a folder with the data sets' `manifest.json`. Each finished network stays in FOLDER, and an
+interrupted one goes on; the same command goes on until all are there, then prints the table.
+
+Every network sees the same windows in the same order: 10,000 of 256 pixels at 0.1 to 0.3 m, and
+for the coarser inputs the same ground in half and a quarter as many pixels a side. Scores are
+those of Kampala b, read at 0.15 m and at twice and four times that; the threshold is the one that
+suits Kampala a and Lyon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from geohr.backends import open_predictor
+from geohr.card import start_card
+from geohr.evaluation.evaluate import evaluate
+from geohr.evaluation.options import EvaluateOptions
+from geohr.model import Model
+from geohr.options import EngineOptions, SegmentOptions
+from geohr.samples import read_manifest
+from geohr.segmenting import segment_to_files
+from geohr.training.options import TrainOptions
+from geohr.training.train import train
+from training.buildings import Place, kampala, write_manifest
+
+TILE, BATCH, STEPS = 256, 8, 1250
+SPAN = (0.1, 0.3)
+"""Metres a pixel of the training windows at full resolution."""
+SCORED_AT = 0.15
+"""Metres a pixel at which Kampala b is read at full resolution."""
+SEEDS = (0, 1)
+HEADS = {
+    "V1": ("hrnetv1", "hrnetv2_w18_small_v1"),
+    "V2": ("hrnetv2", "hrnetv2_w18_small_v1"),
+    "V2 + OCR": ("hrnetocr", "hrnetv2_w18_small_v1"),
+    "U-Net, ResNet-18": ("unet", "resnet18"),
+}
+"""Architecture and encoder."""
+SHRUNK = ("V2", "U-Net, ResNet-18")
+"""Whose input is made coarser too."""
+MEASURES = (
+    "iou", "boundary_iou", "object_recall_under_50_m2", "object_recall_50_to_200_m2",
+    "object_recall_from_200_m2",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network.
+
+    Attributes:
+        head: A key of `HEADS`.
+        factor: How many times fewer pixels a side the input has.
+        seed: Of weights and windows.
+    """
+
+    head: str
+    factor: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        architecture, _ = HEADS[self.head]
+        return f"{architecture}-{self.factor}-{self.seed}"
+
+    @property
+    def options(self) -> TrainOptions:
+        """How it is trained."""
+        architecture, encoder = HEADS[self.head]
+        return TrainOptions(
+            architecture=architecture,
+            encoder=encoder,
+            tile=TILE // self.factor,
+            gsd_range=(SPAN[0] * self.factor, SPAN[1] * self.factor),
+            steps=STEPS,
+            batch=BATCH,
+            learning_rate=2e-3,
+            warmup=100,
+            ema=0.99,
+            precision="bfloat16",
+            validate_every=STEPS,
+            checkpoint_every=50,
+            seed=self.seed,
+        )
+
+
+def trials() -> list[Trial]:
+    """All networks: every head at full resolution with two seeds, some coarser with one."""
+    full = [Trial(head, 1, seed) for seed in SEEDS for head in HEADS]
+    return full + [Trial(head, factor, SEEDS[0]) for head in SHRUNK for factor in (2, 4)]
+
+
+def fit(trial: Trial, manifest: Path, folder: Path) -> Model:
+    """The trained network, from its file where it is there."""
+    out = folder / f"{trial.name}.safetensors"
+    if out.exists():
+        return Model.load(out)
+    return train(
+        read_manifest(manifest),
+        out,
+        card=start_card(None, trial.name),
+        options=trial.options,
+        resume=(out.with_suffix(".run") / "checkpoint.pt").exists(),
+    )
+
+
+def score(trial: Trial, model: Model, place: Place) -> dict[str, float]:
+    """Scores of Kampala b."""
+    options = SegmentOptions(
+        backend="torch", gsd=str(SCORED_AT * trial.factor), tile=2 * TILE // trial.factor
+    )
+    segment_to_files(place.scene, [place.found], model=model, options=options, overwrite=True)
+    evaluated = EvaluateOptions(aoi=str(place.labels), by_size=True, replicates=0)
+    return dict(evaluate(place.found, place.truth, options=evaluated).scores)
+
+
+def speed(model: Model) -> float:
+    """Megapixels a second of one engine call after another, torch in one thread."""
+    predictor = open_predictor(model, 2 * TILE, EngineOptions(backend="torch", batch=1))
+    pixels = torch.zeros(1, 3, 2 * TILE, 2 * TILE).numpy()
+    predictor.predict(pixels)
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        predictor.predict(pixels)
+        taken.append(time.perf_counter() - began)
+    return (2 * TILE) ** 2 / statistics.median(taken) / 1e6
+
+
+def main() -> None:
+    """Train what is missing, then print a row for each head and resolution."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    folder.mkdir(exist_ok=True)
+    manifest = folder / "data.json"
+    write_manifest(arguments.data, manifest)
+    place = kampala(arguments.data, folder, "b")
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    models: dict[tuple[str, int], Model] = {}
+    for trial in trials():
+        model = models[trial.head, trial.factor] = fit(trial, manifest, folder)
+        found.setdefault((trial.head, trial.factor), []).append(score(trial, model, place))
+        print(trial.name, {each: round(found[trial.head, trial.factor][-1][each], 3)
+                           for each in MEASURES}, flush=True)  # fmt: skip
+    print(f"| head | input | {' | '.join(MEASURES)} | parameters | Mpx/s |")
+    print("|---" * (len(MEASURES) + 4) + "|")
+    for (head, factor), scores in found.items():
+        model = models[head, factor]
+        cells = [" and ".join(f"{each[name]:.3f}" for each in scores) for name in MEASURES]
+        parameters = sum(each.numel() for each in model.network.parameters()) / 1e6
+        print(
+            f"| {head} | 1/{factor} | {' | '.join(cells)} | {parameters:.1f} M "
+            f"| {speed(model):.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
