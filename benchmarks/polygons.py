@@ -1,13 +1,15 @@
 """Tracing a mask into a file: geohr against GDAL, rasterio and the vectorisers of other tools.
 
     python -m benchmarks.polygons [--side 20000] [--objects 100000] [--peers geohr,shapes,...]
+        [--python geoai=VENV/bin/python --python ftw=VENV/bin/python]
 
 The mask holds turned rectangles, some with a courtyard, written once to a tiled, compressed
 GeoTIFF; every contestant reads that file in a process of its own and writes a GeoPackage, so that
 its peak memory is its own. `shapes` and `shapes-band` are `rasterio.features.shapes` on the array
 and on `rasterio.band`, written by pyogrio; `gdal_polygonize` is the command (Debian's gdal-bin);
-`geoai` and `ftw` are run where they can be imported. geohr's rows carry all attributes; `geohr
-pixel` is what the others do too.
+`geoai` (geoai-py) and `ftw` (ftw-tools, which cuts objects at every 2,048 pixels) are run by the
+Python that `--python` names for them, which has them, rasterio and pyogrio, or by this one where
+they can be imported; their rows otherwise say what is missing. geohr's rows carry all attributes.
 """
 
 from __future__ import annotations
@@ -174,9 +176,9 @@ CONTESTANTS: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-def measure(name: str, mask: Path, out: Path) -> tuple[float, float, float]:
+def measure(python: str, name: str, mask: Path, out: Path) -> tuple[float, float, float]:
     """Seconds, seconds of processor and peak megabytes, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.polygons", "--run", name, str(mask), str(out)]
+    command = [python, "-m", "benchmarks.polygons", "--run", name, str(mask), str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr.strip().splitlines()[-1])
@@ -201,11 +203,15 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--peers", default=",".join(CONTESTANTS))
     parser.add_argument("--folder", type=Path, help="Where the mask is made.")
+    parser.add_argument(
+        "--python", action="append", default=[], metavar="NAME=FILE", help="Runs that contestant."
+    )
     parser.add_argument("--run", nargs=3, metavar=("NAME", "MASK", "OUT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.run:
         run_one(chosen.run[0], Path(chosen.run[1]), Path(chosen.run[2]))
         return
+    pythons = dict(each.split("=", 1) for each in chosen.python)
     folder = Path(tempfile.mkdtemp(dir=chosen.folder))
     try:
         mask = folder / "mask.tif"
@@ -215,7 +221,8 @@ def main() -> None:
         for name in chosen.peers.split(","):
             out = folder / f"{name}.gpkg"
             try:
-                seconds, busy, peak = measure(name, mask, out)
+                python = pythons.get(name, sys.executable)
+                seconds, busy, peak = measure(python, name, mask, out)
             except RuntimeError as error:
                 print(f"{name:18}{'-':>8}  {error}")
                 continue
