@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -9,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
-from geohr.options import PolygonOptions
+from geohr.model import Model
+from geohr.options import PolygonOptions, SegmentOptions
 from geohr.polygons import instances
+from geohr.run import prepare
+from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
 
 PARTED = PolygonOptions(instances=0.8, instance_area=9)
@@ -98,3 +103,18 @@ def test_what_it_cannot_do_is_said() -> None:
         trace(classes, options=PARTED, transform=METRES, crs=UTM)
     with pytest.raises(UsageError, match="instances must be"):
         PolygonOptions(instances=1.5)
+
+
+def test_the_card_says_whether_objects_are_parted(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
+    card = one_class_card(instances=0.8, instance_area=6.0)
+    telling = Model.load(random_model(tmp_path / "telling.safetensors", card=card))
+    silent = Model.load(random_model(tmp_path / "silent.safetensors"))
+    asked = prepare(scene, telling, SegmentOptions()).options
+    assert (asked.instances, asked.instance_area) == (0.8, 6.0)
+    assert prepare(scene, telling, SegmentOptions(instances=1.0)).options.instances == 1
+    assert prepare(scene, silent, SegmentOptions()).options.instances is None
+    plain = write_scene(tmp_path / "plain.tif", noise(64, 64), crs=None)
+    assert prepare(plain, telling, SegmentOptions()).options.instances is None
+    with pytest.raises(ValueError, match=r"instances must be in \(0, 1\]; got 2"):
+        one_class_card(instances=2.0)
