@@ -49,7 +49,7 @@ def main() -> None:
     arguments.add_argument("--backend", default="auto")
     chosen = arguments.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    options = SegmentOptions(tile=chosen.tile, backend=chosen.backend)
+    options = SegmentOptions(tile=chosen.tile, backend=chosen.backend, gsd="native")
     cut = Cut.parse(chosen.block)
     assert cut is not None
     with tempfile.TemporaryDirectory(prefix="geohr-cluster-") as folder:
@@ -118,6 +118,7 @@ def without_dask(chosen: argparse.Namespace, out: Path) -> float:
         *(sys.executable, "-m", "geohr_cli", "segment", str(chosen.scene), "--quiet"),
         *("--out", str(out / NAMES[0]), "--out", str(out / NAMES[1]), "--probs"),
         *(str(out / NAMES[2]), "--tile", str(chosen.tile), "--backend", chosen.backend),
+        *("--gsd", "native"),
     ]
     core = min(os.sched_getaffinity(0))
     started = time.monotonic()

@@ -113,7 +113,7 @@ def driver(rates: Rates, *writing: float) -> float:
 
 def measure() -> Rates:
     """Everything in `Rates`; processor seconds, so that others on this machine count less."""
-    options = SegmentOptions(tile=256)
+    options = SegmentOptions(tile=256, gsd="native")
     run = prepare([SCENE], resolve_model(None), options, cut=square)
     pixels = run.scene.height * run.scene.width / 1e6
     with tempfile.TemporaryDirectory() as name, SceneReader(run.scene) as reader:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -68,13 +70,29 @@ def started(where: str) -> Iterator[str]:
     count = int(processes[1])
     if count < 1:
         raise UsageError(f"a cluster has at least 1 process; got {where!r}")
-    with (
-        quiet(),
-        LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
-        ) as cluster,
-    ):
-        yield cluster.scheduler_address
+    with quiet():
+        with deaf_to_interrupts():
+            cluster = LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"
+            )
+        with cluster:
+            yield cluster.scheduler_address
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Let processes that are started here pass over a terminal's Ctrl-C.
+
+    It goes to all of a command's processes, and workers have blocks in hand to finish.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
