@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +196,14 @@ def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
 
 
 def _provenance(raster: str | Path, options: VectorizeOptions) -> dict[str, str]:
-    """What made the output."""
+    """What made the output, and when its input was last changed where that is a file."""
+    path, changed = Path(raster), ""
+    if path.is_file():
+        time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "geohr_version": __version__,
-        "geohr_raster": redact(Path(raster).name),
+        "geohr_raster": redact(path.name),
+        "geohr_raster_modified": changed,
         "geohr_options": json.dumps(dataclasses.asdict(options), sort_keys=True),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import shapely
@@ -155,6 +157,16 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
     assert vectorize(plain, tmp_path / "x.gpkg") > 0
     with pytest.raises(UsageError, match="exists"):
         vectorize(plain, tmp_path / "x.gpkg")
+
+
+def test_the_file_says_what_it_was_made_of(tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.tif", blocks())
+    os.utime(mask, (86_400, 86_400))
+    vectorize(mask, tmp_path / "x.gpkg")
+    told = pyogrio.read_info(tmp_path / "x.gpkg", layer="x")["layer_metadata"]
+    assert told["geohr_raster"] == "mask.tif"
+    assert told["geohr_raster_modified"] == "1970-01-02T00:00:00Z"
+    assert "geohr_version" in told
 
 
 def test_codes_and_one_line(tmp_path: Path, run: Run) -> None:
