@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Geohr, command
 from tests.imagery.servers import Server, moto_server, range_server
 from tests.makers import Local, one_class_card, random_model
-
-
-@pytest.fixture
-def geohr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Geohr:
-    """Run the command line in this process."""
-    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="session")
