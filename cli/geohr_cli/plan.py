@@ -37,6 +37,7 @@ def plan(
     """
     options = chosen(SegmentOptions)
 
+    from geohr.backends.machine import share_cores
     from geohr.blocks import Cut, square
     from geohr.model import resolve_model
     from geohr.plan import OutputCounts, make_plan
@@ -46,9 +47,11 @@ def plan(
     cut = Cut.parse(block)
     if block is not None and workers is None:
         raise UsageError("--block is for a cluster; add --workers N")
-    run = prepare(scenes, resolve_model(model), options, cut=lambda grid: cut or square(grid))
+    run = prepare(scenes, resolve_model(model), options)
     outputs = OutputCounts(len(run.card.classes), vectors=1, rasters=1, probabilities=1)
     made = make_plan(run.scene, run.card, run.grid, run.predictor, outputs=outputs)
     click.echo(made.describe())
     if workers is not None:
-        click.echo(forecast(measure_costs(run), workers).describe())
+        share_cores(1)
+        alone = prepare(scenes, run.model, options, cut=lambda grid: cut or square(grid))
+        click.echo(forecast(measure_costs(alone), workers).describe())
