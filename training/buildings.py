@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,8 @@ SLACK = 0.05
 """Intersection over union that may be given up for whole objects: half an interval's width."""
 MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
 """Smallest objects tried, in square metres."""
+INSTANCES = (None, 0.7, 0.8, 0.9)
+"""Probabilities tried at which touching houses are parted; None parts none."""
 MEASURES = (
     "iou", "precision", "recall", "boundary_iou", "object_precision", "object_recall",
     "object_f1", "panoptic_quality",
@@ -182,16 +185,18 @@ def geneva(data: Path, folder: Path) -> Place:
 
 
 def choose(model: Model, places: list[Place]) -> Card:
-    """The card with the threshold and the smallest object that serve objects best.
+    """The card with the threshold, the parting and the smallest object that serve objects best.
 
     What counts is the object F1 of all the places' objects together (Lyon has three), among the
     choices whose mean intersection over union is within `SLACK` of the best.
     """
     tried: list[tuple[float, float, Card]] = []
-    for threshold in THRESHOLDS:
-        card = dataclasses.replace(model.card, threshold=threshold)
+    for threshold, instances in itertools.product(THRESHOLDS, INSTANCES):
+        if instances is not None and instances <= threshold:
+            continue
+        card = dataclasses.replace(model.card, threshold=threshold, instances=instances)
         for place in places:
-            segment(Model(model.network, card), place, SegmentOptions(min_area=0))
+            segment(Model(model.network, card), place, SegmentOptions(min_area=0, backend="torch"))
         for min_area in MIN_AREAS:
             told = [evaluate_from(place, min_area) for place in places]
             pixels = float(np.mean([each["iou"] for each in told]))
@@ -199,11 +204,14 @@ def choose(model: Model, places: list[Place]) -> Card:
             partners = sum(
                 each["object_f1"] * (each["count_truth"] + each["count_found"]) for each in told
             )
-            print(f"{threshold:g} {min_area:g} m2: IoU {pixels:.4f} F1 {partners / objects:.4f}")
+            print(
+                f"{threshold:g} parted at {instances} from {min_area:g} m2: "
+                f"IoU {pixels:.4f} F1 {partners / objects:.4f}"
+            )
             tried.append((pixels, partners / objects, dataclasses.replace(card, min_area=min_area)))
     least = max(pixels for pixels, _, _ in tried) - SLACK
     _, _, card = max((each for each in tried if each[0] >= least), key=lambda each: each[1])
-    print(f"threshold {card.threshold}, min_area {card.min_area:g}")
+    print(f"threshold {card.threshold}, instances {card.instances}, min_area {card.min_area:g}")
     return card
 
 
@@ -269,7 +277,7 @@ def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
     }
     metrics: dict[str, dict[str, float]] = {}
     for name, place in reported.items():
-        segment(Model(model.network, card), place, SegmentOptions())
+        segment(Model(model.network, card), place, SegmentOptions(backend="torch"))
         options = EvaluateOptions(aoi=str(place.labels), by_size=True)
         told = evaluate(place.found, place.truth, options=options)
         place.scene.with_suffix(".json").write_text(told.to_json(), "utf-8")
