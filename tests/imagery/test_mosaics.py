@@ -86,7 +86,7 @@ def test_scenes_in_several_crss_are_one_mosaic_in_that_of_the_first(tmp_path: Pa
         )  # fmt: skip
     second = write_scene(tmp_path / "b.tif", other, crs="EPSG:4326", transform=place, nodata=-1.0)
     scene = open_view([first, second], ViewOptions())
-    assert scene.crs.to_string() == UTM
+    assert scene.crs == UTM
     left, top = ~scene.transform @ ORIGIN
     found = scene.read(Window(round(top) + 50, round(left) + 50, 200, 200)).pixels
     assert np.abs(found - np.stack([rows, cols])[:, 50:250, 50:250]).max() < 0.05

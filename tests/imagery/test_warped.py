@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from geohr.grid import Grid, Window
 from geohr.options import ViewOptions
 from geohr.scene import Band, Scene, SceneReader, Tile
 from geohr.scene.views import open_view
-from geohr.scene.warped import Warped
+from geohr.scene.warped import Warped, along
 from tests.makers import noise, write_scene
 
 VIEWS = ("0.8", "0.3", "auto")
@@ -30,7 +31,9 @@ def scene_of(view: str) -> Scene:
     pixels = noise(700, 900, seed=3)
     pixels[:, 200:260, 300:420] = 0
     degrees = Affine(4.5e-6, 0, 32.6, 0, -4.5e-6, 48.2)
-    place = {"crs": "EPSG:4326", "transform": degrees} if view == "auto" else {}
+    place: dict[str, Any] = {}
+    if view == "auto":
+        place = {"crs": "EPSG:4326", "transform": degrees}
     path = Path(mkdtemp()) / "scene.tif"
     write_scene(path, pixels, nodata=0, tiled=True, blockxsize=128, blockysize=128, **place)
     return open_view(path, ViewOptions(gsd=view))
@@ -87,12 +90,12 @@ def test_pixels_lie_where_they_lie_on_the_ground(tmp_path: Path) -> None:
         tmp_path / "scene.tif", np.stack([rows, cols]), crs="EPSG:4326", transform=place
     )
     scene = open_view(path, ViewOptions(gsd="auto"))
-    assert scene.crs.to_epsg() == 32633
+    assert scene.crs == "EPSG:32633"
     tile = scene.read(Window(0, 0, scene.height, scene.width))
     row, col = np.nonzero(tile.valid)
-    x, y = scene.transform @ (col + 0.5, row + 0.5)
+    x, y = along(scene.transform, col + 0.5, row + 0.5)
     lon, lat = rasterio.warp.transform(scene.crs, "EPSG:4326", x, y)
-    expected_col, expected_row = ~place @ (np.array(lon), np.array(lat))
+    expected_col, expected_row = along(~place, np.array(lon), np.array(lat))
     inside = (np.abs(expected_row - 300) < 290) & (np.abs(expected_col - 400) < 390)
     assert inside.sum() > 0.8 * 600 * 800 * 0.6
     found_row, found_col = tile.pixels[:, row, col]
