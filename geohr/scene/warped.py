@@ -73,9 +73,10 @@ class Warped:
             window.col + steps * window.width, window.row + steps * window.height
         )
         x, y = along(self.transform, cols.ravel(), rows.ravel())
-        if self.crs is not None and self.crs != self.source.crs:
-            x, y = rasterio.warp.transform(self.crs, self.source.crs, x, y)
-            if self.source.crs.is_geographic:
+        own = self.source.crs
+        if self.crs is not None and own is not None and self.crs != own:
+            x, y = rasterio.warp.transform(self.crs, own, x, y)
+            if own.is_geographic:
                 x = around(np.asarray(x), self.source)
         return along(~self.source.transform, np.asarray(x), np.asarray(y))
 
