@@ -34,6 +34,7 @@ import torch
 from rasterio.windows import Window
 
 from geohr.card import Card, ClassLabel
+from geohr.cleaning import clean_folder
 from geohr.model import Model
 from geohr.networks import build
 from geohr.options import SegmentOptions
@@ -192,8 +193,11 @@ def killed(
             wrong += differing(out, reference)
             if len(present(out)) == len(OUTPUTS):
                 break
-        if len(present(out)) < len(OUTPUTS) or (out / ".geohr-work").exists():
+        if len(present(out)) < len(OUTPUTS) or any(out.glob(".geohr-work/*/*/journal.jsonl")):
             segment.finish(out)
+        else:
+            # Done, or killed while the last of the work folder was removed.
+            list(clean_folder(out))
         wrong += differing(out, reference)
         wrong += sorted(each.name for each in out.iterdir()) != sorted(OUTPUTS)
         count(journal, counts)

@@ -42,6 +42,8 @@ def clean_folder(folder: Path, *, dry_run: bool = False) -> Iterator[tuple[Path,
         if not dry_run:
             remove_empty(home, root if root != folder else home)
         yield home, size
+    if not dry_run and root != folder:
+        remove_empty(root)
 
 
 def is_work(folder: Path) -> bool:

@@ -177,6 +177,9 @@ def work_folder(
                 if not any(folder.glob("block-*")) and not was_published(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
+            # The journal last: until it is gone, it says that the outputs are this run's.
+            for path in folder.glob("block-*"):
+                path.unlink()
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         remove_empty(home, root)
