@@ -36,6 +36,8 @@ from geohr.segmenting import segment_to_files
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, count_pixels
 
+CARD = Path(__file__).with_suffix(".json")
+"""What the model is trained with; its notes and best resolution may be written after that."""
 WEIGHTS = {
     "Christchurch NZ": 2.0,
     "Banepa NP": 2.0,
@@ -263,37 +265,52 @@ def compare_forms(exact: Model, shipped: Model, places: Mapping[str, Place]) -> 
         print(f"{name}: float32 {base:.4f}, float16 {half:.4f}, int8 {coarse:.4f}")
 
 
+def read_trained(path: Path) -> Model:
+    """A trained model with the notes and the best resolution of `CARD`."""
+    trained = Model.load(path)
+    written = json.loads(CARD.read_text("utf-8"))
+    card = dataclasses.replace(
+        trained.card, gsd_best=tuple(written["gsd_best"]), notes=written["notes"]
+    )
+    return Model(trained.network, card)
+
+
 def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
-    """Choose threshold and smallest object, score everywhere, write the file as float16."""
+    """Choose threshold, parting and smallest object, score everywhere, write float16."""
     folder.mkdir(exist_ok=True)
-    model = Model.load(trained)
-    chosen_on = {"Kampala a": kampala(data, folder, "a"), "Lyon": lyon(data, folder)}
-    card = choose(model, list(chosen_on.values()))
+    model = read_trained(trained)
+    card = choose(model, [kampala(data, folder, "a"), lyon(data, folder)])
+    report(data, Model(model.network, card), out, folder=folder)
+
+
+def report(data: Path, model: Model, out: Path, *, folder: Path) -> None:
+    """Score everywhere, and write the model as float16 with its scores in the card."""
     reported = {
-        **{f"{name} (chosen on)": place for name, place in chosen_on.items()},
+        "Kampala a (chosen on)": kampala(data, folder, "a"),
+        "Lyon (chosen on)": lyon(data, folder),
         "Kampala b": kampala(data, folder, "b"),
         **{f"Kampala b at {gsd} m": kampala(data, folder, "b", gsd) for gsd in COARSER},
         "Geneva (known place)": geneva(data, folder),
     }
     metrics: dict[str, dict[str, float]] = {}
     for name, place in reported.items():
-        segment(Model(model.network, card), place, SegmentOptions(backend="torch"))
+        segment(model, place, SegmentOptions(backend="torch"))
         options = EvaluateOptions(aoi=str(place.labels), by_size=True)
-        told = evaluate(place.found, place.truth, options=options)
-        place.scene.with_suffix(".json").write_text(told.to_json(), "utf-8")
-        metrics[name] = {each: round(told.scores[each], 4) for each in MEASURES}
+        found = evaluate(place.found, place.truth, options=options)
+        place.scene.with_suffix(".json").write_text(found.to_json(), "utf-8")
+        metrics[name] = {each: round(found.scores[each], 4) for each in MEASURES}
         for each in ("iou", "object_f1"):
-            low, high = told.intervals[each]
+            low, high = found.intervals[each]
             metrics[name] |= {f"{each}_low": round(low, 4), f"{each}_high": round(high, 4)}
-        print(name, metrics[name])
-    chosen = Model(model.network, card)
-    for name, share in false_areas(data, chosen).items():
+        print(name, metrics[name], flush=True)
+    for name, share in false_areas(data, model).items():
         metrics[name] = {"false_area": round(share, 5)}
-        print(name, metrics[name])
-    Model(model.network, dataclasses.replace(card, metrics=metrics)).save(out, half=True)
+        print(name, metrics[name], flush=True)
+    card = dataclasses.replace(model.card, metrics=metrics)
+    Model(model.network, card).save(out, half=True)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     both = {name: reported[name] for name in ("Kampala a (chosen on)", "Kampala b")}
-    compare_forms(chosen, Model.load(out), both)
+    compare_forms(model, Model.load(out), both)
 
 
 def main() -> None:
