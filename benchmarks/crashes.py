@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -262,26 +263,32 @@ def full_disk(
     runs: int,
     chance: random.Random,
 ) -> int:
-    """Runs on a disk that is too small, which then grows; how many went wrong."""
+    """Runs on a disk that another program fills up meanwhile; how many went wrong."""
     disk = home / "disk"
     disk.mkdir()
     codes: dict[int, int] = {}
     wrong = 0
     for _ in range(runs):
-        size = chance.randrange(16, 6000)
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=100m", "tmpfs", str(disk)]
         if subprocess.run(mount, stderr=subprocess.DEVNULL, check=False).returncode:
             print("full disk: not run; a tmpfs cannot be mounted here")
             return wrong
         try:
-            ended = subprocess.run(
-                [*command, *outputs(disk)], capture_output=True, text=True, check=False
+            run = subprocess.Popen(
+                [*command, *outputs(disk)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
             )
-            codes[ended.returncode] = codes.get(ended.returncode, 0) + 1
-            if ended.returncode:
-                wrong += bool(present(disk)) + (ended.returncode != 6)
-                wrong += "no space left" not in ended.stderr
-            subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+            while run.poll() is None and not any(disk.iterdir()):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.8))
+            fill(disk / "filler", left=chance.randrange(0, 1000) * 1024)
+            told = run.communicate()[1].decode()
+            codes[run.returncode] = codes.get(run.returncode, 0) + 1
+            if run.returncode:
+                bad = bool(present(disk)) + (run.returncode != 6) + ("no space left" not in told)
+                if bad:
+                    print(f"  code {run.returncode}, {present(disk)}: {told.strip()}")
+                wrong += bad
+            (disk / "filler").unlink()
             subprocess.run([*command, *outputs(disk), "--overwrite"], check=True)
             wrong += differing(disk, reference) + (len(present(disk)) != len(OUTPUTS))
         finally:
@@ -289,6 +296,13 @@ def full_disk(
     listed = ", ".join(f"code {code}: {times}" for code, times in sorted(codes.items()))
     print(f"full disk: {runs} runs ({listed}), {wrong} wrong after room was made")
     return wrong
+
+
+def fill(path: Path, *, left: int) -> None:
+    """Write a file that leaves its disk so many bytes."""
+    free = shutil.disk_usage(path.parent).free
+    with path.open("wb") as file, suppress(OSError):
+        os.posix_fallocate(file.fileno(), 0, max(free - left, 1))
 
 
 def failing_disk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -78,11 +79,16 @@ def gpkg_writer(path: Path, info: LayerInfo) -> Iterator[Writer]:
     """A GeoPackage with a spatial index, the provenance as metadata, and styles for QGIS."""
     with written_whole(path) as part:
         yield _Appender(part, "GPKG", info, {})
-        with closing(sqlite3.connect(part)) as database, database:
-            add_style(database, info)
-            database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
-            if info.provenance:
-                database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (EPOCH,))
+        try:
+            with closing(sqlite3.connect(part)) as database, database:
+                add_style(database, info)
+                database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
+                if info.provenance:
+                    database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (EPOCH,))
+        except sqlite3.Error as error:
+            full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
+            cause = OSError(errno.ENOSPC if full else errno.EIO, str(error))
+            raise as_output_error(cause, path) from error
 
 
 @contextmanager

@@ -166,3 +166,19 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
             open_sink(tmp_path / "missing" / f"out{extension}", crs=UTM) as sink,
         ):
             sink.write(polygons())
+
+
+def write_on_a_bad_disk(path: Path) -> None:
+    with open_sink(path, crs=UTM) as opened:
+        opened.write(polygons())
+        part = next(each for each in path.parent.iterdir() if each.stat().st_size)
+        part.write_bytes(b"what a bad disk gave back" + part.read_bytes()[25:])
+
+
+def test_a_disk_that_fails_while_the_style_is_written_is_an_output_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink, "BATCH", 1)
+    with pytest.raises(OutputError, match=r"out\.gpkg: cannot be written"):
+        write_on_a_bad_disk(tmp_path / "out.gpkg")
+    assert not list(tmp_path.glob("*.gpkg"))
