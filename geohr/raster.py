@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -18,13 +18,14 @@ import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from geohr.errors import OutputError
 from geohr.files import written_whole
 from geohr.mosaic import NODATA, PROBABILITY_MAX
 from geohr.scene import CACHE_BYTES
+from geohr.scene.opening import FAILURES
 
 BLOCK = 512
 """Side in pixels of the output's internal tiles."""
@@ -116,7 +117,7 @@ class RasterSink:
                 with without_georeference():
                     opened = rasterio.open(self._rows, "w", **self._profile)
                 self._raster = stack.enter_context(opened)
-            except (RasterioError, OSError) as error:
+            except (*FAILURES, OSError) as error:
                 raise OutputError(f"{self._path}: cannot be written ({error})") from error
             self._describe()
             self._stack = stack.pop_all()
@@ -125,7 +126,9 @@ class RasterSink:
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Make the COG and give it its name, or leave nothing behind."""
         if error is not None:
-            self._stack.__exit__(kind, error, trace)
+            # What the disk says of a file that is given up hides what went wrong before.
+            with suppress(*FAILURES, OSError):
+                self._stack.__exit__(kind, error, trace)
             return
         with self._stack:
             self._finish()
@@ -150,7 +153,7 @@ class RasterSink:
         where = RasterWindow(0, self._row, rows.shape[2], count)
         try:
             self._raster.write(rows[:, :count], window=where)
-        except (RasterioError, OSError) as error:
+        except (*FAILURES, OSError) as error:
             raise OutputError(f"{self._path}: cannot be written ({error})") from error
         self._waiting = [rows[:, count:]]
         self._row += count
@@ -185,7 +188,7 @@ class RasterSink:
                     num_threads="ALL_CPUS",
                     bigtiff="IF_SAFER",
                 )
-        except (RasterioError, OSError) as error:
+        except (*FAILURES, OSError) as error:
             raise OutputError(f"{self._path}: cannot be written ({error})") from error
 
 
@@ -241,7 +244,7 @@ def write_raster(
                 raster.write(pixels)
                 if valid is not None:
                     raster.write_mask(valid)
-        except (RasterioError, OSError) as error:
+        except (*FAILURES, OSError) as error:
             raise OutputError(f"{path}: cannot be written ({error})") from error
 
 
