@@ -13,6 +13,9 @@ from typing import IO, Any
 
 from geohr.errors import OutputError, UsageError
 
+ROOM_BYTES = 1 << 20
+"""A disk with less free than this counts as full when something cannot be written to it."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -98,13 +101,22 @@ def remove_empty(*folders: Path) -> None:
             folder.rmdir()
 
 
-def as_output_error(error: OSError, path: Path) -> OSError:
+def as_output_error(error: Exception, path: Path) -> OSError:
     """`error` as one about writing `path`; an error of geohr's own stays as it is."""
     if isinstance(error, OutputError):
         return error
-    if error.errno == errno.ENOSPC:
+    if getattr(error, "errno", None) == errno.ENOSPC or is_full(path.parent):
         return OutputError(f"{path}: no space left on the device; make room and run again")
-    return OutputError(f"{path}: cannot be written ({error.strerror or error})")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return OutputError(f"{path}: cannot be written ({reason})")
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a folder's disk has no room to speak of: GDAL's errors seldom say that it has not."""
+    try:
+        return shutil.disk_usage(folder).free < ROOM_BYTES
+    except OSError:
+        return False
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:

@@ -21,8 +21,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
-from geohr.errors import OutputError
-from geohr.files import written_whole
+from geohr.files import as_output_error, written_whole
 from geohr.mosaic import NODATA, PROBABILITY_MAX
 from geohr.scene import CACHE_BYTES
 from geohr.scene.opening import FAILURES
@@ -118,7 +117,7 @@ class RasterSink:
                     opened = rasterio.open(self._rows, "w", **self._profile)
                 self._raster = stack.enter_context(opened)
             except (*FAILURES, OSError) as error:
-                raise OutputError(f"{self._path}: cannot be written ({error})") from error
+                raise as_output_error(error, self._path) from error
             self._describe()
             self._stack = stack.pop_all()
         return self
@@ -154,7 +153,7 @@ class RasterSink:
         try:
             self._raster.write(rows[:, :count], window=where)
         except (*FAILURES, OSError) as error:
-            raise OutputError(f"{self._path}: cannot be written ({error})") from error
+            raise as_output_error(error, self._path) from error
         self._waiting = [rows[:, count:]]
         self._row += count
 
@@ -189,7 +188,7 @@ class RasterSink:
                     bigtiff="IF_SAFER",
                 )
         except (*FAILURES, OSError) as error:
-            raise OutputError(f"{self._path}: cannot be written ({error})") from error
+            raise as_output_error(error, self._path) from error
 
 
 @contextmanager
@@ -245,7 +244,7 @@ def write_raster(
                 if valid is not None:
                     raster.write_mask(valid)
         except (*FAILURES, OSError) as error:
-            raise OutputError(f"{path}: cannot be written ({error})") from error
+            raise as_output_error(error, path) from error
 
 
 def class_sink(

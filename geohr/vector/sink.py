@@ -135,8 +135,7 @@ class Sink:
         try:
             self._writer.write(polygons)
         except (OSError, RuntimeError) as error:
-            cause = error if isinstance(error, OSError) else OSError(None, str(error))
-            raise as_output_error(cause, self._path) from error
+            raise as_output_error(error, self._path) from error
 
     def _leave(self, error: BaseException | None) -> None:
         try:
