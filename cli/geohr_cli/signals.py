@@ -41,7 +41,8 @@ def stop_on_signals() -> Iterator[Stop]:
     finally:
         timer.cancel()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            # A process that is leaving as asked keeps its exit code, whatever signal comes yet.
+            signal.signal(number, signal.SIG_IGN if stop.requested else handler)
 
 
 def leave() -> None:
