@@ -2,9 +2,13 @@
 
 `python -m benchmarks.peers` makes an environment for each peer in a cache folder (once, some
 gigabytes each), gives all of them the same weights as TorchScript, and runs every tool in a
-process of its own with the same number of threads. Speed is output pixels over seconds, whole
-process; agreement is the share of pixels that get the class they get in one pass over a whole
-crop, without tiles.
+process of its own with the same number of threads, in rounds. What was measured is kept in
+`--results`; the same command goes on with what is missing, and prints the table in the end.
+
+Speed is output pixels over seconds, whole process to polygons. Memory is the peak above that of
+the same process with libraries imported and the network loaded. Agreement is the share of pixels
+that get the class they get in one pass over a whole crop, without tiles. What the engine alone
+takes for geohr's windows is measured in each round, too.
 """
 
 from __future__ import annotations
@@ -16,8 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import rasterio
@@ -30,7 +37,10 @@ from geohr.backends.machine import cores
 from geohr.backends.scores import Scored
 from geohr.model import Model, resolve_model
 from geohr.mosaic import Rows
+from geohr.options import SegmentOptions
+from geohr.pipeline import mapped
 from geohr.quality import SeamMeter
+from geohr.run import prepare
 
 PEERS = {
     "torchgeo": ("torchgeo==0.8.1 requests", "torchgeo_loop.py"),
@@ -41,6 +51,8 @@ PEERS = {
 """What is installed for each peer, and the script that runs inside.
 
 torchgeo imports requests without asking for it."""
+Precision = Literal["float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 TILE, STRIDE = 512, 384
@@ -52,6 +64,8 @@ WATCH = (
 with all that this process has."""
 WHOLE = 2048
 """Side of the crop that is predicted in one pass."""
+ROWS = 512
+"""Rows of a mask that are looked at together."""
 
 
 class Raw(nn.Module):
@@ -91,14 +105,54 @@ class Lines:
 
 @dataclass(frozen=True)
 class Measured:
-    """One run of one tool."""
+    """One run of one tool.
+
+    Attributes:
+        tool: Its name, and for geohr the number format.
+        round: Which round it was in.
+        seconds: Whole process, to polygons.
+        to_mask: Whole process, to the mask; geohr writes both at once.
+        peak: Memory in GB.
+        idle: Memory in GB with libraries imported and the network loaded.
+        tiles: Windows that were predicted.
+        engine: Seconds that geohr's engine alone takes for them; None for a peer.
+        agrees: Share of pixels with the class of one pass over the crop.
+        seams: How much likelier a class change is at the lines of windows.
+    """
 
     tool: str
+    round: int
     seconds: float
     to_mask: float
     peak: float
+    idle: float
     tiles: int
-    mask: NDArray[np.uint8]
+    engine: float | None
+    agrees: float
+    seams: float | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """What all tools are given.
+
+    Attributes:
+        scene: A square of the scene.
+        side: Of it, in pixels.
+        model: The network as a file of geohr's.
+        network: The same as TorchScript.
+        whole: `(row, col)` classes of its upper left corner, predicted in one pass.
+        folder: For what the tools write.
+        cache: For their environments.
+    """
+
+    scene: Path
+    side: int
+    model: Path
+    network: Path
+    whole: NDArray[np.uint8]
+    folder: Path
+    cache: Path
 
 
 def environment(cache: Path, peer: str) -> Path:
@@ -112,7 +166,7 @@ def environment(cache: Path, peer: str) -> Path:
     return python
 
 
-def timed(command: list[str], log: Path) -> tuple[float, float, str]:
+def timed(command: Sequence[str], log: Path) -> tuple[float, float, str]:
     """Seconds and peak memory in GB of a process with all cores, and what it printed."""
     threads = str(cores())
     variables = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
@@ -131,36 +185,76 @@ def timed(command: list[str], log: Path) -> tuple[float, float, str]:
     return time.perf_counter() - started, int(peak) / 1e6, told
 
 
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    with rasterio.open(path) as raster:
-        mask: NDArray[np.uint8] = (raster.read(1) == 1).astype(np.uint8)
-    return mask
-
-
-def run_peer(peer: str, cache: Path, scene: Path, network: Path, folder: Path) -> Measured:
+def run_peer(case: Case, peer: str, number: int) -> Measured:
     """One run of a peer."""
-    mask, polygons = folder / f"{peer}.tif", folder / f"{peer}.gpkg"
+    mask, polygons = case.folder / f"{peer}.tif", case.folder / f"{peer}.gpkg"
     mask.unlink(missing_ok=True)
     polygons.unlink(missing_ok=True)
-    command = [str(environment(cache, peer)), str(SCRIPTS / PEERS[peer][1]), str(scene)]
-    command += [str(network), str(mask), str(polygons), str(TILE), str(STRIDE)]
-    seconds, peak, told = timed(command, folder / f"{peer}.log")
+    log = case.folder / f"{peer}.log"
+    command = [str(environment(case.cache, peer)), str(SCRIPTS / PEERS[peer][1])]
+    files = [str(case.network), str(mask), str(polygons), str(TILE), str(STRIDE)]
+    _, idle, _ = timed([*command, "idle", *files], log)
+    seconds, peak, told = timed([*command, str(case.scene), *files], log)
     found = json.loads(told.strip().splitlines()[-1])
     # What a script measures begins after Python started; the difference is the same for all.
-    return Measured(peer, seconds, found["mask"], peak, found["tiles"], read_mask(mask))
+    return Measured(
+        peer,
+        number,
+        seconds,
+        found["mask"],
+        peak,
+        idle,
+        found["tiles"],
+        None,
+        agreement(mask, case.whole),
+        seam_score(mask, TILE // 2 if peer == "geo-inference" else STRIDE),
+    )
 
 
-def run_geohr(precision: str, model: Path, scene: Path, folder: Path) -> Measured:
+def run_geohr(case: Case, precision: Precision, number: int) -> Measured:
     """One run of `geohr segment`, polygons and mask at once."""
-    mask = folder / f"geohr-{precision}.tif"
-    command = [sys.executable, "-m", "geohr_cli", "segment", str(scene), "--overwrite"]
+    mask = case.folder / f"geohr-{precision}.tif"
+    log = case.folder / f"geohr-{precision}.log"
+    idle_script = [sys.executable, str(SCRIPTS / "geohr_idle.py")]
+    _, idle, _ = timed([*idle_script, str(case.scene), str(case.model), precision], log)
+    command = [sys.executable, "-m", "geohr_cli", "segment", str(case.scene), "--overwrite"]
     command += ["--out", str(mask), "--out", str(mask.with_suffix(".gpkg"))]
-    command += ["--model", str(model), "--precision", precision, "--min-area", "0"]
-    command += ["--threshold", "0.5", "--log-format", "json"]
-    seconds, peak, told = timed(command, folder / f"geohr-{precision}.log")
-    summary = json.loads(told.strip().splitlines()[-1])
-    tiles = int(summary["predicted"])
-    return Measured(f"geohr {precision}", seconds, seconds, peak, tiles, read_mask(mask))
+    command += ["--model", str(case.model), "--precision", precision, "--min-area", "0"]
+    command += ["--threshold", "0.5", "--instances", "1", "--gsd", "native", "--log-format", "json"]
+    seconds, peak, told = timed(command, log)
+    tiles = int(json.loads(told.strip().splitlines()[-1])["predicted"])
+    return Measured(
+        f"geohr {precision}",
+        number,
+        seconds,
+        seconds,
+        peak,
+        idle,
+        tiles,
+        tiles * engine_seconds(case, precision),
+        agreement(mask, case.whole),
+        seam_score(mask, STRIDE),
+    )
+
+
+def run_tool(case: Case, tool: str, number: int) -> Measured:
+    """One run of a peer, or of geohr with one of its number formats."""
+    for precision in PRECISIONS:
+        if tool == f"geohr {precision}":
+            return run_geohr(case, precision, number)
+    return run_peer(case, tool, number)
+
+
+def engine_seconds(case: Case, precision: Precision) -> float:
+    """Seconds a window of geohr's engine with nothing else to do."""
+    options = SegmentOptions(precision=precision, gsd="native")
+    predictor = prepare(case.scene, resolve_model(case.model), options).predictor
+    batch = np.zeros((predictor.batch, 3, TILE, TILE), np.float32)
+    several = [batch] * (8 * predictor.workers)
+    list(mapped(predictor.predict, several[: predictor.workers], workers=predictor.workers))
+    started = time.perf_counter()
+    list(mapped(predictor.predict, several, workers=predictor.workers))
+    return (time.perf_counter() - started) / (len(several) * predictor.batch)
 
 
 def whole_pass(model: Model, scene: Path, side: int) -> NDArray[np.uint8]:
@@ -173,12 +267,23 @@ def whole_pass(model: Model, scene: Path, side: int) -> NDArray[np.uint8]:
     return found
 
 
-def seam_score(mask: NDArray[np.uint8], stride: int) -> float | None:
+def agreement(path: Path, whole: NDArray[np.uint8]) -> float:
+    """Share of the crop's pixels, without its rim, that have the class of one pass."""
+    with rasterio.open(path) as raster:
+        part = raster.read(1, window=Window(0, 0, whole.shape[1], whole.shape[0])) == 1
+    return float((part == whole)[64:-64, 64:-64].mean())
+
+
+def seam_score(path: Path, stride: int) -> float | None:
     """Of a mask whose windows begin at multiples of `stride`."""
-    height, width = mask.shape
-    starts = [tuple(range(0, max(side - TILE, 0) + stride, stride)) for side in mask.shape]
-    meter = SeamMeter(Lines(height, width, starts[0], starts[1]))  # type: ignore[arg-type]
-    meter.add(Rows(0, mask[None] * np.uint8(254), 0), mask)
+    with rasterio.open(path) as raster:
+        height, width = raster.height, raster.width
+        starts = [tuple(range(0, max(n - TILE, 0) + stride, stride)) for n in (height, width)]
+        meter = SeamMeter(Lines(height, width, starts[0], starts[1]))  # type: ignore[arg-type]
+        for start in range(0, height, ROWS):
+            window = Window(0, start, width, min(ROWS, height - start))
+            mask = (raster.read(1, window=window) == 1).astype(np.uint8)
+            meter.add(Rows(start, mask[None] * np.uint8(254), 0), mask)
     return meter.score().score
 
 
@@ -192,57 +297,82 @@ def write_scene(source: Path, side: int, path: Path) -> None:
         window = Window(first[1], first[0], cols, rows)
         pixels = raster.read([1, 2, 3], window=window)
         crs, transform = raster.crs, raster.window_transform(window)
-    copies = (1, -(-side // rows), -(-side // cols))
-    pixels = np.tile(pixels, copies)[:, :side, :side]
+    pixels = np.tile(pixels, (1, 1, -(-side // cols)))[:, :, :side]
     profile = {"driver": "GTiff", "dtype": "uint8", "count": 3, "height": side, "width": side}
     layout = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
     with rasterio.open(path, "w", crs=crs, transform=transform, **profile, **layout) as raster:
-        raster.write(pixels)
+        for start in range(0, side, rows):
+            height = min(rows, side - start)
+            raster.write(pixels[:, :height], window=Window(0, start, side, height))
 
 
-def show(runs: list[Measured], whole: NDArray[np.uint8], side: int) -> None:
-    """Print the table: medians over rounds."""
+def show(runs: Sequence[Measured], side: int) -> None:
+    """Print the table, medians over rounds, and geohr's ratios to the peers."""
     pixels = side * side / 1e6
     print(
-        f"{'tool':<16}{'Mpx/s':>8}{'to mask s':>11}{'polygons s':>12}{'peak GB':>9}{'tiles':>7}"
-        f"{'agrees':>9}{'seams':>7}"
+        f"{'tool':<16}{'Mpx/s':>8}{'to mask s':>11}{'polygons s':>12}{'engine s':>10}{'peak GB':>9}"
+        f"{'idle GB':>9}{'tiles':>7}{'agrees':>9}{'seams':>7}"
     )
-    fastest = 0.0
-    for tool in dict.fromkeys(run.tool for run in runs):
-        mine = [run for run in runs if run.tool == tool]
-        seconds, to_mask = (
-            float(np.median([getattr(run, name) for run in mine]))
-            for name in ("seconds", "to_mask")
-        )
-        part = mine[0].mask[: len(whole), : len(whole)]
-        inside = slice(64, -64)
-        same = float((part == whole)[inside, inside].mean())
-        stride = TILE // 2 if tool == "geo-inference" else STRIDE
-        seams = seam_score(mine[0].mask, stride)
+    tools = {run.tool: [each for each in runs if each.tool == run.tool] for run in runs}
+
+    def median(tool: str, name: str) -> float:
+        return float(np.median([getattr(run, name) for run in tools[tool]]))
+
+    for tool, mine in tools.items():
+        first = mine[0]
+        engine = "-" if first.engine is None else f"{median(tool, 'engine'):.1f}"
+        seams = "-" if first.seams is None else f"{first.seams:.2f}"
         print(
-            f"{tool:<16}{pixels / seconds:>8.2f}{to_mask:>11.1f}{seconds:>12.1f}"
-            f"{max(run.peak for run in mine):>9.2f}{mine[0].tiles:>7}{same:>9.4f}"
-            f"{'-' if seams is None else f'{seams:.2f}':>7}"
+            f"{tool:<16}{pixels / median(tool, 'seconds'):>8.2f}{median(tool, 'to_mask'):>11.1f}"
+            f"{median(tool, 'seconds'):>12.1f}{engine:>10}{median(tool, 'peak'):>9.2f}"
+            f"{median(tool, 'idle'):>9.2f}{first.tiles:>7}{first.agrees:>9.4f}{seams:>7}"
         )
-        if not tool.startswith("geohr"):
-            fastest = max(fastest, pixels / seconds)
-    for tool in dict.fromkeys(run.tool for run in runs if run.tool.startswith("geohr")):
-        seconds = float(np.median([run.seconds for run in runs if run.tool == tool]))
-        if fastest:
-            print(f"{tool}: {pixels / seconds / fastest:.2f} times the fastest peer")
+    peers = [tool for tool in tools if not tool.startswith("geohr")]
+    for tool in (tool for tool in tools if tool.startswith("geohr") and peers):
+        fastest = min(median(peer, "seconds") for peer in peers) / median(tool, "seconds")
+        above = median(tool, "peak") - median(tool, "idle")
+        leanest = min(median(peer, "peak") - median(peer, "idle") for peer in peers)
+        print(
+            f"{tool}: {fastest:.2f} times the fastest peer; {above / leanest:.2f} of the leanest "
+            f"peer's memory; {median(tool, 'seconds') / median(tool, 'engine'):.2f} times the "
+            "engine alone"
+        )
+
+
+def measure(case: Case, peers: Sequence[str], rounds: int, results: Path) -> list[Measured]:
+    """All rounds; those that `results` holds are not run again."""
+    runs = []
+    if results.exists():
+        runs = [Measured(**json.loads(line)) for line in results.read_text().splitlines()]
+    known = {(run.tool, run.round) for run in runs}
+    for precision in PRECISIONS:
+        # Fills the cache of compiled networks, which is made once for a model.
+        engine_seconds(case, precision)
+    tools = [*peers, *(f"geohr {precision}" for precision in PRECISIONS)]
+    for number, tool in product(range(rounds), tools):
+        if (tool, number) in known:
+            continue
+        runs.append(run_tool(case, tool, number))
+        with results.open("a") as lines:
+            lines.write(json.dumps(asdict(runs[-1])) + "\n")
+        print(f"{tool}: {runs[-1].seconds:.1f} s", file=sys.stderr, flush=True)
+    return runs
 
 
 def main() -> None:
+    """Make the case, run what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scene", type=Path, default=SAMPLE, help="a raster of three bands")
     parser.add_argument("--side", type=int, default=4096, help="pixels of the square taken")
     parser.add_argument("--model", default=None, help="a bundled name or a .safetensors file")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--peers", nargs="*", default=list(PEERS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "geohr-benchmarks")
+    parser.add_argument("--results", type=Path, help="by default in the cache, by model and size")
     args = parser.parse_args()
     args.cache.mkdir(parents=True, exist_ok=True)
     model = resolve_model(args.model)
+    results = args.results or args.cache / f"{args.scene.stem}-{args.side}-{model.digest[:12]}.json"
     with tempfile.TemporaryDirectory(dir=args.cache) as name:
         folder = Path(name)
         scene, network, file = folder / "scene.tif", folder / "network.pt", folder / "m.safetensors"
@@ -250,19 +380,8 @@ def main() -> None:
         model.save(file)
         torch.jit.trace(Raw(model).eval(), torch.zeros(1, 3, TILE, TILE)).save(network)
         whole = whole_pass(model, scene, min(WHOLE, args.side))
-        for precision in ("float32", "int8"):
-            # Fills the cache of compiled networks, which is made once for a model.
-            run_geohr(precision, file, scene, folder)
-        print("networks compiled", file=sys.stderr, flush=True)
-        runs: list[Measured] = []
-        for _ in range(args.rounds):
-            for peer in args.peers:
-                runs.append(run_peer(peer, args.cache, scene, network, folder))
-                print(f"{peer}: {runs[-1].seconds:.1f} s", file=sys.stderr, flush=True)
-            for precision in ("float32", "int8"):
-                runs.append(run_geohr(precision, file, scene, folder))
-                print(f"geohr {precision}: {runs[-1].seconds:.1f} s", file=sys.stderr, flush=True)
-        show(runs, whole, args.side)
+        case = Case(scene, args.side, file, network, whole, folder, args.cache)
+        show(measure(case, args.peers, args.rounds, results), args.side)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from geoai.utils import raster_to_vector
 scene, network, mask, polygons, tile, stride = sys.argv[1:7]
 tile, stride = int(tile), int(stride)
 model = torch.jit.load(network, map_location="cpu").eval()
+if scene == "idle":
+    sys.exit()
 tiles = 0
 
 

@@ -18,6 +18,8 @@ from torch.utils.data import DataLoader
 scene, network, mask, polygons, tile, stride = sys.argv[1:7]
 tile, stride = int(tile), int(stride)
 model = torch.jit.load(network, map_location="cpu").eval()
+if scene == "idle":
+    sys.exit()
 classes = ClassConfig(names=["background", "building"])
 dataset = SemanticSegmentationSlidingWindowGeoDataset.from_uris(
     image_uri=scene, class_config=classes, size=tile, stride=stride, normalize=False

@@ -17,6 +17,8 @@ from torchgeo.samplers import GridGeoSampler
 scene, network, mask, polygons, tile, stride = sys.argv[1:7]
 tile, stride = int(tile), int(stride)
 model = torch.jit.load(network, map_location="cpu").eval()
+if scene == "idle":
+    sys.exit()
 dataset = RasterDataset(paths=[scene])
 sampler = GridGeoSampler(dataset, size=tile, stride=stride)
 with rasterio.open(scene) as raster:
