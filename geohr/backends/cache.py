@@ -12,7 +12,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +26,10 @@ ENVIRONMENT = "GEOHR_CACHE"
 """Environment variable that names the cache folder."""
 FORMAT = "1"
 """Changes when what lies in an entry changes."""
+MAKING = ".making-"
+"""How the names of folders begin in which an entry is made."""
+ABANDONED = 24 * 3600
+"""Seconds after which such a folder belongs to no process any more: making takes minutes."""
 
 
 def cache_folder() -> Path:
@@ -56,7 +62,8 @@ def cached(
             shutil.rmtree(entry, ignore_errors=True)
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".making-") as made:
+        sweep(entry.parent)
+        with tempfile.TemporaryDirectory(dir=entry.parent, prefix=MAKING) as made:
             build(Path(made) / "entry")
             (Path(made) / "entry" / "key.json").write_text(text)
             publish(Path(made) / "entry", entry)
@@ -66,6 +73,14 @@ def cached(
             f"({error.strerror or error}); name another folder with ${ENVIRONMENT}"
         ) from error
     return load(entry)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while making an entry have left."""
+    for left in folder.glob(f"{MAKING}*"):
+        with suppress(FileNotFoundError):  # its process may end, or another sweep, just now
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def publish(made: Path, entry: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from geohr.backends import FallbackWarning, backends_for, open_predictor
 from geohr.backends.agreement import Agreement, measure
-from geohr.backends.cache import cache_folder, cached
+from geohr.backends.cache import ABANDONED, MAKING, cache_folder, cached
 from geohr.calibration import WINDOWS, Calibration, spread
 from geohr.errors import EngineError, GeohrError, UsageError
 from geohr.export_options import ExportOptions
@@ -113,6 +115,18 @@ def test_a_damaged_entry_is_made_again() -> None:
     (entry / "number").write_text("gone")
     assert cached(key, build, load) == 7
     assert len(made) == 2
+
+
+def test_what_a_killed_process_was_making_is_swept_after_a_day() -> None:
+    folder = cache_folder()
+    fresh, old = folder / f"{MAKING}fresh", folder / f"{MAKING}old"
+    for left in (fresh, old):
+        (left / "entry").mkdir(parents=True)
+    yesterday = time.time() - ABANDONED - 60
+    os.utime(old, (yesterday, yesterday))
+    cached({"swept": 1}, Path.mkdir, lambda entry: None)
+    assert fresh.exists()
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 1000, 100_000])
