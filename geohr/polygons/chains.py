@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.polygons.runs import Bools, Ints
+from geohr.polygons.runs import Bools, Ints, Runs
 from geohr.polygons.vertices import Ragged, join
 
 _PIECES_MAX = 64
@@ -74,17 +75,40 @@ def cycles(successor: Ints, priority: Ints) -> tuple[Ints, Ints]:
 
 
 class Chains:
-    """Links the pieces of one class; holds the outlines that are still open."""
+    """Links the pieces of one class; holds the outlines that are still open.
 
-    def __init__(self) -> None:
-        self._open: list[Open] = []
+    Args:
+        outlines: Those that are open from the start.
+
+    Attributes:
+        open: Outlines that are still open.
+        marked: Rings that are closed but for the parts above the first row.
+    """
+
+    def __init__(self, outlines: Sequence[Open] = ()) -> None:
+        self.open: list[Open] = list(outlines)
+        self.marked: list[Ints] = []
+
+    @classmethod
+    def below(cls, runs: Runs, label: int) -> Chains:
+        """Outlines below a row of which the parts above are not known.
+
+        They are taken to go round each run from its end back to its start, which is no vertex
+        but a mark: the run's number, inverted, so that it is negative.
+        """
+        return cls(
+            [
+                Open(int(runs.stop[run]), int(runs.start[run]), [np.array([~run])])
+                for run in np.flatnonzero(runs.label == label)
+            ]
+        )
 
     @property
     def columns(self) -> tuple[Ints, Ints]:
         """Columns of the open outlines' ends, in and out."""
         return (
-            np.array([each.column_in for each in self._open], np.int64),
-            np.array([each.column_out for each in self._open], np.int64),
+            np.array([each.column_in for each in self.open], np.int64),
+            np.array([each.column_out for each in self.open], np.int64),
         )
 
     def link(self, links: Links) -> tuple[Ragged, Ints]:
@@ -118,12 +142,15 @@ class Chains:
         # The lowest piece of a cycle: sides come before pieces at a corner.
         least = np.minimum.reduceat(nodes, offsets[:-1])
         pieces = least[is_plain].tolist()
-        before, self._open = self._open, []
+        before, self.open = self.open, []
         for cycle in np.flatnonzero(~is_plain):
             members = nodes[offsets[cycle] : offsets[cycle + 1]]
             ends = (np.flatnonzero(is_tail[members]) + 1).tolist()
             if not ends:
                 whole = np.concatenate(_parts(links.vertices, members, before))
+                if (whole < 0).any():
+                    self.marked.append(whole)
+                    continue
                 rings.append(Ragged(whole, np.array([0, len(whole)])))
                 pieces.append(int(least[cycle]))
             for start, stop in zip([0, *ends], ends, strict=False):
@@ -132,7 +159,7 @@ class Chains:
                 if len(parts) > _PIECES_MAX:
                     parts = [np.concatenate(parts)]
                 came, went = links.column_in[path[0]], links.column_out[path[-1]]
-                self._open.append(Open(int(came), int(went), parts))
+                self.open.append(Open(int(came), int(went), parts))
         return join(rings), np.array(pieces, np.int64)
 
 

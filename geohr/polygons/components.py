@@ -40,31 +40,40 @@ def connected(count: int, first: Ints, second: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Step:
-    """What one frame did to the components.
+    """What came of the open components with more nodes: the runs of a frame, or whole fragments.
 
-    Components of a step are numbered 0.. in the order of their first run in the frame.
+    Components of a step are numbered 0.. in the order of their first node; then come those that
+    are held and have none.
     """
 
     count: int
     of_run: Ints
-    """`(run,)` the component of each run of the frame."""
+    """`(node,)` the component of each node."""
     of_old: Ints
-    """`(old,)` what became of each component that the last frame left open."""
+    """`(old,)` what became of each component that was left open before."""
     open: Bools
-    """`(count,)` True where a run lies in the frame's last row."""
+    """`(count,)` True where more may come."""
 
     @property
     def renumber(self) -> Ints:
-        """`(count,)` the number by which the next frame knows an open component."""
+        """`(count,)` the number by which the next step knows an open component."""
         return np.cumsum(self.open) - 1
 
 
 class Components:
-    """Numbers the components of the frames' runs; holds those that are still open."""
+    """Numbers the components of the frames' runs; holds those that are still open.
 
-    def __init__(self) -> None:
-        self._carried = np.zeros(0, np.int64)
-        self._open = 0
+    Args:
+        above: Runs in the row above the first one whose components are not known. Each counts as
+            one of its own that stays open for good: it is held.
+    """
+
+    def __init__(self, above: int = 0) -> None:
+        self.above = np.arange(above)
+        """`(run,)` the open component of each run above the first row."""
+        self.below = np.arange(above)
+        """`(run,)` the open component of each run in the last row."""
+        self._held = np.ones(above, np.bool_)
 
     def step(self, runs: Runs, pairs: tuple[Ints, Ints], last_row: int) -> Step:
         """Take the next frame, whose row 0 is the last row of the frame before.
@@ -74,8 +83,8 @@ class Components:
             pairs: The pairs of runs that touch.
             last_row: The frame's last row.
         """
-        carried = self._carried
-        first_run = np.zeros(self._open, np.int64)
+        carried = self.below
+        first_run = np.full(len(self._held), -1)
         first_run[carried[::-1]] = np.arange(len(carried))[::-1]
         root = connected(
             len(runs.start),
@@ -84,11 +93,18 @@ class Components:
         )
         is_root = root == np.arange(len(root))
         of_run = (np.cumsum(is_root) - 1)[root]
-        count = int(is_root.sum())
+        bare = first_run < 0
+        count = int(is_root.sum() + bare.sum())
+        of_old = np.empty(len(first_run), np.int64)
+        of_old[~bare] = of_run[first_run[~bare]]
+        of_old[bare] = np.arange(count - int(bare.sum()), count)
+        held = np.zeros(count, np.bool_)
+        held[of_old[self._held]] = True
         ending = of_run[np.searchsorted(runs.row, last_row) :]
-        still_open = np.zeros(count, np.bool_)
+        still_open = held.copy()
         still_open[ending] = True
-        step = Step(count, of_run, of_run[first_run], still_open)
-        self._carried = step.renumber[ending]
-        self._open = int(still_open.sum())
+        step = Step(count, of_run, of_old, still_open)
+        self.above = step.renumber[of_old[self.above]]
+        self.below = step.renumber[ending]
+        self._held = held[still_open]
         return step

@@ -15,6 +15,7 @@ from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.coverage import thin, without_hints
+from geohr.polygons.objects import Whole
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
 from geohr.polygons.regularize import regularize
 from geohr.polygons.rings import Floats
@@ -60,22 +61,19 @@ class Finish:
 
     def polygons(
         self,
-        shapes: Ragged,
-        owner: Ints,
-        statistics: Statistics,
+        whole: Whole,
         *,
         has_scores: bool,
         open_from: int,
-    ) -> Polygons:
-        """Geometries and columns.
+    ) -> tuple[Polygons, Statistics]:
+        """Geometries and columns, and the statistics of those objects that are left.
 
         Args:
-            shapes: Items of rings, the exterior first; ring starts are marked.
-            owner: `(item,)` the object of each, ascending.
-            statistics: Of the objects.
+            whole: The objects.
             has_scores: Whether probabilities were counted.
             open_from: The first row of what is still to come.
         """
+        shapes, owner, statistics = whole.shapes, whole.owner, whole.statistics
         if self.options.min_area and len(statistics):
             area = ground.areas(self._geometry(without_hints(shapes), owner), self.crs)
             large = area >= self.options.min_area
@@ -83,7 +81,7 @@ class Finish:
             shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
             statistics = statistics.take(large)
         if len(statistics) == 0:
-            return Polygons.none()
+            return Polygons.none(), statistics
         if self.options.simplify and not self.options.regularize:
             shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
         geometry = self._geometry(shapes, owner)
@@ -94,8 +92,9 @@ class Finish:
         drawn = Polygons(geometry, self._columns(geometry, statistics, has_scores))
         if self.options.min_area and (self.options.simplify or self.options.regularize):
             # Drawing an outline anew takes a little of the area that is read in the end.
-            return drawn.take(np.flatnonzero(drawn.columns["area_m2"] >= self.options.min_area))
-        return drawn
+            kept = np.flatnonzero(drawn.columns["area_m2"] >= self.options.min_area)
+            return drawn.take(kept), statistics.take(kept)
+        return drawn, statistics
 
     def _scale(self, row: Ints, column: Ints) -> Floats:
         """`(n, 2, 2)` metres a pixel, the same within a block of the raster."""

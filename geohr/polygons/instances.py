@@ -40,6 +40,8 @@ class Splitter:
         transform: From (column, row) of pixel corners to the CRS.
         crs: Anything pyproj understands.
         background: The class id that is no object; 255 (nodata) never is one.
+        start: First row to hand out, a multiple of `SQUARE`; the first row that comes is
+            `MARGIN` rows above it where there are any.
 
     Raises:
         InputError: Without a CRS, which tells how large a pixel is.
@@ -54,6 +56,7 @@ class Splitter:
         transform: Affine,
         crs: Any,
         background: int,
+        start: int = 0,
     ) -> None:
         if crs is None:
             raise InputError(
@@ -67,8 +70,8 @@ class Splitter:
         self._background = background
         self._classes = np.zeros((0, width), np.uint8)
         self._scores: Bytes | None = None
-        self._top = 0
-        self._next = 0
+        self._top = max(0, start - MARGIN)
+        self._next = start
 
     def push(self, classes: Bytes, probabilities: Bytes | None) -> tuple[Bytes, Bytes]:
         """Take the next rows; see `Tracer.push`.

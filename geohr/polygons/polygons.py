@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,3 +102,24 @@ def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
 
     moved = np.asarray(shapely.transform(polygons.geometry, move), object)
     return Polygons(moved, polygons.columns)
+
+
+def to_arrays(polygons: Polygons) -> dict[str, npt.NDArray[Any]]:
+    """Polygons as named arrays of numbers and text."""
+    written = [bytes(each) for each in shapely.to_wkb(polygons.geometry)]
+    columns = dict(polygons.columns)
+    columns["class"] = columns["class"].astype(np.str_)
+    return {
+        "wkb": np.frombuffer(b"".join(written), np.uint8),
+        "wkb_sizes": np.array([len(each) for each in written], np.int64),
+        **columns,
+    }
+
+
+def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Polygons:
+    """The polygons that `to_arrays` was given."""
+    written = arrays["wkb"].tobytes()
+    stops = np.cumsum(arrays["wkb_sizes"]).tolist()
+    pieces = [written[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    geometry = np.asarray(shapely.from_wkb(np.array(pieces, object)), object)
+    return Polygons(geometry, {name: arrays[name].astype(kind) for name, kind in DTYPES.items()})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from geohr.polygons.components import Step
 from geohr.polygons.runs import Bools, Bytes, Ints, Runs
 
-Column = Ints | Bytes | Bools
+NOWHERE = np.iinfo(np.int64).max
+"""The first pixel of what has none yet."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Statistics:
         """How many there are."""
         return len(self.label)
 
-    def take(self, objects: Ints | Bools) -> Statistics:
+    def take(self, objects: Ints | Bools | slice) -> Statistics:
         """The given objects, in the given order."""
         return Statistics(
             self.label[objects],
@@ -52,9 +54,15 @@ class Statistics:
         )
 
 
+def concatenated(parts: Sequence[Statistics]) -> Statistics:
+    """All rows of all parts, in order."""
+    columns = [[getattr(part, each.name) for part in parts] for each in fields(Statistics)]
+    return Statistics(*map(np.concatenate, columns)) if parts else Statistics.none()
+
+
 @dataclass(frozen=True)
 class RunScores:
-    """What each run of a frame adds; all zero for the carried row."""
+    """What each run of a frame adds; nothing for the carried row."""
 
     total: Ints
     least: Bytes
@@ -62,7 +70,8 @@ class RunScores:
 
 def no_scores(runs: Runs) -> RunScores:
     """For class rows that come without probabilities."""
-    return RunScores(np.zeros(len(runs.start), np.int64), np.zeros(len(runs.start), np.uint8))
+    least = np.where(runs.row > 0, 0, 255).astype(np.uint8)
+    return RunScores(np.zeros(len(runs.start), np.int64), least)
 
 
 def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
@@ -90,50 +99,53 @@ def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
     return RunScores(total, least)
 
 
-def count(
-    old: Statistics,
-    step: Step,
-    runs: Runs,
-    *,
-    scores: RunScores,
-    at_nodata: Bools,
-    top: int,
-    width: int,
-) -> Statistics:
-    """The statistics of a step's objects, from those left open before and the frame's runs.
+def of_runs(runs: Runs, *, scores: RunScores, at_nodata: Bools, top: int, width: int) -> Statistics:
+    """What each run of a frame adds to its object.
 
     Args:
-        old: Of the objects that the last frame left open.
-        step: The frame's components.
-        runs: The frame's runs.
+        runs: The frame's runs; those of row 0, the carried row, have been counted.
         scores: What each run adds.
         at_nodata: `(run,)` whether it lies beside a pixel without data.
         top: The scene's row that is row 0 of the frame.
         width: Columns of the scene.
     """
     fresh = runs.row > 0
-    of_run = step.of_run[fresh]
-    start, row = runs.start[fresh], runs.row[fresh]
+    return Statistics(
+        label=runs.label,
+        first=np.where(fresh, runs.start - runs.row + top * width, NOWHERE),
+        bottom=runs.row + top,
+        pixels=np.where(fresh, runs.stop - runs.start, 0),
+        score_sum=scores.total,
+        score_min=scores.least,
+        at_nodata=at_nodata,
+    )
+
+
+def combine(step: Step, new: Statistics, old: Statistics) -> Statistics:
+    """The statistics of a step's objects.
+
+    Args:
+        step: Which objects are one.
+        new: Of the step's nodes.
+        old: Of the objects that were left open before.
+    """
     label = np.zeros(step.count, np.uint8)
-    label[step.of_run] = runs.label
-    first = np.full(step.count, np.iinfo(np.int64).max)
-    first[of_run[::-1]] = (start - row + top * width)[::-1]
-    np.minimum.at(first, step.of_old, old.first)
-    bottom = np.zeros(step.count, np.int64)
-    bottom[step.of_old] = top
-    bottom[of_run] = row + top
-    pixels = _add(step, of_run, (runs.stop - runs.start)[fresh], old.pixels)
-    score_sum = _add(step, of_run, scores.total[fresh], old.score_sum)
+    first = np.full(step.count, NOWHERE)
+    bottom = np.full(step.count, -1)
     score_min = np.full(step.count, 255, np.uint8)
-    np.minimum.at(score_min, of_run, scores.least[fresh])
-    np.minimum.at(score_min, step.of_old, old.score_min)
     beside = np.zeros(step.count, np.bool_)
-    beside[step.of_run[at_nodata]] = True
-    beside[step.of_old[old.at_nodata]] = True
+    for of_each, each in ((step.of_old, old), (step.of_run, new)):
+        label[of_each] = each.label
+        np.minimum.at(first, of_each, each.first)
+        np.maximum.at(bottom, of_each, each.bottom)
+        np.minimum.at(score_min, of_each, each.score_min)
+        beside[of_each[each.at_nodata]] = True
+    pixels = _add(step, new.pixels, old.pixels)
+    score_sum = _add(step, new.score_sum, old.score_sum)
     return Statistics(label, first, bottom, pixels, score_sum, score_min, beside)
 
 
-def _add(step: Step, of_run: Ints, values: Ints, old: Ints) -> Ints:
+def _add(step: Step, new: Ints, old: Ints) -> Ints:
     """Totals by object. The sums stay below 2**53, so that counting in floats is exact."""
-    total = np.bincount(of_run, weights=values, minlength=step.count)
+    total = np.bincount(step.of_run, weights=new, minlength=step.count)
     return (total + np.bincount(step.of_old, weights=old, minlength=step.count)).astype(np.int64)

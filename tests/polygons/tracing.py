@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, Tracer, concatenate, tracer
+from geohr.polygons import Polygons, Tracer, concatenate, frames
 
 PIXELS = Affine(1, 0, 0, 0, -1, 0)
 """A pixel is a unit; no CRS goes with it."""
@@ -41,7 +41,7 @@ def trace(
     """
     with pytest.MonkeyPatch.context() as patch:
         if frame is not None:
-            patch.setattr(tracer, "FRAME_ROWS", (frame, frame))
+            patch.setattr(frames, "FRAME_ROWS", (frame, frame))
         made = Tracer(
             classes.shape[1],
             transform=transform,

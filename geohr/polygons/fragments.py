@@ -1,0 +1,236 @@
+"""What one band of rows leaves open above and below, and how the bands of a scene are joined.
+
+A fragment knows its neighbours only by runs: those of the row above its first row, and those of
+its own last row, which are the runs above the fragment that follows. An outline comes down into a
+band at the start of a run and goes up out of it at a run's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any, Self
+
+import numpy as np
+
+from geohr.polygons.chains import Chains, Links, Open
+from geohr.polygons.components import Step, connected
+from geohr.polygons.frames import Frames
+from geohr.polygons.objects import Objects, Whole
+from geohr.polygons.rings import canonical, split_touching
+from geohr.polygons.runs import Ints
+from geohr.polygons.statistics import Statistics
+from geohr.polygons.vertices import Ragged, join
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What is open above or below a band. Objects and parts are numbered within it."""
+
+    statistics: Statistics
+    """Of the objects."""
+    group_of_part: Ints
+    """`(part,)` the object of each; a part is what sides join."""
+    above: Ints
+    """`(run,)` the part of each run of the row above."""
+    below: Ints
+    """`(run,)` the part of each run of the last row."""
+    rings: tuple[Ragged, Ints]
+    """Closed rings, and the part of each."""
+    shapes: tuple[Ragged, Ints]
+    """Closed parts of open objects, and the object of each."""
+    strands: Ragged
+    """Pieces of outline that begin and end at runs."""
+    begin: Ints
+    """`(strand,)` the run that it comes from: those above are counted first, then those below."""
+    end: Ints
+    """`(strand,)` the run that it goes to, likewise."""
+
+    @classmethod
+    def of(cls, frames: Frames) -> Self:
+        """What frames have left open, which have worked on all their rows."""
+        parts, groups = frames.parts, frames.groups or frames.parts
+        objects = frames.objects
+        count = max(parts.above.max(initial=-1), parts.below.max(initial=-1)) + 1
+        group_of_part = np.zeros(count, np.int64)
+        group_of_part[parts.above] = groups.above
+        group_of_part[parts.below] = groups.below
+        strands = list(_strands(frames))
+        return cls(
+            statistics=objects.statistics,
+            group_of_part=group_of_part,
+            above=parts.above,
+            below=parts.below,
+            rings=objects.rings.take(np.ones(count, np.bool_)),
+            shapes=objects.shapes.take(np.ones(len(objects.statistics), np.bool_)),
+            strands=join([Ragged(each, np.array([0, len(each)])) for _, _, each in strands]),
+            begin=np.array([begin for begin, _, _ in strands], np.int64),
+            end=np.array([end for _, end, _ in strands], np.int64),
+        )
+
+    def to_arrays(self) -> dict[str, Any]:
+        """As named arrays."""
+        arrays = {name: getattr(self, name) for name in PLAIN}
+        arrays |= statistics_to_arrays(self.statistics)
+        for name, items in self._ragged().items():
+            arrays |= {f"{name}_flat": items.flat, f"{name}_offsets": items.offsets}
+        return arrays | {"rings_of": self.rings[1], "shapes_of": self.shapes[1]}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """What `to_arrays` was given."""
+        rings, shapes, strands = (
+            Ragged(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
+            for name in ("rings", "shapes", "strands")
+        )
+        return cls(
+            statistics=statistics_from_arrays(arrays),
+            rings=(rings, arrays["rings_of"]),
+            shapes=(shapes, arrays["shapes_of"]),
+            strands=strands,
+            **{name: arrays[name] for name in PLAIN},
+        )
+
+    def _ragged(self) -> dict[str, Ragged]:
+        return {"rings": self.rings[0], "shapes": self.shapes[0], "strands": self.strands}
+
+
+PLAIN = ("group_of_part", "above", "below", "begin", "end")
+"""Attributes of a fragment that are arrays."""
+
+
+def statistics_to_arrays(statistics: Statistics, prefix: str = "open_") -> dict[str, Any]:
+    """Statistics as named arrays."""
+    return {prefix + each.name: getattr(statistics, each.name) for each in fields(Statistics)}
+
+
+def statistics_from_arrays(arrays: Mapping[str, Any], prefix: str = "open_") -> Statistics:
+    """What `statistics_to_arrays` was given."""
+    return Statistics(*(arrays[prefix + each.name] for each in fields(Statistics)))
+
+
+class Joiner:
+    """Joins the fragments of a scene, from top to bottom.
+
+    Args:
+        eight: Whether objects are joined by corners, too.
+    """
+
+    def __init__(self, *, eight: bool) -> None:
+        self._eight = eight
+        self._objects = Objects()
+        self._part_of_run = np.zeros(0, np.int64)
+        self._group_of_part = np.zeros(0, np.int64)
+        self._outlines: list[Open] = []
+
+    @property
+    def first(self) -> int:
+        """The first pixel of all open objects."""
+        return self._objects.first
+
+    def add(self, fragment: Fragment) -> Whole:
+        """Take the next fragment.
+
+        Returns:
+            The objects that close with it, of those that were open above.
+        """
+        part = _step(
+            (len(fragment.group_of_part), fragment.above, fragment.below),
+            (len(self._group_of_part), self._part_of_run),
+        )
+        group = None
+        if self._eight:
+            of_part = fragment.group_of_part
+            group = _step(
+                (len(fragment.statistics), of_part[fragment.above], of_part[fragment.below]),
+                (len(self._objects.statistics), self._group_of_part[self._part_of_run]),
+            )
+        objects = group or part
+        group_of_node = objects.of_run[fragment.group_of_part]
+        closed, strand = self._link(fragment)
+        simple, origin = split_touching(closed)
+        part_of_ring = part.of_run[fragment.above[fragment.begin[strand]]][origin]
+        known, known_part = fragment.rings
+        shapes, shape_group = fragment.shapes
+        whole = self._objects.take(
+            (
+                join([canonical(simple), known]),
+                np.concatenate([part_of_ring, part.of_run[known_part]]),
+            ),
+            fragment.statistics,
+            part=part,
+            group=group,
+            group_of_node=group_of_node,
+            shapes=(shapes, objects.of_run[shape_group]),
+        )
+        below = part.renumber[part.of_run[fragment.below]]
+        self._part_of_run = below
+        self._group_of_part = np.zeros(int(part.open.sum()), np.int64)
+        self._group_of_part[below] = objects.renumber[group_of_node[fragment.below]]
+        return whole
+
+    def _link(self, fragment: Fragment) -> tuple[Ragged, Ints]:
+        """Rings that close where the fragment meets what is above, and a strand of each."""
+        above, strands = len(fragment.above), len(fragment.begin)
+        came = np.array([each.column_in for each in self._outlines], np.int64)
+        went = np.array([each.column_out for each in self._outlines], np.int64)
+        outline_at, strand_at = np.empty(above, np.int64), np.empty(above, np.int64)
+        outline_at[came] = strands + np.arange(len(came))
+        down = np.flatnonzero(fragment.begin < above)
+        strand_at[fragment.begin[down]] = down
+        up = np.flatnonzero(fragment.end < above)
+        successor = np.full(strands + len(came), -1)
+        successor[up] = outline_at[fragment.end[up]]
+        successor[strands:] = strand_at[went]
+        flat, ends = fragment.strands.flat, fragment.strands.offsets.tolist()
+        pieces = [Open(0, 0, [flat[start:stop]]) for start, stop in pairwise(ends)]
+        chains = Chains([*pieces, *self._outlines])
+        links = Links(
+            np.zeros((0, 1), np.int64),
+            successor,
+            np.concatenate([fragment.begin, came]) - above,
+            np.concatenate([fragment.end, went]) - above,
+        )
+        closed = chains.link(links)
+        self._outlines = chains.open
+        return closed
+
+
+def _step(new: tuple[int, Ints, Ints], old: tuple[int, Ints]) -> Step:
+    """What becomes of components when a fragment comes.
+
+    Args:
+        new: How many there are in the fragment, and those of the runs above it and of its last.
+        old: How many are open above, and those of the same runs above.
+    """
+    count, above, below = new
+    root = connected(count + old[0], above, count + old[1])
+    is_root = root == np.arange(len(root))
+    number = (np.cumsum(is_root) - 1)[root]
+    still_open = np.zeros(int(is_root.sum()), np.bool_)
+    still_open[number[below]] = True
+    return Step(len(still_open), number[:count], number[count:], still_open)
+
+
+def _strands(frames: Frames) -> Iterator[tuple[int, int, Ints]]:
+    """Where each piece of an open outline comes from, where it goes to, and its vertices."""
+    above, last = len(frames.parts.above), frames.carried_runs()
+    for chains in frames.chains.values():
+        for outline in chains.open:
+            came = above + int(np.searchsorted(last.stop, outline.column_in))
+            went = above + int(np.searchsorted(last.start, outline.column_out))
+            yield from _between_marks(np.concatenate(outline.parts), came, went)
+        for ring in chains.marked:
+            turned = np.roll(ring, -int(np.flatnonzero(ring < 0)[0]))
+            mark = int(~turned[0])
+            yield from _between_marks(turned[1:], mark, mark)
+
+
+def _between_marks(path: Ints, came: int, went: int) -> Iterator[tuple[int, int, Ints]]:
+    """The same of one path, cut at its marks."""
+    places = np.flatnonzero(path < 0)
+    marks = (~path[places]).tolist()
+    starts, stops = [0, *(places + 1)], [*places, len(path)]
+    for begin, end, start, stop in zip([came, *marks], [*marks, went], starts, stops, strict=True):
+        yield begin, end, path[start:stop]

@@ -1,0 +1,105 @@
+"""What tracing depends on, whoever does it: one process from top to bottom, or bands apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from affine import Affine
+
+from geohr.card import INSTANCE_AREA
+from geohr.errors import UsageError
+from geohr.mosaic import NODATA
+from geohr.options import PolygonOptions
+from geohr.polygons.finish import Finish
+from geohr.polygons.frames import Above, Frames
+from geohr.polygons.instances import MARGIN, SQUARE, Splitter
+from geohr.polygons.settle import Settler
+from geohr.polygons.vertices import SIDE_MAX
+
+
+@dataclass(frozen=True)
+class Tracing:
+    """How a scene is traced. Attributes are the arguments of `geohr.polygons.Tracer`.
+
+    Raises:
+        UsageError: For a width, background or threshold out of range.
+    """
+
+    width: int
+    transform: Affine
+    crs: Any = None
+    options: PolygonOptions = field(default_factory=PolygonOptions)
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    background: int = 0
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if not 1 <= self.width <= SIDE_MAX:
+            raise UsageError(f"width must be in [1, {SIDE_MAX}] pixels, got {self.width}")
+        if not 0 <= self.background <= NODATA:
+            raise UsageError(f"background must be in [0, 255], got {self.background}")
+        if not 0 < self.threshold <= 1:
+            raise UsageError(f"threshold must be in (0, 1], got {self.threshold}")
+
+    @property
+    def parts(self) -> bool:
+        """Whether touching objects are parted."""
+        return self.options.instances is not None and self.options.instances < 1
+
+    def reach(self, start: int, stop: int, height: int) -> tuple[int, int]:
+        """The rows that a band's objects depend on.
+
+        Args:
+            start: The band's first row, a multiple of `geohr.polygons.instances.SQUARE`.
+            stop: The row after its last.
+            height: Of the scene.
+        """
+        above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (1, 0)
+        return max(0, start - above), min(height, stop + below)
+
+    def frames(self, above: Above | None = None) -> Frames:
+        """What finds objects in rows; see `Frames`."""
+        return Frames(
+            self.width,
+            options=self.options,
+            background=self.background,
+            threshold=self.threshold,
+            above=above,
+        )
+
+    def splitter(self, start: int = 0) -> Splitter | None:
+        """What parts touching objects from a row on, or None where that is not asked for.
+
+        Raises:
+            InputError: Without a CRS.
+        """
+        if not self.parts:
+            return None
+        area, level = self.options.instance_area, self.options.instances
+        assert level is not None
+        return Splitter(
+            self.width,
+            level=level,
+            least_area=INSTANCE_AREA if area is None else area,
+            transform=self.transform,
+            crs=self.crs,
+            background=self.background,
+            start=start,
+        )
+
+    def finish(self) -> Finish:
+        """What draws and measures whole objects.
+
+        Raises:
+            InputError: When metres are asked for and there is no CRS.
+        """
+        return Finish(
+            transform=self.transform,
+            crs=self.crs,
+            options=self.options,
+            settler=Settler(),
+            class_names=self.class_names,
+        )
