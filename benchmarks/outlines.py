@@ -1,7 +1,7 @@
 """What each way to draw outlines costs in truth: area, objects, vertices, distance.
 
     python -m benchmarks.outlines --truth labels.geojson --probs probs.tif [--simplify 0.3]
-        [--threshold 0.5] [--instances 0.7,0.8]
+        [--threshold 0.5] [--parted 0.9] [--instances 0.7,0.8]
     python -m benchmarks.outlines --truth labels.geojson --like image.tif
 
 Both `--truth` and `--probs` may be repeated, in pairs. Probabilities come from
@@ -11,8 +11,8 @@ makes a stand-in: the truth, blurred, with smooth noise; the noise's seed is fix
 By row: IoU of all area in per cent; F1 of objects at IoU 0.5; mean vertices of the buildings that
 were matched, beside the truth's; median Hausdorff distance and mean PoLiS distance (Avbelj et al.,
 "A metric for polygon comparison and building extraction evaluation", 2015) of the matches, in
-metres. buildingregulariser is run where it is installed. With `--instances`, touching objects are
-parted at each of the given levels.
+metres. buildingregulariser is run where it is installed. With `--parted`, touching objects are
+parted at that level in every row; with `--instances`, pixel outlines are parted at each of these.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +87,13 @@ def trace(case: Case, options: PolygonOptions) -> Polygons:
     return concatenate([tracer.push(classes, rows[None]), tracer.finish()])
 
 
-def by_buildingregulariser(case: Case, minimum: float) -> Geometries | None:
+def by_buildingregulariser(case: Case, options: PolygonOptions) -> Geometries | None:
     """Contours through that package at its tolerance of half a metre, if it is there."""
     try:
         from buildingregulariser import regularize_geodataframe
     except ImportError:
         return None
-    traced = trace(case, PolygonOptions(outline="contour", min_area=minimum))
+    traced = trace(case, options)
     metre = 1 / local_frames(traced.geometry, case.crs).scale[0, 0, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -149,21 +149,21 @@ def main() -> None:
     parser.add_argument("--simplify", type=float, default=0.3)
     parser.add_argument("--min-area", type=float, default=2.0)
     parser.add_argument("--threshold", type=float, default=0.5)
+    parser.add_argument("--parted", type=float, help="Level at which every row is parted.")
     parser.add_argument("--instances", default="", help="Levels, with commas between.")
     chosen = parser.parse_args()
-    least = chosen.min_area
+    base = PolygonOptions(min_area=chosen.min_area, instances=chosen.parted)
+    contour = replace(base, outline="contour")
     ways = {
-        "pixel": PolygonOptions(min_area=least),
-        "contour": PolygonOptions(outline="contour", min_area=least),
-        "pixel + simplify": PolygonOptions(min_area=least, simplify=chosen.simplify),
-        "contour + simplify": PolygonOptions(
-            outline="contour", min_area=least, simplify=chosen.simplify
-        ),
-        "pixel + regularize": PolygonOptions(min_area=least, regularize=True),
-        "contour + regularize": PolygonOptions(outline="contour", min_area=least, regularize=True),
+        "pixel": base,
+        "contour": contour,
+        "pixel + simplify": replace(base, simplify=chosen.simplify),
+        "contour + simplify": replace(contour, simplify=chosen.simplify),
+        "pixel + regularize": replace(base, regularize=True),
+        "contour + regularize": replace(contour, regularize=True),
     }
     for level in filter(None, chosen.instances.split(",")):
-        ways[f"pixel, parted at {level}"] = PolygonOptions(min_area=least, instances=float(level))
+        ways[f"pixel, parted at {level}"] = replace(base, instances=float(level))
     given = chosen.probs or chosen.like
     for truth, raster in zip(chosen.truth, given, strict=True):
         case = load(
@@ -182,7 +182,7 @@ def main() -> None:
             found = trace(case, options).geometry
             score(name, case, found, time.perf_counter() - begun)
         begun = time.perf_counter()
-        other = by_buildingregulariser(case, least)
+        other = by_buildingregulariser(case, contour)
         if other is not None:
             score("buildingregulariser", case, other, time.perf_counter() - begun)
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from shapely import affinity
 
 from geohr.options import PolygonOptions
-from geohr.polygons.regularize import AREA_TOLERANCE, main_direction, regularize
+from geohr.polygons.regularize import AREA_TOLERANCE, regularize
 from geohr.polygons.settle import Settler
+from geohr.polygons.shapes import main_direction
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
 
