@@ -1,7 +1,8 @@
 """Scenes as they were asked for: as one, on the grid that suits a model, in part.
 
 A scene is read on another pixel grid where its pixels are more than `FACTOR` times finer or
-coarser than the model predicts best, and where its CRS counts degrees.
+coarser than the model predicts best, and where its CRS counts degrees and its pixels are not square
+on the ground.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SAME_SIZE = 0.01
 """A resampling by less than this share is left out."""
 OFF_GRID = 0.01
 """Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of."""
+SQUARE = 1.1
+"""How many times longer one side of a pixel may be than the other, on the ground, to be square."""
 WIDEST_DEGREES = 20.0
 """A scene that spans more longitude has no one local metric CRS."""
 
@@ -216,7 +219,7 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: Suits | None) -> S
     wanted = wanted_gsd(scene, options.gsd, suits)
     # Who says how large pixels are does not trust the georeference.
     degrees = scene.crs is not None and parse_crs(scene.crs).is_geographic
-    if degrees and options.scene_gsd is None:
+    if degrees and options.scene_gsd is None and not (wanted is None and is_square(scene)):
         return on_metric_grid(scene, wanted)
     if wanted is None or scene.gsd is None or abs(wanted / scene.gsd - 1) < SAME_SIZE:
         return scene
@@ -246,6 +249,21 @@ def wanted_gsd(scene: Scene, asked: str, suits: Suits | None) -> float | None:
     if scene.gsd < finest / FACTOR:
         return finest
     return max(coarsest, scene.gsd / ENLARGED_MAX) if scene.gsd > coarsest * FACTOR else None
+
+
+def is_square(scene: Scene) -> bool:
+    """Whether pixels of a scene in degrees are as long as wide on the ground, within `SQUARE`.
+
+    The shape changes with the latitude alone: it is looked at from the top to the bottom.
+    """
+    rows = np.array([0.0, 0.5, 1.0]) * scene.height
+    lon, lat = along(scene.transform, np.full(3, scene.width / 2), rows)
+    if np.abs(lat).max() >= 90:
+        return False
+    a, b, _, d, e, _ = scene.transform[:6]
+    metres = local_scale(scene.crs, lon, lat) @ np.array([[a, b], [d, e]])
+    long, short = np.linalg.svd(metres, compute_uv=False).T
+    return bool((long <= SQUARE * short).all())
 
 
 def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:

@@ -17,7 +17,7 @@ from affine import Affine
 from geohr.errors import InputError, UsageError
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
-from geohr.scene.views import FACTOR, Suits, open_view, own_crs
+from geohr.scene.views import FACTOR, SQUARE, Suits, open_view, own_crs
 from geohr.segmenting import predict, segment
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
@@ -64,6 +64,27 @@ def test_a_scene_in_degrees_is_read_in_metres_on_its_own_datum(tmp_path: Path) -
     assert scene.gsd == pytest.approx(Scene.open(path).gsd, rel=1e-3)
     assert own_crs(scene) == "EPSG:4269"
     assert scene.transform.a == -scene.transform.e
+
+
+@pytest.mark.parametrize(
+    ("latitude", "stretch", "as_it_is"),
+    [
+        (0.0, 1.0, True),
+        (0.0, SQUARE * 1.01, False),
+        (60.0, 1.0, False),
+        (60.0, 0.5, True),  # degrees of longitude are half as long there
+        (90.0, 1.0, False),
+    ],
+)
+def test_a_scene_in_degrees_whose_pixels_are_square_on_the_ground_is_read_as_it_is(
+    tmp_path: Path, latitude: float, stretch: float, as_it_is: bool
+) -> None:
+    place = Affine(5e-6 / stretch, 0, 32, 0, -5e-6, latitude)
+    path = write_scene(tmp_path / "scene.tif", noise(100, 100), crs="EPSG:4326", transform=place)
+    own = Scene.open(path)
+    assert (open_view(path, ViewOptions()) == own) == as_it_is
+    # What is resampled anyway is resampled to metres.
+    assert open_view(path, ViewOptions(gsd="1.5")).crs != own.crs
 
 
 def test_what_spans_too_much_for_one_metric_crs_is_refused(tmp_path: Path) -> None:
@@ -135,7 +156,7 @@ def test_polygons_come_back_in_the_scenes_crs_and_on_the_objects(
     tmp_path: Path, model: Path, crs: str
 ) -> None:
     path = blobs(tmp_path / "scene.tif", crs, 0.5)
-    options = SegmentOptions(gsd="auto", tile=128, min_area=20.0, threshold=0.5)
+    options = SegmentOptions(gsd="0.5", tile=128, min_area=20.0, threshold=0.5)
     found = segment(path, model=model, options=options, progress=None)
     assert found.crs == crs
     metric = found.to_crs("EPSG:32636").geometry
@@ -173,7 +194,8 @@ def test_polygons_come_in_the_crs_that_is_asked_for(
 @pytest.mark.filterwarnings("ignore:.*is resampled:UserWarning")
 def test_arrays_and_rasters_lie_on_the_grid_that_was_read(tmp_path: Path, model: Path) -> None:
     path = blobs(tmp_path / "scene.tif", "EPSG:4326", 0.5)
-    made = predict(path, model=model, options=SegmentOptions(tile=128), progress=None)
+    options = SegmentOptions(gsd="0.5", tile=128)
+    made = predict(path, model=model, options=options, progress=None)
     assert made.crs is not None
     assert made.crs.to_epsg() == 32636
     assert made.transform.a == pytest.approx(0.5, rel=0.01)
