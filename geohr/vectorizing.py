@@ -25,6 +25,7 @@ from geohr.polygons.polygons import Polygons
 from geohr.polygons.runs import Bytes
 from geohr.polygons.tracer import Tracer
 from geohr.redact import redact
+from geohr.scene.dates import acquired
 from geohr.vector.sink import check_extension, open_sink
 from geohr.version import __version__
 
@@ -88,6 +89,7 @@ def vectorize(
                 out,
                 crs=source.crs,
                 multi=options.connectivity == 8,
+                constants={"scene": redact(Path(raster).name), "acquired": _acquired(source)},
                 provenance=_provenance(raster, options),
             )
         )
@@ -114,6 +116,12 @@ def _opened(path: str | Path) -> Any:
         raise InputError(
             f"{redact(str(path))}: cannot be read as a raster ({redact(str(error))})"
         ) from error
+
+
+def _acquired(source: Any) -> str | None:
+    """When the raster's scene was taken: as `geohr segment` noted it, else as its file says."""
+    noted = source.tags().get("geohr_scene_acquired")
+    return noted or acquired((), (source.name,))
 
 
 def _check_classes(source: Any, band: int) -> None:

@@ -169,6 +169,28 @@ def test_the_file_says_what_it_was_made_of(tmp_path: Path) -> None:
     assert "geohr_version" in told
 
 
+@pytest.mark.parametrize(
+    ("tags", "acquired"),
+    [
+        ({}, None),
+        ({"TIFFTAG_DATETIME": "2021:03:04 05:06:07"}, "2021-03-04T05:06:07"),
+        ({"geohr_scene_acquired": "2020-01-02T03:04:05Z"}, "2020-01-02T03:04:05Z"),
+    ],
+)
+def test_rows_say_which_raster_and_when_it_was_taken(
+    tags: dict[str, str], acquired: str | None, tmp_path: Path
+) -> None:
+    mask = write(tmp_path / "mask.tif", blocks())
+    with rasterio.open(mask, "r+") as raster:
+        raster.update_tags(**tags)
+    vectorize(mask, tmp_path / "x.gpkg")
+    table = geopandas.read_file(tmp_path / "x.gpkg", layer="x")
+    assert set(table["scene"]) == {"mask.tif"}
+    assert (
+        table["acquired"].isna().all() if acquired is None else set(table["acquired"]) == {acquired}
+    )
+
+
 def test_codes_and_one_line(tmp_path: Path, run: Run) -> None:
     mask = write(tmp_path / "mask.tif", blocks())
     for arguments, code in (
