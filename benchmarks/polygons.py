@@ -1,7 +1,7 @@
 """Tracing a mask into a file: geohr against GDAL, rasterio and the vectorisers of other tools.
 
     python -m benchmarks.polygons [--side 20000] [--objects 100000] [--peers geohr,shapes,...]
-        [--python geoai=VENV/bin/python --python ftw=VENV/bin/python]
+        [--python geoai=VENV/bin/python --python ftw=VENV/bin/python] [--folder FOLDER]
 
 The mask holds turned rectangles, some with a courtyard, written once to a tiled, compressed
 GeoTIFF; every contestant reads that file in a process of its own and writes a GeoPackage, so that
@@ -10,12 +10,18 @@ and on `rasterio.band`, written by pyogrio; `gdal_polygonize` is the command (De
 `geoai` (geoai-py) and `ftw` (ftw-tools, which cuts objects at every 2,048 pixels) are run by the
 Python that `--python` names for them, which has them, rasterio and pyogrio, or by this one where
 they can be imported; their rows otherwise say what is missing. geohr's rows carry all attributes.
+
+The mask and a row for each contestant that has finished are kept in the folder, if one is given:
+the same command goes on where it stopped, and `--peers` takes one contestant at a time. The last
+lines compare geohr with the fastest peer, and its memory with that at a quarter of the height,
+which `--flat` measures on the mask's upper part.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import resource
 import shutil
 import subprocess
@@ -202,7 +208,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--peers", default=",".join(CONTESTANTS))
-    parser.add_argument("--folder", type=Path, help="Where the mask is made.")
+    parser.add_argument("--folder", type=Path, help="Keeps the mask and finished rows.")
+    parser.add_argument("--flat", action="store_true", help="Compare memory at two heights.")
     parser.add_argument(
         "--python", action="append", default=[], metavar="NAME=FILE", help="Runs that contestant."
     )
@@ -212,31 +219,79 @@ def main() -> None:
         run_one(chosen.run[0], Path(chosen.run[1]), Path(chosen.run[2]))
         return
     pythons = dict(each.split("=", 1) for each in chosen.python)
-    folder = Path(tempfile.mkdtemp(dir=chosen.folder))
+    folder = chosen.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        mask = folder / "mask.tif"
-        write_mask(mask, chosen.side, chosen.objects)
+        mask = folder / f"mask_{chosen.side}_{chosen.objects}.tif"
+        made = mask.with_suffix(".json")
+        if not made.exists():
+            write_mask(mask, chosen.side, chosen.objects)
+            made.write_text("{}", encoding="utf-8")
         print(f"{chosen.side} x {chosen.side}, about {chosen.objects} objects")
         print(f"{'':18}{'s':>8}{'cpu s':>8}{'Mpx/s':>8}{'MB':>8}{'polygons':>10}")
         for name in chosen.peers.split(","):
-            out = folder / f"{name}.gpkg"
-            try:
-                python = pythons.get(name, sys.executable)
-                seconds, busy, peak = measure(python, name, mask, out)
-            except RuntimeError as error:
-                print(f"{name:18}{'-':>8}  {error}")
-                continue
-            count = 0
-            if out.exists():
-                layer = pyogrio.list_layers(out)[0][0]
-                count = pyogrio.read_info(out, layer=layer, force_feature_count=True)["features"]
+            rows = json.loads(made.read_text(encoding="utf-8"))
+            if name not in rows:
+                try:
+                    rows[name] = row_of(name, pythons.get(name, sys.executable), mask)
+                except RuntimeError as error:
+                    print(f"{name:18}{'-':>8}  {error}")
+                    continue
+                made.write_text(json.dumps(rows), encoding="utf-8")
+            seconds, busy, peak, count = rows[name]
             speed = chosen.side**2 / seconds / 1e6
             print(
-                f"{name:18}{seconds:8.1f}{busy:8.1f}{speed:8.1f}{peak:8.0f}{count:10}", flush=True
+                f"{name:18}{seconds:8.1f}{busy:8.1f}{speed:8.1f}{peak:8.0f}{count:10.0f}",
+                flush=True,
             )
-            out.unlink(missing_ok=True)
+        compare(json.loads(made.read_text(encoding="utf-8")))
+        if chosen.flat:
+            flatness(mask, folder)
     finally:
-        shutil.rmtree(folder)
+        if chosen.folder is None:
+            shutil.rmtree(folder)
+
+
+def row_of(name: str, python: str, mask: Path) -> list[float]:
+    """Seconds, seconds of processor, megabytes and polygons of one contestant."""
+    out = mask.with_name(f"{name}.gpkg")
+    out.unlink(missing_ok=True)
+    try:
+        row = [*measure(python, name, mask, out), 0.0]
+        if out.exists():
+            layer = pyogrio.list_layers(out)[0][0]
+            row[3] = pyogrio.read_info(out, layer=layer, force_feature_count=True)["features"]
+        return row
+    finally:
+        out.unlink(missing_ok=True)
+
+
+def compare(rows: dict[str, list[float]]) -> None:
+    """Print how many times faster geohr is than the fastest peer that has finished."""
+    peers = {name: row for name, row in rows.items() if not name.startswith("geohr")}
+    if not peers or "geohr" not in rows:
+        return
+    fastest = min(peers, key=lambda name: peers[name][0])
+    clock, busy = (peers[fastest][column] / rows["geohr"][column] for column in (0, 1))
+    print(
+        f"geohr is {clock:.2f} times as fast as the fastest peer, {fastest}, "
+        f"and takes {1 / busy:.2f} times its seconds of processor"
+    )
+
+
+def flatness(mask: Path, folder: Path) -> None:
+    """Print geohr's peak memory on the mask and on its upper quarter."""
+    part = folder / "quarter.tif"
+    with rasterio.open(mask) as source:
+        height = source.height // 4 // 512 * 512
+        profile = {**source.profile, "height": height}
+        with rasterio.open(part, "w", **profile) as file:
+            for top in range(0, height, 512):
+                window = Window(0, top, source.width, 512)
+                file.write(source.read(1, window=window), 1, window=window)
+    peaks = [row_of("geohr", sys.executable, each)[2] for each in (part, mask)]
+    part.unlink()
+    print(f"geohr: {peaks[0]:.0f} MB at a quarter of the height, {peaks[1]:.0f} MB at all of it")
 
 
 if __name__ == "__main__":
