@@ -37,7 +37,7 @@ from geohr.model import Model
 from geohr.mosaic import classify
 from geohr.networks import build
 from geohr.pixels import Normalizer, check_range
-from geohr.polygons import Tracer
+from geohr.polygons import Tracer, Tracing
 from geohr.predictor import Batch
 from geohr.scene import Scene
 from geohr.streaming import predict_rows
@@ -78,7 +78,7 @@ def run_scene(path: Path) -> None:
     scene = Scene.open(path).select(("red", "green", "blue"))
     grid = Grid(scene.height, scene.width, 32, 8)
     check_range(scene, RAW)
-    tracer = Tracer(scene.width, transform=scene.transform, crs=scene.crs)
+    tracer = Tracer(Tracing(scene.width, transform=scene.transform, crs=scene.crs))
     if len(cut_blocks(grid)) > 2000:
         raise GeohrError("larger than what is mutated here can be")
     rows = predict_rows(scene, grid, Half(), normalizer=RAW, classes=1, blend="hann")

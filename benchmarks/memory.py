@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.scenes import PATTERN, ReadOff, write_town, write_vrt
 from benchmarks.stitching import fake_run
 from geohr.backends import open_predictor
+from geohr.finishing import Wanted, finish_rows
 from geohr.model import Model
 from geohr.options import EngineOptions
 from geohr.outputs import write_outputs
@@ -68,7 +69,7 @@ def measure(scene: Path, model: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=scene.parent) as folder:
         written = write_outputs(
             run,
-            run.rows(None),
+            finish_rows(run, run.rows(None), Wanted(polygons=True, rows=True)),
             vectors=[Path(folder) / "objects.gpkg"],
             rasters=[Path(folder) / "classes.tif"],
             probs=Path(folder) / "probs.tif",

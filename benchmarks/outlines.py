@@ -33,7 +33,7 @@ from rasterio.features import rasterize
 
 from geohr.ground import local_frames
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, Tracer, concatenate
+from geohr.polygons import Polygons, Tracer, Tracing, concatenate
 
 Geometries = NDArray[np.object_]
 BLUR, NOISE, NOISE_SCALE = 4.0, 0.12, 6.0
@@ -77,11 +77,13 @@ def trace(case: Case, options: PolygonOptions) -> Polygons:
     """All polygons of a case."""
     rows = case.probabilities
     tracer = Tracer(
-        rows.shape[1],
-        transform=case.transform,
-        crs=case.crs,
-        options=options,
-        threshold=case.threshold,
+        Tracing(
+            rows.shape[1],
+            transform=case.transform,
+            crs=case.crs,
+            options=options,
+            threshold=case.threshold,
+        )
     )
     classes = np.where(rows == 255, 255, rows >= case.threshold * 254).astype(np.uint8)
     return concatenate([tracer.push(classes, rows[None]), tracer.finish()])

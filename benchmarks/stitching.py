@@ -16,6 +16,7 @@ from benchmarks.scenes import ReadOff, write_town
 from geohr.backends.machine import cores
 from geohr.blocks import downward
 from geohr.card import Card, ClassLabel
+from geohr.finishing import Wanted, finish_rows
 from geohr.grid import Grid
 from geohr.options import SegmentOptions
 from geohr.outputs import write_outputs
@@ -51,9 +52,10 @@ def fake_run(path: str | Path) -> Run:
 def seconds(run: Run, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:
     """Seconds to write some outputs, seconds of all cores together, and the objects found."""
     started, worked = time.perf_counter(), time.process_time()
+    wanted = Wanted(polygons="objects.gpkg" in names, rows=True)
     written = write_outputs(
         run,
-        run.rows(None),
+        finish_rows(run, run.rows(None), wanted),
         vectors=[folder / name for name in names if name.endswith("gpkg")],
         rasters=[folder / name for name in names if name == "classes.tif"],
         probs=folder / "probs.tif" if "probs.tif" in names else None,

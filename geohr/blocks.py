@@ -263,14 +263,16 @@ class Assembler:
     Args:
         grid: The scene's grid.
         classes: Channels of the scores.
+        rows: Those that are wanted, `[start, stop)`; by default all. Blocks are then those whose
+            windows touch them.
     """
 
-    def __init__(self, grid: Grid, *, classes: int) -> None:
+    def __init__(self, grid: Grid, *, classes: int, rows: tuple[int, int] | None = None) -> None:
         self._grid = grid
         self._classes = classes
         self._cores: list[tuple[Window, NDArray[np.uint8]]] = []
         self._parts: list[Part] = []
-        self._done = 0
+        self._done, self._end = rows or (0, grid.height)
         self._windows = 0
 
     def add(self, block: Block, scores: BlockScores) -> Rows | None:
@@ -287,7 +289,8 @@ class Assembler:
         if block.col_stop < self._grid.shape[1]:
             return None
         start, stop = self._done, self._grid.finished(block.row_stop - 1)[1]
-        if stop == start:
+        stop = min(stop, self._end)
+        if stop <= start:
             return None
         probabilities = np.full((self._classes, stop - start, self._grid.width), NODATA, np.uint8)
         for first, last in pairwise(self._edges(start, stop)):

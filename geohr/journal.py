@@ -2,6 +2,7 @@
 
     ROOT/NAME/lock                       held while a run writes the outputs of that name
     ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
+    ROOT/NAME/FINGERPRINT/band-*.npz     finished rows, traced, where that is done apart
     ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
 
 A block is written under another name and renamed. It is not waited for until it is on the disk:
@@ -72,15 +73,17 @@ class WorkFolder:
             found = {int(path.stem.partition("-")[2]): path for path in folder.glob("block-*.npz")}
             self.finished = frozenset(index for index, path in found.items() if is_whole(path))
             damaged = [path for index, path in found.items() if index not in self.finished]
+            bands = folder.glob("band-*.npz")
+            damaged += [path for path in bands if not is_whole(path)]
             for path in (*folder.glob("*.part"), *damaged):
                 path.unlink()
         except OSError as error:
             raise as_output_error(error, folder) from error
-        self._note("start", {**note, "process": os.getpid(), "reused": sorted(self.finished)})
+        self.note("start", {**note, "process": os.getpid(), "reused": sorted(self.finished)})
 
     def begin(self, block: Block) -> None:
         """Take note that a block's windows are being read."""
-        self._note("begin", {"block": block.index})
+        self.note("begin", {"block": block.index})
 
     def save(self, block: Block, scores: BlockScores) -> None:
         """Keep a block.
@@ -93,7 +96,7 @@ class WorkFolder:
 
     def done(self, block: Block, values: Mapping[str, object]) -> None:
         """Take note that a block is kept."""
-        self._note("done", {"block": block.index, **values})
+        self.note("done", {"block": block.index, **values})
 
     def load(self, block: Block) -> BlockScores:
         """A block that is kept.
@@ -101,17 +104,13 @@ class WorkFolder:
         Raises:
             OutputError: When it went away.
         """
-        try:
-            with np.load(block_path(self.folder, block), allow_pickle=False) as arrays:
-                return from_arrays(dict(arrays))
-        except OSError as error:
-            raise as_output_error(error, block_path(self.folder, block)) from error
+        return load_block(self.folder, block)
 
     def publish(self) -> None:
         """Take note, for good, that from now on outputs get their names."""
-        self._note("publish", {}, durable=True)
+        self.note("publish", {}, durable=True)
 
-    def _note(self, event: str, values: Mapping[str, object], *, durable: bool = False) -> None:
+    def note(self, event: str, values: Mapping[str, object], *, durable: bool = False) -> None:
         """Append a line to the journal."""
         line = json.dumps({"event": event, "time": time.time(), **values}, sort_keys=True)
         path = self.folder / JOURNAL
@@ -135,11 +134,41 @@ def save_block(folder: Path, block: Block, scores: BlockScores) -> None:
     Raises:
         OutputError: When the folder is not there, or the disk is full.
     """
-    path = block_path(folder, block)
+    save_arrays(block_path(folder, block), to_arrays(scores))
+
+
+def load_block(folder: Path, block: Block) -> BlockScores:
+    """A block that is kept.
+
+    Raises:
+        OutputError: When it went away.
+    """
+    return from_arrays(load_arrays(block_path(folder, block)))
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What `save_arrays` was given.
+
+    Raises:
+        OutputError: When it went away.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError as error:
+        raise as_output_error(error, path) from error
+
+
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Keep named arrays, whole or not at all, whoever else writes the same ones.
+
+    Raises:
+        OutputError: When the folder is not there, or the disk is full.
+    """
     part = path.with_suffix(f".{uuid4().hex[:8]}.part")
     try:
         with part.open("wb") as file:
-            np.savez(file, **to_arrays(scores))
+            np.savez(file, **arrays)
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Finished rows into the files of a run: polygons, classes, probabilities, disagreement."""
+"""Finished pieces into the files of a run: polygons, classes, probabilities, disagreement."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr.errors import UsageError
-from geohr.mosaic import Rows, classify
-from geohr.polygons import Polygons
-from geohr.quality import SeamMeter, SeamScore
+from geohr.finishing import Piece
+from geohr.quality import SeamScore
 from geohr.raster import Georeferenced, RasterSink, class_sink, probability_sink
 from geohr.redact import redact
 from geohr.returning import MakeSink, ReturnedSink, RowSink
@@ -42,45 +41,34 @@ class Written:
 
 def write_outputs(
     run: Run,
-    finished: Generator[Rows],
+    pieces: Generator[Piece],
     *,
     vectors: Sequence[Path],
     rasters: Sequence[Path],
     probs: Path | None,
 ) -> Written:
-    """Finished rows into all outputs; the rows are closed at the end, whatever it is."""
+    """Pieces into all outputs; they are closed at the end, whatever it is."""
     written = Written()
+    seams = np.zeros((2, 3), np.int64)
     with ExitStack() as stack:
-        stack.enter_context(closing(finished))
+        stack.enter_context(closing(pieces))
         sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
         classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
         probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
-        tracer = run.tracer() if sinks else None
-        seams = SeamMeter(run.grid)
-
-        def keep(polygons: Polygons) -> None:
-            written.objects += len(polygons)
-            placed = run.placed(polygons)
-            for sink in sinks:
-                sink.write(placed)
-
-        for rows in finished:
-            written.windows += rows.windows
-            ids = classify(rows.probabilities, run.options.threshold)
-            seams.add(rows, ids)
-            ids = run.ground.clip(rows.start, ids)
-            if len(ids) == 0:
-                continue
-            scores = run.ground.clip(rows.start, rows.probabilities)
-            for raster in probabilities:
-                raster.write(scores)
-            for raster in classes:
-                raster.write(ids)
-            if tracer is not None:
-                keep(tracer.push(ids, scores))
-        if tracer is not None:
-            keep(tracer.finish())
-        written.seams = seams.score()
+        for piece in pieces:
+            written.windows += piece.windows
+            seams += piece.seams
+            if len(piece.classes):
+                for raster in probabilities:
+                    raster.write(piece.probabilities)
+                for raster in classes:
+                    raster.write(piece.classes)
+            if piece.polygons is not None:
+                written.objects += len(piece.polygons)
+                placed = run.placed(piece.polygons)
+                for sink in sinks:
+                    sink.write(placed)
+    written.seams = SeamScore.of_counts(seams)
     return written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ NEIGHBOURS = 5
 """Places compared on each side of a line."""
 CLEAR = 3
 """Pixels that these places keep from any line."""
+Counts = NDArray[np.int64]
+"""`(2, 3)` pairs, changes and jump, at tile lines and beside them; see `Tally`."""
 EVENTS_MIN = 50
 """Class changes expected at tile lines, without which their rate says nothing."""
 
@@ -69,6 +72,27 @@ class SeamScore:
     changes: float | None
     jumps: float | None
 
+    @classmethod
+    def of(cls, tallies: tuple[Tally, Tally]) -> Self:
+        """The score of what was counted at tile lines and beside them."""
+        at, near = tallies
+        if at.pairs == 0 or near.pairs == 0:
+            return cls(None, None)
+        expected = near.changes / near.pairs * at.pairs
+        usual = near.jump / near.pairs * at.pairs
+        # Objects that only seams make are told by these, not by the few elsewhere.
+        enough = max(expected, at.changes) >= EVENTS_MIN
+        return cls(
+            changes=at.changes / max(expected, 1.0) if enough else None,
+            jumps=at.jump / max(usual, 1.0) if at.jump or usual else None,
+        )
+
+    @classmethod
+    def of_counts(cls, counts: Counts) -> Self:
+        """The score of what `SeamMeter.take` gave."""
+        at, near = (Tally(*each) for each in counts.tolist())
+        return cls.of((at, near))
+
     @property
     def score(self) -> float | None:
         """The larger of the two; None where neither is known."""
@@ -116,19 +140,28 @@ class SeamMeter:
             tally.add((classes[here - 1], classes[here]), (scores[:, here - 1], scores[:, here]))
         self._last = classes[-1:].copy(), scores[:, -1:].copy()
 
+    def follow(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
+        """Begin below a row that is counted elsewhere.
+
+        Args:
+            scores: `(class, 1, col)` its probabilities.
+            classes: `(1, col)` its class ids.
+        """
+        self._last = classes, scores
+
+    def take(self) -> Counts:
+        """What was counted since the last time; such counts can be added."""
+        counts = np.array([[each.pairs, each.changes, each.jump] for each in self._tallies])
+        self._at, self._beside = Tally(), Tally()
+        return counts
+
     def score(self) -> SeamScore:
-        """The score of all rows so far."""
-        at, near = self._at, self._beside
-        if at.pairs == 0 or near.pairs == 0:
-            return SeamScore(None, None)
-        expected = near.changes / near.pairs * at.pairs
-        usual = near.jump / near.pairs * at.pairs
-        # Objects that only seams make are told by these, not by the few elsewhere.
-        enough = max(expected, at.changes) >= EVENTS_MIN
-        return SeamScore(
-            changes=at.changes / max(expected, 1.0) if enough else None,
-            jumps=at.jump / max(usual, 1.0) if at.jump or usual else None,
-        )
+        """The score of all rows so far, of which nothing was taken."""
+        return SeamScore.of(self._tallies)
+
+    @property
+    def _tallies(self) -> tuple[Tally, Tally]:
+        return self._at, self._beside
 
 
 def lines(starts: tuple[int, ...], tile: int, length: int) -> NDArray[np.int64]:

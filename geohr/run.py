@@ -31,6 +31,7 @@ from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer
 from geohr.polygons.polygons import reprojected
+from geohr.polygons.tracing import Tracing
 from geohr.predictor import Predictor
 from geohr.redact import redact
 from geohr.scene import Scene
@@ -156,16 +157,21 @@ class Run:
         """Polygons as the tracer makes them, in the CRS of the polygons."""
         return reprojected(polygons, self.scene.crs, self.crs)
 
-    def tracer(self) -> Tracer:
-        """Polygons from finished rows of `ground`."""
-        return Tracer(
+    @property
+    def tracing(self) -> Tracing:
+        """How rows of `ground` are traced."""
+        return Tracing(
             self.ground.width,
-            transform=self.ground.transform,
+            self.ground.transform,
             crs=self.scene.crs,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
             threshold=self.options.threshold or EVEN,
         )
+
+    def tracer(self) -> Tracer:
+        """Polygons from finished rows of `ground`."""
+        return Tracer(self.tracing)
 
     def provenance(self) -> dict[str, str]:
         """What made the outputs: text by name. No time of day, so that outputs repeat."""

@@ -27,7 +27,7 @@ from geohr.calibration import spread
 from geohr.grid import Window
 from geohr.journal import block_path, from_arrays, save_block
 from geohr.mosaic import NODATA, classify
-from geohr.polygons import Tracer
+from geohr.polygons import Tracer, Tracing
 from geohr.raster import class_sink, probability_sink
 from geohr.run import EVEN, Run
 from geohr.scene import SceneReader
@@ -223,11 +223,13 @@ def write_sample(run: Run, rows: NDArray[np.uint8], times: int, folder: Path) ->
     ground = Extent(run.scene.crs, run.scene.transform, height, width)
     names = [label.name for label in run.card.classes]
     tracer = Tracer(
-        width,
-        transform=run.scene.transform,
-        crs=run.scene.crs,
-        options=run.options,
-        threshold=run.options.threshold or EVEN,
+        Tracing(
+            width,
+            transform=run.scene.transform,
+            crs=run.scene.crs,
+            options=run.options,
+            threshold=run.options.threshold or EVEN,
+        )
     )
     with (
         class_sink(folder / "classes.tif", ground, {}, {}) as classes,

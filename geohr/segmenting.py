@@ -14,10 +14,11 @@ import numpy as np
 from geohr.blocks import Cut, downward
 from geohr.errors import UsageError
 from geohr.files import check_writable, staged
+from geohr.finishing import Piece, Wanted, finish_rows
 from geohr.grid import Grid
 from geohr.journal import WORK_FOLDER, WorkFolder, work_folder, work_name
 from geohr.model import Model, resolve_model
-from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
+from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
 from geohr.options import SegmentOptions
 from geohr.outputs import clipped, raster_of_disagreement, sort_outputs, write_outputs
 from geohr.plan import OutputCounts, check_disk
@@ -49,10 +50,16 @@ class Workplace(Protocol):
     def fingerprint(self, run: Run) -> dict[str, object]:
         """All that a block's scores depend on there."""
 
-    def rows(
-        self, run: Run, progress: Progress | None, *, store: WorkFolder, stop: Stop | None
-    ) -> Generator[Rows]:
-        """Finished rows, top to bottom; see `geohr.streaming.predict_rows`."""
+    def pieces(
+        self,
+        run: Run,
+        wanted: Wanted,
+        progress: Progress | None,
+        *,
+        store: WorkFolder,
+        stop: Stop | None,
+    ) -> Generator[Piece]:
+        """What goes into the outputs, top to bottom; see `geohr.finishing.finish_rows`."""
 
 
 @dataclass(frozen=True)
@@ -313,14 +320,15 @@ def _segment_to_files(
                 if disagreement is not None:
                     sink = raster_of_disagreement(run, names[disagreement])
                     compare = clipped(run, stack.enter_context(sink).write)
-                rows = (
-                    run.rows(progress, store=store, stop=stop, disagreement=compare)
-                    if workplace is None
-                    else workplace.rows(run, progress, store=work, stop=stop)
-                )
+                wanted = Wanted(polygons=bool(vectors), rows=bool(rasters or probs))
+                if workplace is None:
+                    rows = run.rows(progress, store=store, stop=stop, disagreement=compare)
+                    pieces = finish_rows(run, rows, wanted)
+                else:
+                    pieces = workplace.pieces(run, wanted, progress, store=work, stop=stop)
                 written = write_outputs(
                     run,
-                    rows,
+                    pieces,
                     vectors=[names[path] for path in vectors],
                     rasters=[names[path] for path in rasters],
                     probs=names[probs] if probs else None,

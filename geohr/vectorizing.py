@@ -24,6 +24,7 @@ from geohr.pipeline import ahead
 from geohr.polygons.polygons import Polygons
 from geohr.polygons.runs import Bytes
 from geohr.polygons.tracer import Tracer
+from geohr.polygons.tracing import Tracing
 from geohr.redact import redact
 from geohr.scene.dates import acquired
 from geohr.vector.sink import check_extension, open_sink
@@ -77,12 +78,14 @@ def vectorize(
             scores = stack.enter_context(_opened(probabilities))
             _check_scores(scores, source)
         tracer = Tracer(
-            source.width,
-            transform=source.transform,
-            crs=source.crs,
-            options=options,
-            background=options.background,
-            threshold=options.threshold,
+            Tracing(
+                source.width,
+                transform=source.transform,
+                crs=source.crs,
+                options=options,
+                background=options.background,
+                threshold=options.threshold,
+            )
         )
         sink = stack.enter_context(
             open_sink(

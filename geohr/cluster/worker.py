@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import cast
@@ -17,8 +18,9 @@ from geohr.backends.machine import share_cores
 from geohr.blocks import Block
 from geohr.calibration import Calibration
 from geohr.errors import EngineError, GeohrError, InputError
+from geohr.finishing import Band, Finishing, finish_band
 from geohr.grid import Grid
-from geohr.journal import processor, save_block
+from geohr.journal import load_block, processor, save_block
 from geohr.model import Model
 from geohr.options import SegmentOptions
 from geohr.predictor import Predictor
@@ -70,6 +72,7 @@ class Job:
         scene: What to read.
         grid: How it is cut into windows.
         classes: Channels of the scores.
+        finishing: What becomes of blocks.
         folder: Where blocks are written.
         model: The model file, where all workers find it.
         version: Of geohr.
@@ -80,6 +83,7 @@ class Job:
     scene: Scene
     grid: Grid
     classes: int
+    finishing: Finishing
     folder: Path
     model: Path
     version: str
@@ -87,13 +91,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker says of a block that it has written.
+    """What a worker says of a block or band that it has written.
 
     Attributes:
-        windows: Windows that were predicted.
+        windows: Windows that were predicted for it.
         processor: What the bits of its scores may depend on besides the engine.
         worker: Its address.
-        seconds: That the block took.
+        seconds: That it took.
     """
 
     windows: int
@@ -127,12 +131,7 @@ class Hand(WorkerPlugin):
             EngineError: When this worker predicts with something else than the others.
         """
         started = time.monotonic()
-        job = self._job
-        if job.version != __version__:
-            raise EngineError(
-                f"has geohr {__version__}, and the run is of {job.version}; install the same "
-                "version everywhere"
-            )
+        job = self._checked()
         predictor = opened(job.opening, job.model)
         facts = Facts(predictor.engine, predictor.batch)
         if facts != job.facts:
@@ -153,8 +152,34 @@ class Hand(WorkerPlugin):
                 blend=options.blend,
             )
         save_block(job.folder, block, scores)
-        seconds = time.monotonic() - started
-        return Answer(scores.windows, processor(), self._worker.address, seconds)
+        return self._answer(scores.windows, started)
+
+    def finish(self, band: Band) -> Answer:
+        """Finish a band of which all blocks are in the work folder, and write it there.
+
+        Raises:
+            OutputError: When the work folder cannot be read or written here.
+        """
+        started = time.monotonic()
+        job = self._checked()
+        finish_band(job.finishing, band, partial(load_block, job.folder))
+        return self._answer(0, started)
+
+    def _checked(self) -> Job:
+        """The run, if it is of the version here.
+
+        Raises:
+            EngineError: When it is not.
+        """
+        if self._job.version != __version__:
+            raise EngineError(
+                f"has geohr {__version__}, and the run is of {self._job.version}; install the "
+                "same version everywhere"
+            )
+        return self._job
+
+    def _answer(self, windows: int, started: float) -> Answer:
+        return Answer(windows, processor(), self._worker.address, time.monotonic() - started)
 
 
 def geohr_version() -> str:
@@ -162,12 +187,13 @@ def geohr_version() -> str:
     return __version__
 
 
-def predict(name: str, block: Block) -> Answer:
-    """Predict a block of the run whose plugin has this name; see `Hand.predict`."""
+def work(name: str, task: Block | Band) -> Answer:
+    """Predict a block, or finish a band, of the run whose plugin has this name; see `Hand`."""
     worker = get_worker()
     share_cores(worker.state.nthreads)
     try:
-        return cast(Hand, worker.plugins[name]).predict(block)
+        hand = cast(Hand, worker.plugins[name])
+        return hand.predict(task) if isinstance(task, Block) else hand.finish(task)
     except GeohrError as error:
         raise type(error)(f"worker {worker.address}: {error}") from error
 

@@ -31,7 +31,7 @@ from geohr.grid import Window
 from geohr.labels import VECTOR_SUFFIXES, first_layer
 from geohr.metrics import IGNORE
 from geohr.options import PolygonOptions
-from geohr.polygons import Tracer
+from geohr.polygons import Tracer, Tracing
 from geohr.scene import open_raster
 from geohr.vector.sink import open_sink
 
@@ -217,10 +217,12 @@ def trace_raster(path: str, out: Path, class_id: int | None) -> None:
                 "255 where nothing is annotated"
             )
         tracer = Tracer(
-            raster.width,
-            transform=raster.transform,
-            crs=raster.crs,
-            options=PolygonOptions(connectivity=4),
+            Tracing(
+                raster.width,
+                transform=raster.transform,
+                crs=raster.crs,
+                options=PolygonOptions(connectivity=4),
+            )
         )
         with open_sink(out, crs=raster.crs) as sink:
             for row in range(0, raster.height, ROWS):

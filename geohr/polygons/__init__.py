@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from geohr.polygons.polygons import DTYPES, Polygons, concatenate
 from geohr.polygons.tracer import Tracer
+from geohr.polygons.tracing import Tracing
 
-__all__ = ["DTYPES", "Polygons", "Tracer", "concatenate"]
+__all__ = ["DTYPES", "Polygons", "Tracer", "Tracing", "concatenate"]

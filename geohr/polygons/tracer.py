@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from affine import Affine
 
 from geohr.errors import InputError, UsageError
-from geohr.options import PolygonOptions
 from geohr.polygons.objects import Whole
 from geohr.polygons.polygons import Polygons, concatenate
 from geohr.polygons.runs import Bytes
@@ -25,40 +20,14 @@ class Tracer:
     pixel in raster order, however the rows were cut.
 
     Args:
-        width: Columns of the scene.
-        transform: From (column, row) of pixel corners to the CRS.
-        crs: The scene's CRS, anything pyproj understands; None leaves metres unknown.
-        options: Outline, connectivity, simplification and the rest.
-        class_names: Name of each class id; others are named "class ID".
-        background: The class id that is not traced; 255 (nodata) never is.
-        threshold: The probability at which contours run between a class and the background.
+        tracing: Width, place, classes and options.
 
     Raises:
-        UsageError: For a width or background out of range.
         InputError: When metres are asked for and there is no CRS.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        transform: Affine,
-        crs: Any = None,
-        options: PolygonOptions | None = None,
-        class_names: Mapping[int, str] | None = None,
-        background: int = 0,
-        threshold: float = 0.5,
-    ) -> None:
-        tracing = Tracing(
-            width,
-            transform,
-            crs=crs,
-            options=options or PolygonOptions(),
-            class_names=dict(class_names or {}),
-            background=background,
-            threshold=threshold,
-        )
-        self._width = width
+    def __init__(self, tracing: Tracing) -> None:
+        self._width = tracing.width
         self._finish = tracing.finish()
         self._frames = tracing.frames()
         self._splitter = tracing.splitter()

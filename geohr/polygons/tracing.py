@@ -21,7 +21,16 @@ from geohr.polygons.vertices import SIDE_MAX
 
 @dataclass(frozen=True)
 class Tracing:
-    """How a scene is traced. Attributes are the arguments of `geohr.polygons.Tracer`.
+    """How a scene is traced.
+
+    Attributes:
+        width: Columns of the scene.
+        transform: From (column, row) of pixel corners to the CRS.
+        crs: The scene's CRS, anything pyproj understands; None leaves metres unknown.
+        options: Outline, connectivity, simplification and the rest.
+        class_names: Name of each class id; others are named "class ID".
+        background: The class id that is not traced; 255 (nodata) never is.
+        threshold: The probability at which contours run between a class and the background.
 
     Raises:
         UsageError: For a width, background or threshold out of range.

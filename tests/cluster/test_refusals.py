@@ -13,8 +13,8 @@ from distributed import Client
 
 from benchmarks.cluster_processes import workers
 from geohr.cluster.connect import check_geohr, check_versions
+from geohr.cluster.dealer import warn_of_processors
 from geohr.cluster.worker import Answer
-from geohr.cluster.workplace import warn_of_processors
 from geohr.errors import EngineError
 from geohr.version import __version__
 from tests.command import Geohr

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("polygons", "vector", "vectorizing"),
     ("networks", "model", "samples", "labels", "calibration", "backends"),
     ("blocks", "journal", "streaming", "quality", "plan", "scaling", "stitching", "tiling", "run",
-     "outputs", "returning", "stac_item", "prediction",
+     "finishing", "outputs", "returning", "stac_item", "prediction",
      "segmenting", "plotting", "exporting", "view"),
     ("cluster",),
     ("training", "evaluation", "cleaning", "batch", "report"),
