@@ -154,7 +154,7 @@ class RasterSink:
             self._raster.write(rows[:, :count], window=where)
         except (*FAILURES, OSError) as error:
             raise as_output_error(error, self._path) from error
-        self._waiting = [rows[:, count:]]
+        self._waiting = [rows[:, count:]] if count < rows.shape[1] else []
         self._row += count
 
     def _describe(self) -> None:
@@ -170,7 +170,7 @@ class RasterSink:
     def _finish(self) -> None:
         """Copy the finished rows into the COG."""
         try:
-            if self._waiting and self._waiting[0].size:
+            if self._waiting:
                 self._flush(whole_blocks=False)
             self._raster.close()
             # GDAL's cache of blocks would take a share of all memory.
