@@ -47,7 +47,7 @@ def trace(
                 classes.shape[1],
                 transform=transform,
                 crs=crs,
-                options=options,
+                options=options or PolygonOptions(),
                 class_names={1: "building", 2: "water"},
                 background=background,
             )
