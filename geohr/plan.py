@@ -18,6 +18,7 @@ from geohr.grid import Grid
 from geohr.pipeline import mapped
 from geohr.predictor import Batch, Predictor
 from geohr.scene import BLOCK_ROWS_MAX, CACHE_BYTES, Scene, SceneReader
+from geohr.scene.warped import Warped
 
 CALIBRATION_SECONDS = 1.0
 """How long the engine is tried out."""
@@ -63,7 +64,8 @@ class Plan:
         height: Rows.
         width: Columns.
         crs: Coordinate reference system, or None.
-        gsd: Ground sampling distance in metres, or None without a CRS.
+        own_gsd: Ground sampling distance of the scene itself in metres, or None without a CRS.
+        gsd: The one that it is read at.
         model_gsd: Smallest and largest that the model was trained on, in metres.
         valid: Estimated share of valid pixels.
         windows: Windows in all.
@@ -83,6 +85,7 @@ class Plan:
     height: int
     width: int
     crs: str | None
+    own_gsd: float | None
     gsd: float | None
     model_gsd: tuple[float, float]
     valid: float
@@ -101,6 +104,8 @@ class Plan:
     def describe(self) -> str:
         """The plan for a person, a line an entry."""
         gsd = "unknown" if self.gsd is None else f"{self.gsd:.3g} m"
+        if self.own_gsd is not None and self.own_gsd != self.gsd:
+            gsd = f"{self.own_gsd:.3g} m, read at {gsd}"
         low, high = self.model_gsd
         fit = ""
         if self.gsd is not None and not low <= self.gsd <= high:
@@ -138,6 +143,7 @@ def make_plan(
         InputError: When the scene cannot be read.
     """
     valid, touched = valid_share(scene, grid)
+    own = scene.origin.source if isinstance(scene.origin, Warped) else scene
     predicted = math.ceil(touched * len(grid))
     temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
     return Plan(
@@ -145,6 +151,7 @@ def make_plan(
         height=scene.height,
         width=scene.width,
         crs=None if scene.crs is None else str(scene.crs),
+        own_gsd=own.gsd,
         gsd=scene.gsd,
         model_gsd=card.gsd,
         valid=valid,

@@ -26,6 +26,7 @@ from geohr.locks import locked
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.redact import redact
+from geohr.stac_item import item_beside
 from geohr.stopping import Stop
 from geohr.version import __version__
 
@@ -127,6 +128,7 @@ def run_batch(
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)
+    check_local(out_dir)
     make_folder(out_dir)
     with (
         locked(out_dir / LOCK, what=str(out_dir)),
@@ -221,7 +223,8 @@ def take(batch: Batch, source: Source, *, place: int, count: int) -> None:
             return
         batch.states[source.name] = state
         outputs, probs = outputs_of(batch, source)
-        paths = [*outputs, *([probs] if probs else [])]
+        items = [Path(item_beside(outputs[0]))] if batch.options.stac else []
+        paths = [*outputs, *([probs] if probs else []), *items]
         entry = dataclasses.replace(
             entry,
             outputs=tuple(relative(path, batch.out_dir) for path in paths),
@@ -334,6 +337,7 @@ def attempt(
         scene=source.name,
         outputs=tuple(map(str, outputs)),
         probs=str(probs) if probs else None,
+        stac=options.stac,
         model=str(batch.model.path),
         options=dataclasses.asdict(batch.segmenting),
         overwrite=replaces,
@@ -377,6 +381,20 @@ def pause(seconds: float, stop: Stop) -> None:
     until = time.monotonic() + seconds
     while not stop.requested and (left := until - time.monotonic()) > 0:
         time.sleep(min(left, POLL_SECONDS))
+
+
+def check_local(folder: Path) -> None:
+    """Refuse an address where a folder is meant: manifest and lock need a file system.
+
+    Raises:
+        UsageError: When it is one.
+    """
+    scheme, colon, _ = str(folder).partition(":/")
+    if colon and scheme.isalnum() and len(scheme) > 1:
+        raise UsageError(
+            f"{folder}: --out-dir is a folder on a file system, for its manifest and lock; send "
+            "the outputs to an object store afterwards, or segment scenes one at a time"
+        )
 
 
 def make_folder(folder: Path) -> None:

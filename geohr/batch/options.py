@@ -21,6 +21,7 @@ class BatchOptions(ClusterOptions, ResumeOptions):
     probs_name: str | None = opt(
         None, "The same for a raster of probabilities.", metavar="TEMPLATE"
     )
+    stac: bool = opt(False, "Write a STAC Item beside each scene's first output: NAME.stac.json.")
     pattern: str | None = opt(
         None,
         "Which files of a folder are scenes, such as '**/*.tif'; by default all rasters in it.",

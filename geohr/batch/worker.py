@@ -40,6 +40,7 @@ class Task:
         scene: Path or address.
         outputs: Files to write, by extension.
         probs: A raster of probabilities to write, or None.
+        stac: Write a STAC Item beside the first output.
         model: A bundled name or a file; None for the default.
         options: Of `SegmentOptions`, by name.
         overwrite: Replace outputs that exist.
@@ -52,6 +53,7 @@ class Task:
     scene: str
     outputs: tuple[str, ...]
     probs: str | None
+    stac: bool
     model: str | None
     options: Mapping[str, Any]
     overwrite: bool
@@ -94,6 +96,7 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
                 task.scene,
                 [Path(each) for each in task.outputs],
                 probs=Path(task.probs) if task.probs else None,
+                stac=task.stac,
                 model=load_model(task.model),
                 options=SegmentOptions.from_mapping(task.options, source="batch"),
                 cut=Cut.parse(task.block),

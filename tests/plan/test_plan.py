@@ -7,8 +7,10 @@ import pytest
 
 from geohr.errors import OutputError
 from geohr.grid import Grid
+from geohr.options import ViewOptions
 from geohr.plan import OutputCounts, check_disk, disk_bytes, make_plan, memory_bytes
 from geohr.scene import Scene
+from geohr.scene.views import open_view
 from tests.makers import Constant, noise, one_class_card, write_scene
 
 OUTPUTS = OutputCounts(1, vectors=1, rasters=1, probabilities=1)
@@ -26,6 +28,16 @@ def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
     assert plan.seconds > 0
     assert "windows: " in plan.describe()
     assert "expect" not in plan.describe()
+
+
+def test_a_plan_tells_both_resolutions(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif", noise(512, 512))
+    own = Scene.open(path).gsd
+    assert own is not None
+    scene = open_view(path, ViewOptions(gsd=str(2 * own)))
+    grid = Grid(scene.height, scene.width, 64, 0)
+    plan = make_plan(scene, one_class_card(), grid, Constant(0.5), outputs=OUTPUTS)
+    assert f"ground sampling distance: {own:.3g} m, read at {2 * own:.3g} m" in plan.describe()
 
 
 def test_memory_depends_on_the_width_alone(tmp_path: Path) -> None:

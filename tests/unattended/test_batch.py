@@ -167,6 +167,26 @@ def test_outputs_that_nobody_knows_are_not_replaced(
     assert (out / "good00.gpkg").read_text() == "mine"
 
 
+def test_each_scene_gets_an_item(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop, out = make_drop(tmp_path, good=2, broken=0), tmp_path / "out"
+    arguments = ("batch", drop, "--out-dir", out, "--model", model, *ARGUMENTS, "--stac")
+    assert geohr(*arguments).code == 0
+    for name in ("good00", "good01"):
+        item = json.loads((out / f"{name}.stac.json").read_text())
+        assert f"{name}.gpkg" in [Path(each["href"]).name for each in item["assets"].values()]
+    assert manifest(out)[-1]["outputs"] == ["good01.gpkg", "good01.stac.json"]
+    (out / "good00.stac.json").unlink()
+    assert geohr(*arguments).code == 0
+    assert (out / "good00.stac.json").exists()
+
+
+def test_the_output_folder_is_on_a_file_system(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop = make_drop(tmp_path, good=1, broken=0)
+    ended = geohr("batch", drop, "--out-dir", "s3://bucket/out", "--model", model, *ARGUMENTS)
+    assert ended.code == 2
+    assert "--out-dir is a folder on a file system" in ended.err
+
+
 def test_a_scene_that_takes_too_long_is_given_up(geohr: Geohr, model: Path, tmp_path: Path) -> None:
     drop = make_drop(tmp_path, good=2, broken=0)
     arguments = ("--timeout", "0.2", "--max-failures", "1", *ARGUMENTS)
