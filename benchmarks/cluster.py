@@ -3,9 +3,10 @@
     python -m benchmarks.cluster
 
 The real scene, repeated and cut into at least 64 blocks, is segmented by one and by two worker
-processes with one engine thread each, in turns, and once without Dask on one core. The outputs of
-all are compared. Workers have opened the model before the clock starts; what that takes is its
-own row. Both cores must be free, or a second worker has nothing to run on.
+processes with one engine thread each, in turns, and without Dask on one core. The outputs of all
+are compared. Two processes at once that know nothing of each other tell what this machine's second
+core is worth. Workers have opened the model before the clock starts; what that takes is its own
+row. Both cores must be free, or a second worker has nothing to run on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ def main() -> None:
     arguments.add_argument("--block", default="2x2")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--backend", default="auto")
+    arguments.add_argument("--polygons-only", action="store_true", help="write no rasters")
     chosen = arguments.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     options = SegmentOptions(tile=chosen.tile, backend=chosen.backend, gsd="native")
@@ -55,7 +58,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="geohr-cluster-") as folder:
         home = Path(folder)
         chosen.scene = repeated(chosen.scene, chosen.repeat, home / "scene.tif")
-        alone = without_dask(chosen, home / "alone")
+        names = NAMES[:1] if chosen.polygons_only else NAMES
+        without_dask(chosen, [home / "first"], names)
+        alone = without_dask(chosen, [home / "alone"], names)
+        pair = without_dask(chosen, [home / "one", home / "other"], names)
         run = prepare([chosen.scene], resolve_model(None), options, cut=lambda _: cut)
         costs = dataclasses.replace(measure_costs(run), startup=0.0)
         seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -64,11 +70,11 @@ def main() -> None:
         for turn in range(chosen.rounds):
             for count in (1, 2):
                 out = home / f"{turn}-{count}"
-                first, second = on_workers(chosen.scene, count, out, options, cut)
+                first, second = on_workers(chosen.scene, count, out, options, cut, names)
                 opening[count].append(first.seconds - second.seconds)
                 seconds[count].append(second.seconds)
                 blocks = second.blocks
-                same &= contents(out) == contents(home / "alone")
+                same &= contents(out, names) == contents(home / "alone", names)
     ratio = statistics.median(seconds[1]) / statistics.median(seconds[2])
     print(f"{chosen.scene.name}: {blocks} blocks of {chosen.block} windows of {chosen.tile} pixels")
     print(
@@ -77,6 +83,7 @@ def main() -> None:
     )
     print(f"{'':28} {'s':>7} {'times one worker':>17} {'s, as planned':>14}")
     print(f"{'without Dask, one core':28} {alone:7.1f}")
+    print(f"{'two of these at once':28} {pair:7.1f} {2 * alone / pair:17.2f}")
     for count in (1, 2):
         middle = statistics.median(seconds[count])
         times = statistics.median(seconds[1]) / middle
@@ -111,23 +118,26 @@ def repeated(scene: Path, times: int, path: Path) -> Path:
     return path
 
 
-def without_dask(chosen: argparse.Namespace, out: Path) -> float:
-    """The command in a process that may use one core; seconds that it says it took."""
-    out.mkdir()
-    command = [
-        *(sys.executable, "-m", "geohr_cli", "segment", str(chosen.scene), "--quiet"),
-        *("--out", str(out / NAMES[0]), "--out", str(out / NAMES[1]), "--probs"),
-        *(str(out / NAMES[2]), "--tile", str(chosen.tile), "--backend", chosen.backend),
-        *("--gsd", "native"),
-    ]
-    core = min(os.sched_getaffinity(0))
+def without_dask(chosen: argparse.Namespace, outs: Sequence[Path], names: Sequence[str]) -> float:
+    """The command in processes that have a core each; seconds until all have ended."""
     started = time.monotonic()
-    subprocess.run(command, check=True, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
+    running = []
+    for core, out in zip(sorted(os.sched_getaffinity(0)), outs, strict=False):
+        out.mkdir()
+        command = [
+            *(sys.executable, "-m", "geohr_cli", "segment", str(chosen.scene), "--quiet"),
+            *("--tile", str(chosen.tile), "--backend", chosen.backend, "--gsd", "native"),
+        ]
+        for option, name in zip(("--out", "--out", "--probs"), names, strict=False):
+            command += [option, str(out / name)]
+        running.append(subprocess.Popen(["taskset", "-c", str(core), *command]))
+    if sum(process.wait() for process in running):
+        raise SystemExit("the command failed without Dask")
     return time.monotonic() - started
 
 
 def on_workers(
-    scene: Path, count: int, out: Path, options: SegmentOptions, cut: Cut
+    scene: Path, count: int, out: Path, options: SegmentOptions, cut: Cut, names: Sequence[str]
 ) -> tuple[Summary, Summary]:
     """A first run, in which workers open the model, and a second one."""
     out.mkdir()
@@ -141,8 +151,8 @@ def on_workers(
             segment(
                 client,
                 scene,
-                [out / name for name in NAMES[:2]],
-                probs=out / NAMES[2],
+                [out / name for name in names[:2]],
+                probs=out / names[2] if len(names) > 2 else None,
                 options=options,
                 cut=cut,
                 overwrite=True,
@@ -152,9 +162,9 @@ def on_workers(
     return runs[0], runs[1]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     """The outputs in a folder."""
-    return {name: (folder / name).read_bytes() for name in NAMES}
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 if __name__ == "__main__":

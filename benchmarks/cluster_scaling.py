@@ -2,10 +2,10 @@
 
     python -m benchmarks.cluster_scaling --figure docs/images/scaling.png
 
-Measured on one core: a worker's block, the driver's joining, tracing and writing, and what Dask
-takes to pass on a block that takes no time. Simulated: every block of the scene, handed out one
-after the other, predicted by the next free worker in a time that varies, written to storage that
-all share, and joined in order.
+Measured on one core: a worker's block, and its joining and tracing; the driver's merging of traced
+bands, and its writing; and what Dask takes to pass on a block that takes no time. Simulated: every
+block of the scene, handed out one after the other, predicted by the next free worker in a time that
+varies, written to storage that all share, finished in bands, and put into the outputs in order.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,12 @@ from numpy.typing import NDArray
 from benchmarks.cluster_processes import scheduler, workers
 from geohr.blocks import Assembler, square
 from geohr.cluster import connected
-from geohr.journal import block_path, from_arrays, save_block
+from geohr.journal import block_path, load_arrays, load_block, save_arrays, save_block
 from geohr.model import resolve_model
 from geohr.mosaic import classify
 from geohr.options import SegmentOptions
+from geohr.polygons.bands import Joined, Traced, trace_band
+from geohr.polygons.instances import SQUARE
 from geohr.raster import class_sink, probability_sink
 from geohr.run import Run, prepare
 from geohr.scene import SceneReader
@@ -56,8 +59,9 @@ class Rates:
 
     Attributes:
         predict: Megapixels a second that a worker predicts.
-        join: That the driver reads and joins.
-        trace: That it traces.
+        join: That it reads and joins.
+        trace: That it classifies and traces.
+        merge: That the driver merges, of which a worker has traced bands.
         classes: That it writes as classes.
         probabilities: That it writes as probabilities.
         dispatch: Seconds of a block that takes none.
@@ -67,6 +71,7 @@ class Rates:
     predict: float
     join: float
     trace: float
+    merge: float
     classes: float
     probabilities: float
     dispatch: float
@@ -81,7 +86,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     rates = measure()
     print("measured, megapixels a second of one core:")
-    for name in ("predict", "join", "trace", "classes", "probabilities"):
+    for name in ("predict", "join", "trace", "merge", "classes", "probabilities"):
         print(f"  {name:14} {getattr(rates, name):8.2f}")
     print(f"  a block that takes no time: {1000 * rates.dispatch:.2f} ms")
     print(f"  work folder: {rates.bytes:.1f} bytes a pixel")
@@ -98,7 +103,7 @@ def main() -> None:
         each = [simulate(rates, count, seconds * pixels / 1e6, pixels) for count in COUNTS]
         curves[name] = each
         serial = max(seconds * pixels / 1e6, rates.dispatch, pixels * rates.bytes / BANDWIDTH)
-        most = pixels / 1e6 / rates.predict / serial
+        most = pixels / 1e6 * worker(rates) / serial
         print(f"{name}: scales to {most:.0f} workers")
         for count, hours in zip(COUNTS, each, strict=True):
             print(f"  {count:6} workers {hours / 3600:10.1f} h")
@@ -108,7 +113,12 @@ def main() -> None:
 
 def driver(rates: Rates, *writing: float) -> float:
     """Seconds of the driver for a megapixel."""
-    return sum(1 / rate for rate in (rates.join, rates.trace, *writing))
+    return sum(1 / rate for rate in (rates.merge, *writing))
+
+
+def worker(rates: Rates) -> float:
+    """Seconds of a worker for a megapixel."""
+    return sum(1 / rate for rate in (rates.predict, rates.join, rates.trace))
 
 
 def measure() -> Rates:
@@ -134,25 +144,37 @@ def measure() -> Rates:
         size = sum(block_path(folder, block).stat().st_size for block in run.blocks)
         started = time.process_time()
         assembler = Assembler(run.grid, classes=len(run.card.classes))
-        rows = []
-        for block in run.blocks:
-            with np.load(block_path(folder, block), allow_pickle=False) as arrays:
-                rows.append(assembler.add(block, from_arrays(dict(arrays))))
+        rows = [assembler.add(block, load_block(folder, block)) for block in run.blocks]
         join = pixels / (time.process_time() - started)
         probabilities = np.concatenate([each.probabilities for each in rows if each], axis=1)
-        trace, classes, written = driver_rates(run, probabilities, folder)
-    return Rates(predict, join, trace, classes, written, dispatch_seconds(), size / pixels / 1e6)
+        trace, merge = tracing_rates(run, probabilities, folder)
+        classes, written = writing_rates(run, probabilities, folder)
+    dispatch = dispatch_seconds()
+    return Rates(predict, join, trace, merge, classes, written, dispatch, size / pixels / 1e6)
 
 
-def driver_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float, float]:
-    """Megapixels a second that are traced, written as classes, and as probabilities."""
-    pixels = scores[0].size / 1e6
+def tracing_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
+    """Megapixels a second that are traced in bands, and that are merged out of their files."""
+    height, pixels = scores.shape[1], scores[0].size / 1e6
+    edges = [*range(0, height, SQUARE), height]
     started = time.process_time()
     ids = classify(scores, run.options.threshold)
-    tracer = run.tracer()
-    tracer.push(ids, scores)
-    tracer.finish()
+    for start, stop in pairwise(edges):
+        rows = slice(*run.tracing.reach(start, stop, height))
+        traced = trace_band([(ids[rows], scores[:, rows])], start, stop, height, run.tracing)
+        save_arrays(folder / f"{stop}.npz", traced.to_arrays())
     trace = pixels / (time.process_time() - started)
+    started = time.process_time()
+    merged = Joined(run.tracing)
+    for stop in edges[1:]:
+        band = Traced.from_arrays(load_arrays(folder / f"{stop}.npz"))
+        merged.add(band, last=stop == height)
+    return trace, pixels / (time.process_time() - started)
+
+
+def writing_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
+    """Megapixels a second that are written as classes, and as probabilities."""
+    pixels, ids = scores[0].size / 1e6, classify(scores, run.options.threshold)
     started = time.process_time()
     with class_sink(folder / "classes.tif", run.scene, {}, {}) as sink:
         sink.write(ids)
@@ -160,7 +182,7 @@ def driver_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[flo
     started = time.process_time()
     with probability_sink(folder / "probabilities.tif", run.scene, ["p"], {}) as sink:
         sink.write(scores)
-    return trace, classes, pixels / (time.process_time() - started)
+    return classes, pixels / (time.process_time() - started)
 
 
 def dispatch_seconds() -> float:
@@ -189,7 +211,7 @@ def simulate(rates: Rates, count: int, assembly: float, pixels: float) -> float:
     blocks = math.ceil(PIXELS / pixels)
     across = math.ceil(math.sqrt(blocks) / TOGETHER)
     chance = np.random.default_rng(0)
-    mean = TOGETHER * pixels / 1e6 / rates.predict
+    mean = TOGETHER * pixels / 1e6 * worker(rates)
     times = mean * chance.lognormal(
         -(SPREAD**2) / 2 / TOGETHER, SPREAD / math.sqrt(TOGETHER), blocks // TOGETHER
     )

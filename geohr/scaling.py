@@ -1,8 +1,8 @@
 """How long a cluster will take, from what a block was measured to take here.
 
-A worker predicts a block and writes it; the scheduler passes a name to it and an answer back; the
-driver reads blocks in order, joins them, traces polygons and writes. Whichever of the three needs
-longest for all blocks binds:
+Workers predict blocks and finish bands of rows: they join the blocks, classify and trace them. The
+scheduler passes a name to a worker and an answer back; the driver joins the objects that cross
+bands, and writes. Whichever of the three needs longest for all blocks binds:
 
     seconds = startup + max(blocks x block / workers, blocks x dispatch, blocks x assembly) + rest
 
@@ -11,6 +11,7 @@ where the rest is the last block of a worker and the last row of blocks of the d
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -25,11 +26,12 @@ from numpy.typing import NDArray
 from geohr.blocks import Block, BlockScores, extent
 from geohr.calibration import spread
 from geohr.grid import Window
-from geohr.journal import block_path, from_arrays, save_block
+from geohr.journal import block_path, load_arrays, load_block, save_arrays, save_block
 from geohr.mosaic import NODATA, classify
-from geohr.polygons import Tracer, Tracing
+from geohr.polygons import Tracing
+from geohr.polygons.bands import Joined, Traced, trace_band
 from geohr.raster import class_sink, probability_sink
-from geohr.run import EVEN, Run
+from geohr.run import Run
 from geohr.scene import SceneReader
 from geohr.stitching import Extent
 from geohr.streaming import predict_block
@@ -52,8 +54,8 @@ class Costs:
         blocks: Of the scene.
         across: Blocks from its left to its right edge.
         startup: Seconds until a new process has opened scene and model.
-        block: Seconds of a worker for a block: read, predict, sum, write.
-        assembly: Seconds of the driver for a block: read, join, trace, write.
+        block: Seconds of a worker for a block: read, predict, sum, write, and its share of a band.
+        assembly: Seconds of the driver for a block's share of the outputs.
         dispatch: Seconds of scheduler and driver to hand it out.
         bytes: Of a block in the work folder.
     """
@@ -154,12 +156,12 @@ def measure_costs(run: Run) -> Costs:
             if sum(seconds) > SAMPLE_SECONDS:
                 tried = chosen[:number]
                 break
-        assembly = assembly_seconds(run, tried, folder)
+        finishing, assembly = finishing_seconds(run, tried, folder)
     return Costs(
         blocks=len(blocks),
         across=sum(block.row == 0 for block in blocks),
         startup=startup_seconds(run),
-        block=float(np.mean(seconds)),
+        block=float(np.mean(seconds)) + finishing,
         assembly=assembly,
         dispatch=DISPATCH_SECONDS,
         bytes=size // len(seconds),
@@ -189,8 +191,8 @@ def startup_seconds(run: Run) -> float:
     return time.monotonic() - started
 
 
-def assembly_seconds(run: Run, blocks: Sequence[Block], folder: Path) -> float:
-    """Seconds in which the driver turns a block into polygons and rasters.
+def finishing_seconds(run: Run, blocks: Sequence[Block], folder: Path) -> tuple[float, float]:
+    """Seconds for a block until it is in polygons and rasters: of a worker, and of the driver.
 
     What a raster takes besides its pixels would weigh more with a few blocks than with all, so
     that they are repeated, one below the other, until there are `SAMPLE_PIXELS`.
@@ -203,44 +205,49 @@ def assembly_seconds(run: Run, blocks: Sequence[Block], folder: Path) -> float:
     started = time.monotonic()
     pieces = []
     for block in blocks:
-        with np.load(block_path(folder, block), allow_pickle=False) as arrays:
-            scores = from_arrays(dict(arrays))
+        scores = load_block(folder, block)
         pieces.append(joined(scores, extent(run.grid, block), len(run.card.classes)))
     reading = (time.monotonic() - started) / len(blocks)
     width = min(piece.shape[2] for piece in pieces)
     sample = np.concatenate([piece[:, :, :width] for piece in pieces], axis=1)
-    height = sample.shape[1]
-    times = max(1, SAMPLE_PIXELS // (height * width))
+    times = max(1, SAMPLE_PIXELS // sample[0].size)
+    share = run.scene.height * run.scene.width / len(run.blocks) / (times * sample[0].size)
     started = time.monotonic()
+    traced = trace_sample(run, sample, times, folder)
+    tracing = time.monotonic() - started
+    started = time.monotonic()
+    Joined(sample_tracing(run, width)).add(Traced.from_arrays(load_arrays(traced)), last=True)
     write_sample(run, sample, times, folder)
-    pixel = (time.monotonic() - started) / (times * height * width)
-    return float(reading + pixel * run.scene.height * run.scene.width / len(run.blocks))
+    writing = time.monotonic() - started
+    return reading + tracing * share, writing * share
+
+
+def sample_tracing(run: Run, width: int) -> Tracing:
+    """How the run traces, in another width."""
+    return dataclasses.replace(run.tracing, width=width, transform=run.scene.transform)
+
+
+def trace_sample(run: Run, rows: NDArray[np.uint8], times: int, folder: Path) -> Path:
+    """Classify and trace rows of probabilities several times over, as one band; its file."""
+    height, width = rows.shape[1] * times, rows.shape[2]
+    chunks = ((classify(rows, run.options.threshold), rows) for _ in range(times))
+    traced = trace_band(chunks, 0, height, height, sample_tracing(run, width))
+    path = folder / "band.npz"
+    save_arrays(path, traced.to_arrays())
+    return path
 
 
 def write_sample(run: Run, rows: NDArray[np.uint8], times: int, folder: Path) -> None:
-    """Write rows of probabilities several times over, as a run does that writes all outputs."""
-    height, width = rows.shape[1] * times, rows.shape[2]
-    ground = Extent(run.scene.crs, run.scene.transform, height, width)
+    """Write rows of probabilities several times over, and their classes."""
+    ground = Extent(run.scene.crs, run.scene.transform, rows.shape[1] * times, rows.shape[2])
     names = [label.name for label in run.card.classes]
-    tracer = Tracer(
-        Tracing(
-            width,
-            transform=run.scene.transform,
-            crs=run.scene.crs,
-            options=run.options,
-            threshold=run.options.threshold or EVEN,
-        )
-    )
     with (
         class_sink(folder / "classes.tif", ground, {}, {}) as classes,
         probability_sink(folder / "probabilities.tif", ground, names, {}) as probabilities,
     ):
         for _ in range(times):
-            ids = classify(rows, run.options.threshold)
-            classes.write(ids)
+            classes.write(classify(rows, run.options.threshold))
             probabilities.write(rows)
-            tracer.push(ids, rows)
-        tracer.finish()
 
 
 def joined(scores: BlockScores, whole: Window, classes: int) -> NDArray[np.uint8]:
