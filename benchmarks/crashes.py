@@ -235,6 +235,8 @@ def count(journal: Path, counts: Counts) -> None:
             if ever:
                 counts.in_flight.append(len(running - finished))
             running = set()
+        elif "block" not in event:
+            continue  # a band of rows, which is made of blocks
         elif event["event"] == "begin":
             counts.begun += 1
             counts.again += event["block"] in ever
