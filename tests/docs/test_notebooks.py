@@ -58,6 +58,7 @@ def test_own_model_trains_evaluates_and_segments(workplace: Path) -> None:
     assert len(pyogrio.read_dataframe(workplace / "out" / "mine.gpkg", layer="mine")) > 0
 
 
+@pytest.mark.full
 def test_quality_control_finds_doubt_disagreement_and_no_seams(workplace: Path) -> None:
     outputs = execute("quality_control", workplace)
     text = printed(outputs)
@@ -72,6 +73,7 @@ def test_quality_control_finds_doubt_disagreement_and_no_seams(workplace: Path) 
     assert (workplace / "out" / "report.html").stat().st_size > 50_000
 
 
+@pytest.mark.full
 def test_web_export_writes_both_classes_in_both_formats(workplace: Path) -> None:
     outputs = execute("web_export", workplace)
     objects = geopandas.read_parquet(workplace / "out" / "classes.parquet")
