@@ -24,10 +24,13 @@ class NetworkOptions(Options):
     )
     init: str | None = opt(None, "Model to start from, bundled or a file.", metavar="NAME|FILE")
     teacher: str | None = opt(
-        None, "Model, or its file, whose probabilities are learnt too.", metavar="NAME|FILE"
+        None, "Model, or its file, that is learnt from too.", metavar="NAME|FILE"
     )
     teacher_weight: float = opt(
-        1.0, "Weight of learning from the teacher, against 1 for the labels.", low=0
+        1.0, "Weight of learning the teacher's probabilities, against 1 for the labels.", low=0
+    )
+    feature_weight: float = opt(
+        0.0, "Weight of learning the teacher's features at strides 4 to 32.", low=0
     )
 
 

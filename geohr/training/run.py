@@ -16,6 +16,7 @@ from geohr.model import resolve_model
 from geohr.networks import build
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
+from geohr.training.features import Hints
 from geohr.training.options import TrainOptions
 from geohr.training.store import Store
 
@@ -26,7 +27,8 @@ class Run:
 
     Attributes:
         network: Being trained, on the device.
-        teacher: Whose probabilities are learnt too, or None.
+        teacher: What is learnt from besides the labels, or None.
+        hints: Compare the features of network and teacher, on the device; None if not learnt.
         card: Of the new model.
         options: How to train.
         train: Samples learnt from.
@@ -37,6 +39,7 @@ class Run:
 
     network: nn.Module
     teacher: nn.Module | None
+    hints: Hints | None
     card: Card
     options: TrainOptions
     train: tuple[Sample, ...]
@@ -57,9 +60,11 @@ class Run:
         learnt = tuple(each for each in samples if each.split == "train")
         if not learnt:
             raise InputError("there is no sample of split train to learn from")
+        teacher = load_teacher(card, options, device)
         return cls(
             network=move(network, device),
-            teacher=load_teacher(card, options, device),
+            teacher=teacher,
+            hints=start_hints(network, teacher, options, device),
             card=card,
             options=options,
             train=learnt,
@@ -110,6 +115,21 @@ def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | 
     model = resolve_model(options.teacher)
     check_same(model.card, card, ("channels", "bands", "range", "mean", "std"), options.teacher)
     return move(model.network, device).requires_grad_(False)
+
+
+def start_hints(
+    network: nn.Module, teacher: nn.Module | None, options: TrainOptions, device: str
+) -> Hints | None:
+    """What compares features, on the device, or None where none are learnt.
+
+    Raises:
+        UsageError: When there is no teacher, or a network without an encoder.
+    """
+    if not options.feature_weight:
+        return None
+    if teacher is None:
+        raise UsageError("feature_weight needs a teacher; name one, or leave it at 0")
+    return Hints(network, teacher).to(device)
 
 
 def move(network: nn.Module, device: str) -> nn.Module:

@@ -31,7 +31,8 @@ class State:
     Attributes:
         network: Being trained.
         average: The same network with averaged weights.
-        optimizer: Of the network.
+        hints: What is trained beside the network and thrown away at the end, or None.
+        optimizer: Of the network and the hints.
         step: Steps done.
         best: Best validation score so far; below 0 before the first.
         best_weights: The average's weights when it was reached.
@@ -42,6 +43,7 @@ class State:
 
     network: nn.Module
     average: nn.Module
+    hints: nn.Module | None
     optimizer: torch.optim.Optimizer
     step: int = 0
     best: float = -1.0
@@ -51,10 +53,11 @@ class State:
     losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def start(cls, network: nn.Module, options: TrainOptions) -> State:
+    def start(cls, network: nn.Module, hints: nn.Module | None, options: TrainOptions) -> State:
         """The state before the first step."""
-        decayed = [each for each in network.parameters() if each.ndim > 1]
-        others = [each for each in network.parameters() if each.ndim <= 1]
+        every = [*network.parameters(), *(hints.parameters() if hints else ())]
+        decayed = [each for each in every if each.ndim > 1]
+        others = [each for each in every if each.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
                 {"params": decayed, "weight_decay": options.weight_decay},
@@ -62,7 +65,8 @@ class State:
             ],
             lr=options.learning_rate,
         )
-        return cls(network, copy.deepcopy(network).eval().requires_grad_(False), optimizer)
+        average = copy.deepcopy(network).eval().requires_grad_(False)
+        return cls(network, average, hints, optimizer)
 
     def update_average(self, decay: float) -> None:
         """Move the averaged weights towards the network's (exponential moving average)."""
@@ -97,6 +101,7 @@ def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         "options": json.dumps(dataclasses.asdict(options)),
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
+        "hints": state.hints.state_dict() if state.hints else None,
         "optimizer": state.optimizer.state_dict(),
         "best_weights": state.best_weights,
         "step": state.step,
@@ -136,6 +141,8 @@ def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         )
     state.network.load_state_dict(content["network"])
     state.average.load_state_dict(content["average"])
+    if state.hints:
+        state.hints.load_state_dict(content["hints"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.best_weights = content["best_weights"]
     state.step, state.best = content["step"], content["best"]

@@ -78,7 +78,7 @@ def train(
     folder = out.with_suffix(".run")
     folder.mkdir(exist_ok=True)
     run = Run.prepare(samples, card, options)
-    state = State.start(run.network, options)
+    state = State.start(run.network, run.hints, options)
     if resume:
         load_checkpoint(folder / "checkpoint.pt", state, options)
     with stop_on_signal() as stopped:
@@ -195,7 +195,7 @@ def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> flo
 
 
 def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
-    """The loss of one pass: the labels' and, with a teacher, what the teacher says."""
+    """The loss of one pass: the labels' and, with a teacher, what the teacher says and sees."""
     options = run.options
     with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=uses_bfloat16(run)):
         outputs = run.network(pixels)
@@ -203,12 +203,15 @@ def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
         if run.teacher is not None:
             with torch.no_grad():
                 taught = run.teacher(pixels).float()
+        seen = run.hints() if run.hints is not None else None
     loss = auxiliary_loss(
         lambda logits, truth: total_loss(logits.float(), truth, options.losses), outputs, target
     )
     if taught is not None:
         logits = outputs if isinstance(outputs, Tensor) else outputs[0]
         loss = loss + options.teacher_weight * distillation(logits.float(), taught)
+    if seen is not None:
+        loss = loss + options.feature_weight * seen
     return loss
 
 
