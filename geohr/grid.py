@@ -11,6 +11,9 @@ from functools import cached_property
 
 from geohr.errors import UsageError
 
+COARSEST_STRIDE = 32
+"""Pixels of the input under one of a network's coarsest stream, in all encoders."""
+
 
 @dataclass(frozen=True, order=True)
 class Window:
@@ -75,7 +78,8 @@ class Grid:
     The windows reach `margin` pixels beyond each of the scene's edges, so that a pixel at the
     edge lies as deep in its window as any other. Along each axis there are as few windows as
     cover that span, spread evenly; neighbours share at least `overlap` pixels. A side that fits
-    into one window gets one, centred.
+    into one window gets one, centred. All windows begin at multiples of `step`, and reach further
+    beyond the edges where they must for that.
 
     Attributes:
         height: Rows of the scene, in pixels.
@@ -83,6 +87,7 @@ class Grid:
         tile: Side of a window, in pixels.
         overlap: Pixels that neighbouring windows share at least, in [0, tile).
         margin: Pixels by which the windows reach beyond the scene; by default `overlap // 2`.
+        step: Pixels of the lattice on which windows begin, in [1, tile - overlap].
         given_rows: First rows of the windows where they are part of a larger grid, else None.
         given_cols: First columns likewise.
     """
@@ -92,6 +97,7 @@ class Grid:
     tile: int
     overlap: int
     margin: int | None = None
+    step: int = 1
     given_rows: tuple[int, ...] | None = None
     given_cols: tuple[int, ...] | None = None
 
@@ -107,6 +113,10 @@ class Grid:
             raise UsageError(f"tile must be at least 1 pixel; got {self.tile}")
         if not 0 <= self.overlap < self.tile:
             raise UsageError(f"overlap must be in [0, tile={self.tile}); got {self.overlap}")
+        if not 1 <= self.step <= self.tile - self.overlap:
+            raise UsageError(
+                f"step must be in [1, tile - overlap={self.tile - self.overlap}]; got {self.step}"
+            )
         if self.margin is None:
             object.__setattr__(self, "margin", self.overlap // 2)
 
@@ -115,14 +125,17 @@ class Grid:
         """First rows of the windows, ascending."""
         if self.given_rows is not None:
             return self.given_rows
-        return starts(self.height, self.tile, self.overlap, margin=self.margin or 0)
+        return self._starts(self.height)
 
     @cached_property
     def col_starts(self) -> tuple[int, ...]:
         """First columns of the windows, ascending."""
         if self.given_cols is not None:
             return self.given_cols
-        return starts(self.width, self.tile, self.overlap, margin=self.margin or 0)
+        return self._starts(self.width)
+
+    def _starts(self, length: int) -> tuple[int, ...]:
+        return starts(length, self.tile, self.overlap, margin=self.margin or 0, step=self.step)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -177,6 +190,7 @@ class Grid:
             self.tile,
             self.overlap,
             self.margin,
+            self.step,
             tuple(top - reach.row for top in rows),
             tuple(left - reach.col for left in cols),
         )
@@ -194,17 +208,38 @@ def touching(starts: tuple[int, ...], tile: int, first: int, stop: int) -> list[
     return [start for start in starts if start < stop and start + tile > first]
 
 
-def starts(length: int, tile: int, overlap: int, *, margin: int) -> tuple[int, ...]:
+def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> tuple[int, ...]:
     """First pixels of the windows along one axis; see `Grid`.
 
     Args:
         length: Pixels of the axis.
         tile: Pixels of a window.
         overlap: Pixels that neighbours share at least.
-        margin: Pixels beyond both ends.
+        margin: Pixels beyond both ends at least.
+        step: All of them are multiples of this.
     """
-    span = length + 2 * margin
-    if span <= tile:
-        return (-((tile - length) // 2),)
-    gaps = -(-(span - tile) // (tile - overlap))
-    return tuple(-margin + (span - tile) * index // gaps for index in range(gaps + 1))
+    # Before the axis, one window begins by this much at least and at most.
+    least, most = ceil_div(margin, step), (tile - length - margin) // step
+    if least <= most:
+        return (-min(max((tile - length) // 2 // step, least), most) * step,)
+    spans = least + ceil_div(length + margin - tile, step)
+    gaps = ceil_div(spans, (tile - overlap) // step)
+    return tuple((spans * index // gaps - least) * step for index in range(gaps + 1))
+
+
+def ceil_div(amount: int, part: int) -> int:
+    """How many parts hold an amount."""
+    return -(-amount // part)
+
+
+def lattice(tile: int, overlap: int) -> int:
+    """The step of a grid of windows for a network.
+
+    A network with a coarsest stride of 32 sees the same object the same in two windows only when
+    these are multiples of 32 apart. Windows that move by less cannot have that.
+
+    Args:
+        tile: Side of a window, in pixels.
+        overlap: Pixels that neighbours share at least.
+    """
+    return COARSEST_STRIDE if tile - overlap >= COARSEST_STRIDE else 1

@@ -22,7 +22,7 @@ from geohr.calibration import Calibration
 from geohr.card import Card
 from geohr.clipping import Ground
 from geohr.errors import InputError, UsageError
-from geohr.grid import Grid
+from geohr.grid import Grid, lattice
 from geohr.ground import parse_crs
 from geohr.journal import identify, machine, modified
 from geohr.model import Model
@@ -224,9 +224,9 @@ def prepare(
         ),
     )
     side = resolved.tile or card.tile
-    scene, grid = cut_to_area(
-        scene, Grid(scene.height, scene.width, side, round(side * resolved.overlap))
-    )
+    overlap = round(side * resolved.overlap)
+    step = lattice(side, overlap)
+    scene, grid = cut_to_area(scene, Grid(scene.height, scene.width, side, overlap, step=step))
     normalizer = Normalizer.of(card, options.scale)
     check_range(scene, normalizer)
     warn_of_resolution(scene, card)
@@ -237,7 +237,7 @@ def prepare(
         shown = open_view(options.calibrate, whole, bands=card.bands, suits=suits)
     shown_grid = grid
     if shown is not scene:
-        shown_grid = Grid(shown.height, shown.width, side, grid.overlap)
+        shown_grid = Grid(shown.height, shown.width, side, overlap, step=step)
     calibration = Calibration(shown, shown_grid, normalizer)
     predictor = (opener or open_predictor)(model, side, options, calibration=calibration)
     named = [given] if isinstance(given, (str, Path)) else given

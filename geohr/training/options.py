@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geohr.errors import UsageError
+from geohr.grid import COARSEST_STRIDE
 from geohr.options import Options, listed, opt
-
-COARSEST_STRIDE = 32
-"""Pixels of the input under one of the coarsest stream, in all encoders."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geohr.card import Card
-from geohr.grid import Grid, Window
+from geohr.grid import Grid, Window, lattice
 from geohr.metrics import IGNORE, confusion, iou, mean_iou
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
@@ -114,7 +114,8 @@ def predict(
     """
     scene = sample.scene
     overlap = round(card.tile * OVERLAP)
-    grid = Grid(scene.height, scene.width, card.tile, overlap)
+    step = lattice(card.tile, overlap)
+    grid = Grid(scene.height, scene.width, card.tile, overlap, step=step)
     normalizer = Normalizer.of(card, None)
     rows = limits(grid.row_starts, overlap // 2, scene.height)
     cols = limits(grid.col_starts, overlap // 2, scene.width)

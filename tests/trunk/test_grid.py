@@ -16,7 +16,8 @@ from geohr.grid import Grid, Window
 def grids(draw: st.DrawFn) -> Grid:
     tile = draw(st.integers(1, 96))
     overlap = draw(st.integers(0, min(tile - 1, tile * 3 // 4)))
-    return Grid(draw(st.integers(1, 400)), draw(st.integers(1, 400)), tile, overlap)
+    step = draw(st.integers(1, tile - overlap))
+    return Grid(draw(st.integers(1, 400)), draw(st.integers(1, 400)), tile, overlap, step=step)
 
 
 @given(grids())
@@ -39,9 +40,28 @@ def test_windows_have_one_size_and_overlap_enough(grid: Grid) -> None:
 
 @given(grids())
 def test_pixels_at_the_edge_lie_as_deep_in_a_window_as_others(grid: Grid) -> None:
+    margin = grid.overlap // 2
+    before, beyond = -grid.row_starts[0], grid.row_starts[-1] + grid.tile - grid.height
+    assert before >= margin
+    assert beyond >= margin
     if len(grid.row_starts) > 1:
-        assert grid.row_starts[0] == -(grid.overlap // 2)
-        assert grid.row_starts[-1] + grid.tile == grid.height + grid.overlap // 2
+        assert before < margin + grid.step
+        assert beyond < margin + grid.step
+
+
+@given(grids())
+def test_windows_begin_on_the_lattice(grid: Grid) -> None:
+    assert not np.mod([*grid.row_starts, *grid.col_starts], grid.step).any()
+
+
+@given(grids())
+def test_there_are_no_more_windows_than_needed(grid: Grid) -> None:
+    """One less, at the largest distance that the lattice and the overlap allow, would not do."""
+    count = len(grid.row_starts)
+    farthest = (grid.tile - grid.overlap) // grid.step * grid.step
+    least = -(-(grid.overlap // 2) // grid.step) * grid.step
+    reach = -least + (count - 2) * farthest + grid.tile
+    assert count == 1 or reach < grid.height + grid.overlap // 2
 
 
 @given(grids())
@@ -94,11 +114,10 @@ def test_hann_falls_to_the_sides() -> None:
         ((0, 5, 8, 0), "at least 1 x 1 pixels; got 0 x 5"),
         ((5, 5, 0, 0), "tile must be at least 1 pixel; got 0"),
         ((5, 5, 8, 8), r"overlap must be in \[0, tile=8\); got 8"),
+        ((5, 5, 8, 4, None, 5), r"step must be in \[1, tile - overlap=4\]; got 5"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused(
-    arguments: tuple[int, int, int, int], message: str
-) -> None:
+def test_a_grid_that_cannot_be_is_refused(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Grid(*arguments)
 
