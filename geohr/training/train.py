@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from geohr.card import Card
@@ -202,7 +202,7 @@ def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
         taught = None
         if run.teacher is not None:
             with torch.no_grad():
-                taught = run.teacher(pixels).float()
+                taught = ask(run.teacher, pixels, says=options.teacher_weight > 0)
         seen = run.hints() if run.hints is not None else None
     loss = auxiliary_loss(
         lambda logits, truth: total_loss(logits.float(), truth, options.losses), outputs, target
@@ -213,6 +213,15 @@ def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
     if seen is not None:
         loss = loss + options.feature_weight * seen
     return loss
+
+
+def ask(teacher: nn.Module, pixels: Tensor, *, says: bool) -> Tensor | None:
+    """The teacher's logits; None, with its encoder run alone, where only features are learnt."""
+    if says:
+        logits: Tensor = teacher(pixels)
+        return logits.float()
+    teacher.get_submodule("encoder")(pixels)
+    return None
 
 
 def uses_bfloat16(run: Run) -> bool:
