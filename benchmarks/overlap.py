@@ -1,7 +1,8 @@
 """What overlap costs and what it is good for: windows, seam score, and objects found.
 
 `python -m benchmarks.overlap` segments the sample scene with several overlaps and compares with
-the outlines that come with it.
+the outlines that come with it; `--place IMAGE LABELS`, once or more, does so with other scenes and
+rasters of their labels (0, 1, and 255 where nothing is annotated).
 """
 
 from __future__ import annotations
@@ -11,41 +12,69 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import rasterio
+from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from geohr.model import resolve_model
+from geohr.metrics import IGNORE
+from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, classify
 from geohr.options import SegmentOptions
-from geohr.quality import SeamMeter
+from geohr.quality import Counts, SeamMeter, SeamScore
 from geohr.run import prepare
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 OVERLAPS = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5)
 
 
+def read_truth(scene: Path, labels: Path) -> NDArray[np.uint8]:
+    """Labels `(row, col)` on the scene's grid, from a raster or from outlines."""
+    if labels.suffix == ".tif":
+        with rasterio.open(labels) as raster:
+            classes: NDArray[np.uint8] = raster.read(1)
+        return classes
+    with rasterio.open(scene) as raster:
+        shape, transform = raster.shape, raster.transform
+    drawn = rasterize(geopandas.read_file(labels).geometry, out_shape=shape, transform=transform)
+    return drawn.astype(np.uint8)
+
+
+def measure(
+    scene: Path, truth: NDArray[np.uint8], model: Model, overlap: float
+) -> tuple[int, NDArray[np.int64], Counts]:
+    """Windows, pixels in both and in either, and what the seam meter counted."""
+    run = prepare(scene, model, SegmentOptions(overlap=overlap, gsd="native"))
+    meter, found = SeamMeter(run.grid), []
+    for rows in run.rows(None):
+        classes = classify(rows.probabilities, run.options.threshold)
+        meter.add(rows, classes)
+        found.append(classes)
+    mask = np.concatenate(found)
+    objects, counted = mask == 1, (mask != NODATA) & (truth != IGNORE)
+    both, either = objects & (truth == 1) & counted, (objects | (truth == 1)) & counted
+    return len(run.grid), np.array([both.sum(), either.sum()]), meter.take()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=None, help="a bundled name or a .safetensors file")
+    parser.add_argument("--place", nargs=2, type=Path, action="append", default=[])
     args = parser.parse_args()
     model = resolve_model(args.model)
-    outlines = geopandas.read_file(DATA / "kampala_buildings.gpkg").geometry
-    print(f"{'overlap':>8}{'windows':>9}{'IoU':>8}{'seams':>8}{'changes':>9}{'jumps':>8}")
+    named = args.place or [(DATA / "kampala.tif", DATA / "kampala_buildings.gpkg")]
+    places = [(scene, read_truth(scene, labels)) for scene, labels in named]
+    print("| overlap | windows | IoU | seam score | of changes | of jumps |")
+    print("|---:|---:|---:|---:|---:|---:|")
     for overlap in OVERLAPS:
-        run = prepare(DATA / "kampala.tif", model, SegmentOptions(overlap=overlap))
-        scene, meter, found = run.scene, SeamMeter(run.grid), []
-        for rows in run.rows(None):
-            classes = classify(rows.probabilities, run.options.threshold)
-            meter.add(rows, classes)
-            found.append(classes)
-        mask = np.concatenate(found)
-        shape = (scene.height, scene.width)
-        truth = rasterize(outlines, out_shape=shape, transform=scene.transform) > 0
-        objects, valid = mask == 1, mask != NODATA
-        both, either = (objects & truth & valid).sum(), ((objects | truth) & valid).sum()
-        seams = meter.score()
-        values = (seams.score, seams.changes, seams.jumps)
-        shown = "".join(f"{'-' if each is None else f'{each:.2f}':>8} " for each in values)
-        print(f"{overlap:>8}{len(run.grid):>9}{both / either:>8.4f}{shown}", flush=True)
+        told = [measure(scene, truth, model, overlap) for scene, truth in places]
+        windows = sum(each[0] for each in told)
+        both, either = sum((each[1] for each in told), np.zeros(2, np.int64))
+        seams = SeamScore.of_counts(sum((each[2] for each in told), np.zeros_like(told[0][2])))
+        shown = " | ".join(
+            "-" if each is None else f"{each:.2f}"
+            for each in (seams.score, seams.changes, seams.jumps)
+        )
+        print(f"| {overlap} | {windows} | {both / either:.4f} | {shown} |", flush=True)
 
 
 if __name__ == "__main__":
