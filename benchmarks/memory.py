@@ -26,7 +26,7 @@ from geohr.backends import open_predictor
 from geohr.finishing import Wanted, finish_rows
 from geohr.model import Model
 from geohr.options import EngineOptions
-from geohr.outputs import write_outputs
+from geohr.outputs import Targets, write_outputs
 
 SIZES = ((10_000, 10_000), (160_000, 10_000), (20_000, 20_000), (40_000, 40_000))
 """Rows and columns."""
@@ -70,9 +70,10 @@ def measure(scene: Path, model: Path | None) -> None:
         written = write_outputs(
             run,
             finish_rows(run, run.rows(None), Wanted(polygons=True, rows=True)),
-            vectors=[Path(folder) / "objects.gpkg"],
-            rasters=[Path(folder) / "classes.tif"],
-            probs=Path(folder) / "probs.tif",
+            Targets(
+                (Path(folder) / "objects.gpkg", Path(folder) / "classes.tif"),
+                probs=Path(folder) / "probs.tif",
+            ),
         )
     print(
         json.dumps(

@@ -19,16 +19,17 @@ from geohr.card import Card, ClassLabel
 from geohr.finishing import Wanted, finish_rows
 from geohr.grid import Grid
 from geohr.options import SegmentOptions
-from geohr.outputs import write_outputs
+from geohr.outputs import Targets, write_outputs
 from geohr.run import Run
 from geohr.scene import Scene
 
+PROBS = "probs.tif"
 OUTPUTS = {
     "rows alone": (),
     "classes.tif": ("classes.tif",),
-    "probs.tif": ("probs.tif",),
+    PROBS: (PROBS,),
     "objects.gpkg": ("objects.gpkg",),
-    "all three": ("classes.tif", "probs.tif", "objects.gpkg"),
+    "all three": ("classes.tif", PROBS, "objects.gpkg"),
 }
 
 
@@ -56,9 +57,10 @@ def seconds(run: Run, folder: Path, names: tuple[str, ...]) -> tuple[float, floa
     written = write_outputs(
         run,
         finish_rows(run, run.rows(None), wanted),
-        vectors=[folder / name for name in names if name.endswith("gpkg")],
-        rasters=[folder / name for name in names if name == "classes.tif"],
-        probs=folder / "probs.tif" if "probs.tif" in names else None,
+        Targets(
+            tuple(folder / name for name in names if name != PROBS),
+            probs=folder / PROBS if PROBS in names else None,
+        ),
     )
     return time.perf_counter() - started, time.process_time() - worked, written.objects
 

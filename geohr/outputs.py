@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,22 +39,84 @@ class Written:
     seams: SeamScore = field(default_factory=lambda: SeamScore(None, None))
 
 
-def write_outputs(
-    run: Run,
-    pieces: Generator[Piece],
-    *,
-    vectors: Sequence[Path],
-    rasters: Sequence[Path],
-    probs: Path | None,
-) -> Written:
-    """Pieces into all outputs; they are closed at the end, whatever it is."""
+@dataclass(frozen=True)
+class Targets:
+    """The files of a run, on disk.
+
+    Attributes:
+        out: Polygons and rasters of classes, by extension, in the order asked for.
+        probs: A raster of probabilities, or None.
+        disagreement: A raster of how far overlapping windows differ, or None.
+        item: A STAC Item beside them, or None.
+    """
+
+    out: tuple[Path, ...]
+    probs: Path | None = None
+    disagreement: Path | None = None
+    item: Path | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an extension that is not known, and one file named twice.
+
+        Raises:
+            UsageError: Naming the file.
+        """
+        for path in self.made:
+            if self.made.count(path) > 1:
+                raise UsageError(f"{path}: named twice; give each output a file of its own")
+        for path in self.out:
+            if path.suffix.lower() not in (*EXTENSIONS, *RASTER_SUFFIXES):
+                raise UsageError(
+                    f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
+                    f"{', '.join(EXTENSIONS)}, classes to .tif"
+                )
+        for path in self.made[len(self.out) :]:
+            if path.suffix.lower() not in RASTER_SUFFIXES:
+                raise UsageError(f"{path}: probabilities and disagreement go to a .tif")
+
+    @property
+    def vectors(self) -> tuple[Path, ...]:
+        """Files of polygons."""
+        return tuple(path for path in self.out if path.suffix.lower() in EXTENSIONS)
+
+    @property
+    def rasters(self) -> tuple[Path, ...]:
+        """Rasters of classes."""
+        return tuple(path for path in self.out if path.suffix.lower() not in EXTENSIONS)
+
+    @property
+    def made(self) -> tuple[Path, ...]:
+        """All but the Item, which describes them."""
+        return (*self.out, *(each for each in (self.probs, self.disagreement) if each))
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them."""
+        return self.made if self.item is None else (*self.made, self.item)
+
+    def under(self, names: Mapping[Path, Path]) -> Targets:
+        """The same under other names."""
+        return Targets(
+            tuple(names[path] for path in self.out),
+            self.probs and names[self.probs],
+            self.disagreement and names[self.disagreement],
+            self.item and names[self.item],
+        )
+
+
+def write_outputs(run: Run, pieces: Generator[Piece], targets: Targets) -> Written:
+    """Pieces into polygons, classes and probabilities; all are closed at the end."""
     written = Written()
     seams = np.zeros((2, 3), np.int64)
     with ExitStack() as stack:
         stack.enter_context(closing(pieces))
-        sinks = [stack.enter_context(vector_sink(run, path)) for path in vectors]
-        classes = [stack.enter_context(raster_of_classes(run, path)) for path in rasters]
-        probabilities = [stack.enter_context(raster_of_probabilities(run, probs))] if probs else []
+        sinks = [stack.enter_context(vector_sink(run, path)) for path in targets.vectors]
+        classes = [stack.enter_context(raster_of_classes(run, path)) for path in targets.rasters]
+        probabilities = [
+            stack.enter_context(raster_of_probabilities(run, path))
+            for path in (targets.probs,)
+            if path
+        ]
         for piece in pieces:
             written.windows += piece.windows
             seams += piece.seams
@@ -70,33 +132,6 @@ def write_outputs(
                     sink.write(placed)
     written.seams = SeamScore.of_counts(seams)
     return written
-
-
-def sort_outputs(out: Sequence[Path], rasters: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Vectors and rasters of classes in `out`, by extension.
-
-    Args:
-        out: Polygons and classes.
-        rasters: What can only be rasters.
-
-    Raises:
-        UsageError: For an extension that is not known, or one file named twice.
-    """
-    named = [*out, *rasters]
-    for path in named:
-        if named.count(path) > 1:
-            raise UsageError(f"{path}: named twice; give each output a file of its own")
-    for path in out:
-        if path.suffix.lower() not in (*EXTENSIONS, *RASTER_SUFFIXES):
-            raise UsageError(
-                f"{path}: unknown extension {path.suffix or '(none)'}; polygons go to "
-                f"{', '.join(EXTENSIONS)}, classes to .tif"
-            )
-    for path in rasters:
-        if path.suffix.lower() not in RASTER_SUFFIXES:
-            raise UsageError(f"{path}: probabilities and disagreement go to a .tif")
-    vectors = [path for path in out if path.suffix.lower() in EXTENSIONS]
-    return vectors, [path for path in out if path not in vectors]
 
 
 def vector_sink(run: Run, path: Path) -> Sink:

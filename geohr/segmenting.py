@@ -20,7 +20,7 @@ from geohr.journal import WORK_FOLDER, WorkFolder, work_folder, work_name
 from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
 from geohr.options import SegmentOptions
-from geohr.outputs import clipped, raster_of_disagreement, sort_outputs, write_outputs
+from geohr.outputs import Targets, Written, clipped, raster_of_disagreement, write_outputs
 from geohr.plan import OutputCounts, check_disk
 from geohr.polygons import concatenate
 from geohr.prediction import Prediction
@@ -232,12 +232,15 @@ def segment_to_files(
     item = item_beside(made[0]) if stac else None
     asked = made if item is None else [*made, item]
     with delivered(asked, overwrite=overwrite, work_dir=work_dir) as local:
-        summary = _segment_to_files(
-            scene,
-            [local[str(each)] for each in out],
+        targets = Targets(
+            tuple(local[str(each)] for each in out),
             probs=None if probs is None else local[str(probs)],
             disagreement=None if disagreement is None else local[str(disagreement)],
             item=None if item is None else local[str(item)],
+        )
+        summary = _segment_to_files(
+            scene,
+            targets,
             model=model,
             options=options or SegmentOptions(),
             cut=cut,
@@ -253,11 +256,8 @@ def segment_to_files(
 
 def _segment_to_files(
     scene: Given,
-    out: Sequence[Path],
+    targets: Targets,
     *,
-    probs: Path | None,
-    disagreement: Path | None,
-    item: Path | None,
     model: str | Path | Model | None,
     options: SegmentOptions,
     cut: Cut | None,
@@ -270,21 +270,18 @@ def _segment_to_files(
 ) -> Summary:
     """The same into files on disk; see `segment_to_files`."""
     started = time.monotonic()
-    if workplace is not None and disagreement is not None:
+    if workplace is not None and targets.disagreement is not None:
         raise UsageError(
             "disagreement needs the scores of single windows, which a cluster does not send; "
             "leave it out, or run without the cluster"
         )
-    extra = [path for path in (probs, disagreement) if path is not None]
-    vectors, rasters = sort_outputs(out, extra)
-    made = (*out, *extra)
-    paths = made if item is None else (*made, item)
-    resume = resume and disagreement is None
-    name = work_name(paths)
-    root = work_dir or paths[0].parent / WORK_FOLDER
+    resume = resume and targets.disagreement is None
+    name = work_name(targets.paths)
+    beside = targets.paths[0].parent
+    root = work_dir or beside / WORK_FOLDER
     # A run that was cut short while it gave outputs their names has left some of them.
     may_exist = overwrite or (root / name).exists()
-    for path in paths:
+    for path in targets.paths:
         check_writable(path, overwrite=may_exist)
     cutter = downward if workplace is None else workplace.cutter
     run = prepare(
@@ -294,57 +291,69 @@ def _segment_to_files(
         cut=cutter if cut is None else lambda _: cut,
         opener=None if workplace is None else workplace.opener,
     )
-    blocks = len(run.blocks)
-    keeps = workplace is not None or (resume and blocks > 1)
-    check_disk(
-        paths[0].parent,
-        run.scene,
-        run.grid,
-        outputs=OutputCounts(
-            classes=len(run.card.classes),
-            vectors=len(vectors),
-            rasters=len(rasters) + (disagreement is not None),
-            probabilities=int(probs is not None),
-        ),
-        resume=keeps,
-    )
+    keeps = workplace is not None or (resume and len(run.blocks) > 1)
+    check_disk(beside, run.scene, run.grid, outputs=count_outputs(run, targets), resume=keeps)
     fingerprint = run.fingerprint() if workplace is None else workplace.fingerprint(run)
     with work_folder(root, name, fingerprint, resume=resume) as work:
-        for path in paths:
+        for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
-        with staged(paths, f"{WORK_FOLDER}/{name}/outputs") as names:
-            # Where there is but one block, all is done when it is.
-            store = work if keeps else None
-            with ExitStack() as stack:
-                compare = None
-                if disagreement is not None:
-                    sink = raster_of_disagreement(run, names[disagreement])
-                    compare = clipped(run, stack.enter_context(sink).write)
-                wanted = Wanted(polygons=bool(vectors), rows=bool(rasters or probs))
-                if workplace is None:
-                    rows = run.rows(progress, store=store, stop=stop, disagreement=compare)
-                    pieces = finish_rows(run, rows, wanted)
-                else:
-                    pieces = workplace.pieces(run, wanted, progress, store=work, stop=stop)
-                written = write_outputs(
-                    run,
-                    pieces,
-                    vectors=[names[path] for path in vectors],
-                    rasters=[names[path] for path in rasters],
-                    probs=names[probs] if probs else None,
-                )
-                if item is not None:
-                    write_item(names[item], run, made)
+        with staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names:
+            part = targets.under(names)
+            if workplace is None:
+                # Where there is but one block, all is done when it is.
+                store = work if keeps else None
+                written = _write_here(run, part, progress, store=store, stop=stop)
+            else:
+                wanted = _wanted(part)
+                pieces = workplace.pieces(run, wanted, progress, store=work, stop=stop)
+                written = write_outputs(run, pieces, part)
+            if part.item is not None:
+                write_item(part.item, run, targets.made)
             work.publish()
     return Summary(
         scene=redact(title_of(scene)),
-        outputs=tuple(str(path) for path in paths),
-        objects=written.objects if vectors else None,
+        outputs=tuple(str(path) for path in targets.paths),
+        objects=written.objects if targets.vectors else None,
         windows=len(run.grid),
         predicted=written.windows,
         seconds=time.monotonic() - started,
         engine=run.predictor.engine,
-        blocks=blocks,
+        blocks=len(run.blocks),
         reused=len(work.finished),
         seam_score=written.seams.score,
+    )
+
+
+def _write_here(
+    run: Run,
+    targets: Targets,
+    progress: Progress | None,
+    *,
+    store: WorkFolder | None,
+    stop: Stop | None,
+) -> Written:
+    """Predict in this process, and write what comes."""
+    with ExitStack() as stack:
+        compare = None
+        if targets.disagreement is not None:
+            sink = raster_of_disagreement(run, targets.disagreement)
+            compare = clipped(run, stack.enter_context(sink).write)
+        rows = run.rows(progress, store=store, stop=stop, disagreement=compare)
+        return write_outputs(run, finish_rows(run, rows, _wanted(targets)), targets)
+
+
+def _wanted(targets: Targets) -> Wanted:
+    """What pieces must hold."""
+    return Wanted(
+        polygons=bool(targets.vectors), rows=bool(targets.rasters or targets.probs is not None)
+    )
+
+
+def count_outputs(run: Run, targets: Targets) -> OutputCounts:
+    """What a run writes, as far as its size goes."""
+    return OutputCounts(
+        classes=len(run.card.classes),
+        vectors=len(targets.vectors),
+        rasters=len(targets.rasters) + (targets.disagreement is not None),
+        probabilities=int(targets.probs is not None),
     )

@@ -15,7 +15,7 @@ from geohr.blocks import Block, BlockScores, Cut
 from geohr.finishing import Finishing, Wanted, finish_band, finish_rows, pieces_of_bands
 from geohr.model import Model
 from geohr.options import SegmentOptions
-from geohr.outputs import Written, write_outputs
+from geohr.outputs import Targets, Written, write_outputs
 from geohr.polygons.instances import SQUARE
 from geohr.predictor import Batch
 from geohr.run import prepare
@@ -77,10 +77,8 @@ def both_ways(
             for band in reversed(parts):
                 finish_band(finishing, band, held.load)
             pieces = pieces_of_bands(finishing, parts)
-        vectors, rasters = [into / NAMES[0]], [into / NAMES[1]]
-        told.append(
-            write_outputs(run, pieces, vectors=vectors, rasters=rasters, probs=into / NAMES[2])
-        )
+        targets = Targets((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
+        told.append(write_outputs(run, pieces, targets))
     return told[0], told[1]
 
 

@@ -19,6 +19,7 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geohr.errors import UsageError
 from geohr.scene.dates import acquired
+from geohr.options import SegmentOptions
 from geohr.segmenting import segment_to_files
 from geohr.stac_item import item_beside
 from tests.makers import noise, random_model, write_scene
@@ -35,7 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         raster.update_tags(TIFFTAG_DATETIME="2021:06:05 07:08:09")
     model = random_model(folder / "m.safetensors")
     outputs = [folder / "objects.gpkg", folder / "classes.tif"]
-    segment_to_files(scene, outputs, model=model, stac=True)
+    # Untrained, the model gives some probability to anything.
+    options = SegmentOptions(threshold=0.1, min_area=0)
+    segment_to_files(scene, outputs, model=model, options=options, stac=True)
     return folder
 
 
