@@ -18,8 +18,8 @@ from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geohr.errors import UsageError
-from geohr.scene.dates import acquired
 from geohr.options import SegmentOptions
+from geohr.scene.dates import acquired
 from geohr.segmenting import segment_to_files
 from geohr.stac_item import item_beside
 from tests.makers import noise, random_model, write_scene
