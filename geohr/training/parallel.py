@@ -34,7 +34,6 @@ import torch.distributed as dist
 from torch import nn
 
 from geohr.backends.machine import cores
-from geohr.backends.torch_engine import choose_device
 from geohr.errors import EngineError, GeohrError, InterruptedRunError, UsageError
 from geohr.messages import show_warning
 
@@ -133,19 +132,21 @@ Work = Callable[[Team, Progress | None], object]
 """What each process of a team does; process 0 is told where to report its progress."""
 
 
-def devices(asked: str, size: int) -> list[str]:
+def devices(device: str, size: int) -> list[str]:
     """The devices of `size` processes: a GPU each, or all on the CPU.
 
+    Args:
+        device: A device that is there.
+        size: Processes.
+
     Raises:
-        EngineError: When the device is unknown or not there.
         UsageError: When it is none that processes can share out, or there are too few.
     """
-    found = choose_device(asked)
-    if found == "cpu":
-        return [found] * size
-    if found != "cuda":
+    if device == "cpu":
+        return [device] * size
+    if device != "cuda":
         raise UsageError(
-            f"{size} processes train on cuda, a GPU each, or on cpu; got device {found}"
+            f"{size} processes train on cuda, a GPU each, or on cpu; got device {device}"
         )
     there = torch.cuda.device_count()
     if there < size:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from geohr.backends.torch_engine import choose_device
 from geohr.card import Card
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
@@ -85,7 +86,7 @@ def train(
     work = partial(take_share, tuple(samples), out, card, options, resume)
     if options.processes == 1:
         return work(Team(), progress)
-    places = devices(options.device, options.processes)
+    places = devices(choose_device(options.device), options.processes)
     with stop_on_signal() as stopped:
         run_team(work, places, stopped=stopped, progress=progress)
     return Model.load(out)

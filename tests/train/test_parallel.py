@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 import signal
@@ -12,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,13 +24,13 @@ from geohr.training import parallel
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Team, devices, run_team
 from geohr.training.train import train
-from tests.makers import noise, one_class_card, write_scene
-from tests.train import crews
+from tests.makers import one_class_card
+from tests.train import crews, steps
 from tests.train.towns import make_town
 
 QUICK = TrainOptions(
     encoder="hrnetv2_w18_small_v1",
-    steps=6,
+    steps=9,
     batch=4,
     tile=32,
     warmup=1,
@@ -55,12 +55,6 @@ def together(work: parallel.Work) -> None:
     run_team(work, CPUS, stopped=lambda: False, progress=None)
 
 
-def weights(model: Model) -> dict[str, torch.Tensor]:
-    """All tensors of a model."""
-    held: dict[str, torch.Tensor] = model.network.state_dict()
-    return held
-
-
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
     """Whether all tensors are the same, bit by bit."""
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
@@ -74,102 +68,100 @@ def test_shares_are_the_batches_of_one_process() -> None:
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    """Losses, accumulated gradients, clipping and the optimiser, without batch statistics."""
-    together(partial(crews.plain_steps, tmp_path))
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
-    alone = tmp_path / "alone"
-    alone.mkdir()
-    losses = crews.plain_steps(alone, Team())
-    assert losses[-1] < losses[0]
-    one = torch.load(alone / "0.pt")
-    assert equal(first, second)
-    start = crews.plain_network().state_dict()
-    for name, tensor in one.items():
-        assert torch.allclose(first[name], tensor, atol=1e-6)
-        assert not torch.allclose(start[name], tensor, atol=1e-4)
+    """Losses, accumulated gradients, clipping, optimiser and average; both hold the same."""
+    together(partial(steps.take_steps, tmp_path))
+    steps.take_steps(tmp_path, Team())
+    for name, build in steps.NETWORKS.items():
+        first, second, alone = (
+            torch.load(tmp_path / f"{name}-{which}.pt") for which in ("2-0", "2-1", "1-0")
+        )
+        assert equal(first[0], second[0])
+        assert equal(first[1], second[1])
+        assert not equal(first[0], first[1])
+        assert first[2] == second[2]
+        moved = {key: value - alone[0][key] for key, value in build().state_dict().items()}
+        if name == "plain":
+            assert first[2] == pytest.approx(alone[2], rel=1e-5)
+            assert all(torch.allclose(first[0][key], alone[0][key], atol=1e-6) for key in moved)
+            assert all(each.abs().max() > 1e-4 for each in moved.values())
 
 
-def test_processes_hold_the_same_network_to_the_end(
-    samples: tuple[Sample, ...], tmp_path: Path
-) -> None:
-    options = dataclasses.replace(QUICK, steps=3)
-    together(partial(crews.train_steps, samples, options, tmp_path))
-    (mine, average), (other, others) = (
-        torch.load(tmp_path / str(rank) / "weights.pt") for rank in range(2)
-    )
-    assert equal(mine, other)
-    assert equal(average, others)
-    assert not equal(mine, average)
-    assert (tmp_path / "0" / "log.csv").exists()
-    assert [each.name for each in (tmp_path / "1").iterdir()] != []
-    assert not (tmp_path / "1" / "log.csv").exists()
-    assert not (tmp_path / "1" / "checkpoint.pt").exists()
-
-
-def stop_after(step: int) -> Callable[[int, int], None]:
-    """Progress that sends this process SIGTERM after a step."""
-
-    def progress(done: int, _: int) -> None:
-        if done == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return progress
+def stop_after_two(done: int, _: int) -> None:
+    """Progress that sends this process SIGTERM, as a scheduler does."""
+    if done == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
-    options = dataclasses.replace(QUICK, steps=12)
+    def run(name: str, *, resume: bool = True, progress: Any = None) -> Model:
+        out = tmp_path / f"{name}.safetensors"
+        card = one_class_card()
+        return train(samples, out, card=card, options=QUICK, resume=resume, progress=progress)
+
     seen: list[int] = []
-    whole = train(
-        samples,
-        tmp_path / "whole.safetensors",
-        card=one_class_card(),
-        options=options,
-        progress=lambda done, _: seen.append(done),
-    )
-    assert seen == list(range(1, 13))
-    out = tmp_path / "parts.safetensors"
-    with pytest.raises(InterruptedRunError, match=r"after step \d+ of 12.*--resume"):
-        train(samples, out, card=one_class_card(), options=options, progress=stop_after(1))
-    assert not out.exists()
+    whole = run("whole", resume=False, progress=lambda done, _: seen.append(done))
+    assert seen == list(range(1, QUICK.steps + 1))
+    with pytest.raises(InterruptedRunError, match=rf"after step \d+ of {QUICK.steps}.*--resume"):
+        run("parts", resume=False, progress=stop_after_two)
     assert not multiprocessing.active_children()
-    parts = train(samples, out, card=one_class_card(), options=options, resume=True)
-    assert equal(weights(whole), weights(parts))
+    assert not (tmp_path / "parts.safetensors").exists()
+    parts = run("parts")
+    assert equal(whole.network.state_dict(), parts.network.state_dict())
     assert whole.card == parts.card
 
 
-def command(samples: tuple[Sample, ...], out: Path) -> list[str]:
-    """The command line of a run that does not end by itself."""
-    scene, label = samples[1].scene.path, samples[1].label or ""
-    return [
-        *(sys.executable, "-m", "geohr_cli", "train", "--scene", scene, "--labels", label),
-        *("--out", str(out), "--processes", "2", "--encoder", "hrnetv2_w18_small_v1"),
-        *("--steps", "100000", "--batch", "4", "--tile", "32", "--checkpoint-every", "1"),
-    ]
+def test_what_fails_in_one_process_fails_the_run() -> None:
+    with pytest.raises(InputError, match="a label holds class 7"):
+        together(crews.refuse)
+    assert not multiprocessing.active_children()
+    with pytest.raises(MemoryError, match="no more"):
+        together(crews.give_in)
 
 
-def members(pid: int) -> list[int]:
-    """The processes of the team that a process has started."""
-    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [int(each) for each in started if b"spawn_main" in read(f"/proc/{each}/cmdline")]
+def test_processes_are_stopped_in_order_and_the_loss_of_one_is_told(tmp_path: Path) -> None:
+    def kill() -> bool:
+        """Kill one process as soon as both are there."""
+        if len(list(tmp_path.iterdir())) == 2:
+            (tmp_path / "1").unlink()
+            multiprocessing.active_children()[0].kill()
+        return False
+
+    work = partial(crews.stay, tmp_path)
+    with pytest.raises(EngineError) as told:
+        run_team(work, CPUS, stopped=kill, progress=None)
+    assert str(told.value) == (
+        "one of 2 training processes was killed by SIGKILL, perhaps for want of memory; go on "
+        "with --resume"
+    )
+    assert not multiprocessing.active_children()
+    (tmp_path / "0").unlink()
+
+    def stopped() -> bool:
+        return len(list(tmp_path.iterdir())) == 2
+
+    with pytest.raises(KeyboardInterrupt):
+        run_team(work, CPUS, stopped=stopped, progress=None)
+    assert not multiprocessing.active_children()
 
 
-def read(path: str) -> bytes:
+def read(path: Path) -> bytes:
     """A file's bytes; none where it went away."""
     try:
-        return Path(path).read_bytes()
+        return path.read_bytes()
     except OSError:
         return b""
 
 
-def runs(pid: int) -> bool:
-    """Whether the process is there and no zombie."""
-    status = read(f"/proc/{pid}/status")
-    return status != b"" and b"State:\tZ" not in status
+def team_of(pid: int) -> list[Path]:
+    """In /proc, the processes of the team that a process has started."""
+    started = read(Path(f"/proc/{pid}/task/{pid}/children")).split()
+    members = [Path("/proc", each.decode()) for each in started]
+    return [each for each in members if b"spawn_main" in read(each / "cmdline")]
 
 
-def until(holds: Callable[[], bool], seconds: float = 120) -> None:
+def until(holds: Callable[[], bool], seconds: float) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -178,53 +170,17 @@ def until(holds: Callable[[], bool], seconds: float = 120) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("lost", ["child", "parent"])
-def test_a_killed_process_ends_the_run(
-    samples: tuple[Sample, ...], tmp_path: Path, lost: str
-) -> None:
-    run = subprocess.Popen(
-        command(samples, tmp_path / "m.safetensors"), stderr=subprocess.PIPE, text=True
-    )
+def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+    run = subprocess.Popen([sys.executable, "-m", "tests.train.crews", tmp_path])
     try:
-        until((tmp_path / "m.run" / "checkpoint.pt").exists)
-        team = members(run.pid)
-        assert len(team) == 2
-        os.kill(team[1] if lost == "child" else run.pid, signal.SIGKILL)
-        _, said = run.communicate(timeout=60)
+        until(lambda: len(list(tmp_path.iterdir())) == 2, 120)
+        members = team_of(run.pid)
+        assert len(members) == 2
     finally:
         run.kill()
-    until(lambda: not any(map(runs, team)), 20)
-    if lost == "child":
-        assert run.returncode == EngineError.exit_code
-        assert said.splitlines()[-1] == (
-            "geohr: one of 2 training processes was killed by SIGKILL, perhaps for want of "
-            "memory; go on with --resume"
-        )
-
-
-def test_an_error_in_one_process_is_the_runs(tmp_path: Path) -> None:
-    """It comes from one label of two, which one of the processes sees first."""
-    image = write_scene(tmp_path / "a.tif", noise(40, 40))
-    labels = write_scene(tmp_path / "b.tif", noise(40, 40)[:1] | 1)
-    with pytest.raises(InputError, match="a label holds class"):
-        train(
-            pair([image], [labels], split="train"),
-            tmp_path / "m.safetensors",
-            card=one_class_card(),
-            options=QUICK,
-        )
-    assert not multiprocessing.active_children()
-    with pytest.raises(MemoryError, match="no more"):
-        together(partial(crews.leave_early, tmp_path))
-
-
-def test_a_team_that_is_stopped_before_its_first_step_is_interrupted(tmp_path: Path) -> None:
-    def stopped() -> bool:
-        return (tmp_path / "0").exists() and (tmp_path / "1").exists()
-
-    with pytest.raises(KeyboardInterrupt):
-        run_team(partial(crews.wait_for_ever, tmp_path), CPUS, stopped=stopped, progress=None)
-    assert not multiprocessing.active_children()
+        run.wait()
+    # One that has ended has no command line, though its entry may stay.
+    until(lambda: not any(read(each / "cmdline") for each in members), 20)
 
 
 def test_options_that_cannot_be_are_named() -> None:
@@ -236,7 +192,6 @@ def test_options_that_cannot_be_are_named() -> None:
 
 def test_a_gpu_each_or_the_cpu_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices("cpu", 2) == CPUS
-    monkeypatch.setattr(parallel, "choose_device", lambda name: name)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert devices("cuda", 2) == ["cuda:0", "cuda:1"]
     with pytest.raises(UsageError, match="3 processes need a GPU each; there are 2"):
