@@ -60,6 +60,12 @@ class TrainOptions(NetworkOptions, WindowOptions):
     losses: tuple[str, ...] = opt(("ce", "dice"), "Losses to add up.", metavar="NAMES")
     steps: int = opt(10_000, "Optimiser steps.", low=1)
     batch: int = opt(8, "Windows of one pass.", low=1, high=1024)
+    processes: int = opt(
+        1,
+        "Processes that each take a share of a batch, a GPU each; on a CPU they share its cores.",
+        low=1,
+        high=64,
+    )
     accumulate: int = opt(1, "Passes whose gradients are added up for one step.", low=1)
     learning_rate: float = opt(1e-3, "Largest learning rate.", low=0)
     weight_decay: float = opt(0.01, "Weight decay of AdamW.", low=0)
@@ -71,7 +77,9 @@ class TrainOptions(NetworkOptions, WindowOptions):
     precision: Literal["auto", "float32", "bfloat16"] = opt(
         "auto", "Number format of the passes; auto is bfloat16 where the device has it."
     )
-    workers: int = opt(0, "Processes that prepare windows; 0 prepares them in place.", low=0)
+    workers: int = opt(
+        0, "Processes that prepare windows, for each that trains; 0 prepares them in place.", low=0
+    )
     validate_every: int = opt(500, "Steps between two validations.", low=1)
     patience: int = opt(
         0, "Validations without a better score after which training stops; 0 never.", low=0
@@ -92,7 +100,12 @@ class TrainOptions(NetworkOptions, WindowOptions):
                 "gsd_range must be two lengths MIN,MAX in metres with 0 < MIN <= MAX; "
                 f"got {listed(span)}"
             )
-        if self.batch == 1 and self.tile <= COARSEST_STRIDE:
+        if self.batch % self.processes:
+            raise UsageError(
+                f"batch must be shared out evenly; got {self.batch} windows for {self.processes} "
+                "processes"
+            )
+        if self.batch == self.processes and self.tile <= COARSEST_STRIDE:
             raise UsageError(
                 f"batch 1 with tile {self.tile} leaves batch normalisation one value; raise one of "
                 "them"

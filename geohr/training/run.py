@@ -18,6 +18,7 @@ from geohr.pixels import Normalizer
 from geohr.samples import Sample
 from geohr.training.features import Hints
 from geohr.training.options import TrainOptions
+from geohr.training.parallel import Team
 from geohr.training.store import Store
 
 
@@ -35,6 +36,7 @@ class Run:
         validation: Samples that choose the weights.
         device: Where it runs.
         store: Reads the validation samples.
+        team: Who else trains this network.
     """
 
     network: nn.Module
@@ -46,23 +48,27 @@ class Run:
     validation: tuple[Sample, ...]
     device: str
     store: Store
+    team: Team
 
     @classmethod
-    def prepare(cls, samples: Sequence[Sample], card: Card, options: TrainOptions) -> Run:
+    def prepare(
+        cls, samples: Sequence[Sample], card: Card, options: TrainOptions, team: Team
+    ) -> Run:
         """Networks on their device, samples by split."""
         if len(card.classes) > 1 and not card.background:
             raise InputError(
                 f"the card of {card.name!r} has {len(card.classes)} classes and no background; "
                 'training needs "background": true where there are several'
             )
-        device = choose_device(options.device)
+        device = team.device or choose_device(options.device)
         network, card = start_network(card, options)
         learnt = tuple(each for each in samples if each.split == "train")
         if not learnt:
             raise InputError("there is no sample of split train to learn from")
+        network = move(team.share_statistics(network), device)
         teacher = load_teacher(card, options, device)
         return cls(
-            network=move(network, device),
+            network=network,
             teacher=teacher,
             hints=start_hints(network, teacher, options, device),
             card=card,
@@ -71,6 +77,7 @@ class Run:
             validation=tuple(each for each in samples if each.split == "validation"),
             device=device,
             store=Store(),
+            team=team,
         )
 
     @property

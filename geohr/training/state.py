@@ -17,7 +17,7 @@ from geohr.files import written_whole
 from geohr.training.options import TrainOptions
 
 MAY_CHANGE = frozenset(
-    {"steps", "workers", "validate_every", "checkpoint_every", "patience", "device"}
+    {"steps", "processes", "workers", "validate_every", "checkpoint_every", "patience", "device"}
 )
 """Options that a resumed run may have otherwise than the run it goes on with."""
 WARM_AVERAGE = 10

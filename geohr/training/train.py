@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from geohr.backends.torch_engine import choose_device
 from geohr.card import Card
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
@@ -26,6 +28,7 @@ from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
 from geohr.training.losses import check_losses, distillation, total_loss
 from geohr.training.options import TrainOptions
+from geohr.training.parallel import Progress, Team, devices, run_team
 from geohr.training.report import write_report
 from geohr.training.run import Run
 from geohr.training.state import State, load_checkpoint, save_checkpoint
@@ -51,6 +54,9 @@ def train(
     `.run`. The averaged weights of the best validation are kept; without validation samples, the
     last.
 
+    With `processes` above 1 a script that calls this must be importable: the call stands under
+    `if __name__ == "__main__":`.
+
     Args:
         samples: Those of split train are learnt from, those of validation choose the weights.
         out: The model file, `*.safetensors`.
@@ -66,6 +72,7 @@ def train(
     Raises:
         UsageError: For options that cannot be.
         InputError: For samples or model files that cannot be used.
+        EngineError: When the device is not there, or one of several processes was lost.
         InterruptedRunError: After SIGINT or SIGTERM, with a checkpoint written.
         OutputError: When `out` cannot be written.
     """
@@ -74,15 +81,41 @@ def train(
     check_augmentations(options.augment)
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
-    torch.manual_seed(options.seed)
     folder = out.with_suffix(".run")
     folder.mkdir(exist_ok=True)
-    run = Run.prepare(samples, card, options)
+    work = partial(take_share, tuple(samples), out, card, options, resume)
+    if options.processes == 1:
+        return work(Team(), progress)
+    places = devices(choose_device(options.device), options.processes)
+    with stop_on_signal() as stopped:
+        run_team(work, places, stopped=stopped, progress=progress)
+    return Model.load(out)
+
+
+def take_share(
+    samples: Sequence[Sample],
+    out: Path,
+    card: Card,
+    options: TrainOptions,
+    resume: bool,
+    team: Team,
+    progress: Progress | None,
+) -> Model:
+    """What each process of a team does; see `train`. Process 0 writes the model.
+
+    Returns:
+        The network with the best weights that this process knows of.
+    """
+    torch.manual_seed(options.seed)
+    folder = out.with_suffix(".run")
+    run = Run.prepare(samples, card, options, team)
     state = State.start(run.network, run.hints, options)
     if resume:
         load_checkpoint(folder / "checkpoint.pt", state, options)
     with stop_on_signal() as stopped:
         advance(run, state, folder, stopped=stopped, progress=progress)
+    if not team.leads:
+        return Model(state.network, run.card)
     finished = finish(run, state, out)
     write_report(folder / "report.html", state, finished)
     return finished.model
@@ -94,28 +127,28 @@ def advance(
     folder: Path,
     *,
     stopped: Callable[[], bool],
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     """Step until the steps are done, patience ends or a signal comes."""
-    options = run.options
+    options, team = run.options, run.team
     began = time.monotonic()
     for passes in step_batches(run, state.step):
         state.losses.append(step(run, state, passes))
         last = state.step == options.steps
-        if state.step % options.validate_every == 0 or last:
+        if team.leads and (state.step % options.validate_every == 0 or last):
             note(run, state, time.monotonic() - began)
             write_log(folder / "log.csv", state)
             write_scalars(folder / "tensorboard", state)
         if progress:
             progress(state.step, options.steps)
-        interrupted = stopped()
-        if state.step % options.checkpoint_every == 0 or last or interrupted:
+        interrupted = team.any(stopped())
+        if team.leads and (state.step % options.checkpoint_every == 0 or last or interrupted):
             save_checkpoint(folder / "checkpoint.pt", state, options)
         if interrupted:
             raise InterruptedRunError(
                 f"stopped after step {state.step} of {options.steps}; go on with --resume"
             )
-        if options.patience and state.stale >= options.patience:
+        if options.patience and team.any(team.leads and state.stale >= options.patience):
             return
 
 
@@ -149,7 +182,11 @@ def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         stop=max(options.steps, start) * windows,
     )
     loader: DataLoader[Any] = DataLoader(
-        source, options.batch, num_workers=options.workers, worker_init_fn=leave_signals
+        source,
+        options.batch // run.team.size,
+        sampler=run.team.share(len(source)),
+        num_workers=options.workers,
+        worker_init_fn=leave_signals,
     )
     passes = []
     for pixels, target in loader:
@@ -182,6 +219,7 @@ def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> flo
         loss = pass_loss(run, pixels, target.to(run.device)) / len(passes)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    total = run.team.average(total, state.network, state.optimizer)
     if not math.isfinite(total):
         raise InputError(
             f"the loss is {total} at step {state.step + 1}; lower --learning-rate, now {rate:g}"
