@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENE := examples/data/kampala.tif
 OUT := build/kampala_buildings.gpkg
+# Two processes take the files of tests; the tests of one file build on each other's fixtures.
+SHARED := -n 2 --dist loadfile
 
 .PHONY: demo test test-full lint clean
 
@@ -13,10 +15,10 @@ demo: $(VENV)/.demo
 	$(BIN)/geohr segment $(SCENE) --out $(OUT) --overwrite
 
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest $(SHARED) -m "not full"
 
 test-full: $(VENV)/.test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

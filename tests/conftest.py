@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -10,6 +11,10 @@ from tests.command import Geohr, command
 # A shell that starts the tests in the background makes them, and the commands that they start,
 # deaf to SIGINT, which some of them send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Test processes beside each other compute on one core each, and so do the commands they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shared machine may stall any example; how long one takes is not what is tested.
 settings.register_profile("geohr", deadline=None, max_examples=50)

@@ -126,6 +126,10 @@ AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
 """By name, in the order applied: how often, and what."""
 
 
+OTHERS = ("paste", "none")
+"""Names that change windows elsewhere: objects of another window are laid on, or nothing is."""
+
+
 def check_augmentations(names: Sequence[str]) -> None:
     """Refuse a name that is no augmentation.
 
@@ -133,9 +137,10 @@ def check_augmentations(names: Sequence[str]) -> None:
         UsageError: With the known ones.
     """
     for name in names:
-        if name not in AUGMENTATIONS and name != "none":
+        if name not in AUGMENTATIONS and name not in OTHERS:
             raise UsageError(
-                f"augment must name some of {', '.join(AUGMENTATIONS)}, or none; got {name!r}"
+                f"augment must name some of {', '.join(AUGMENTATIONS)}, paste, or none; got "
+                f"{name!r}"
             )
 
 
@@ -145,7 +150,7 @@ def augment(rng: np.random.Generator, image: Floats, names: Sequence[str]) -> Fl
     Args:
         rng: Decides.
         image: `(band, row, col)` in [0, 1].
-        names: Keys of `AUGMENTATIONS`.
+        names: Keys of `AUGMENTATIONS`; others are passed over.
 
     Returns:
         The same shape, clipped to [0, 1].

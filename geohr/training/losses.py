@@ -2,6 +2,9 @@
 
 Logits are `(n, channel, row, col)`; one channel is a sigmoid's, several are a softmax's with the
 background first. Targets are class ids `(n, row, col)`: 0 background, 1.. classes, 255 ignored.
+Weights are one for each class id, from 0, or None where all weigh the same: a pixel counts as much
+as its true class weighs. Lovász, which counts no single pixels, is weighted as a mean of classes,
+and with one class not at all.
 """
 
 from __future__ import annotations
@@ -18,22 +21,30 @@ from geohr.metrics import IGNORE
 SMOOTH = 1.0
 """Pixels added to both sides of dice, so that an empty window is no 0/0."""
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+LEAST = 1e-6
+"""Pixels, or their weight, that a mean is divided by at least, so that no pixel is no 0/0."""
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def channel_truth(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Truth by channel and where it counts.
+def channel_truth(
+    logits: Tensor, target: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Truth by channel and how much it counts.
 
     Returns:
-        `(n, channel, row, col)` of 0 and 1, and `(n, 1, row, col)` of 0 and 1, both float.
+        `(n, channel, row, col)` of 0 and 1, and `(n, 1, row, col)` of 0, where nothing is
+        annotated, and 1 or the class's weight, both float.
     """
-    counts = (target != IGNORE).unsqueeze(1)
+    counts = (target != IGNORE).unsqueeze(1).to(logits.dtype)
     ids = target.masked_fill(target == IGNORE, 0).long()
+    if weights is not None:
+        counts = counts * weights.to(logits)[ids].unsqueeze(1)
     if logits.shape[1] == 1:
         truth = (ids > 0).unsqueeze(1)
     else:
         truth = F.one_hot(ids, logits.shape[1]).movedim(-1, 1)
-    return truth.to(logits.dtype), counts.to(logits.dtype)
+    return truth.to(logits.dtype), counts
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -49,22 +60,22 @@ def log_likelihood(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def mean_over(values: Tensor, counts: Tensor) -> Tensor:
-    """The mean of the pixels that count; 0 where none does."""
-    return (values * counts).sum() / counts.sum().clamp(min=1)
+    """The mean of the pixels that count, weighted; 0 where none does."""
+    return (values * counts).sum() / counts.sum().clamp(min=LEAST)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy, binary for one channel."""
-    truth, counts = channel_truth(logits, target)
+    truth, counts = channel_truth(logits, target, weights)
     return mean_over(log_likelihood(logits, truth), counts)
 
 
-def dice(logits: Tensor, target: Tensor) -> Tensor:
+def dice(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """1 - Dice coefficient over the batch, the mean of the foreground channels.
 
     Milletari et al., V-Net, 2016, equation 4, with plain instead of squared sums below.
     """
-    truth, counts = channel_truth(logits, target)
+    truth, counts = channel_truth(logits, target, weights)
     guess = probabilities(logits)
     first = 0 if logits.shape[1] == 1 else 1
     guess, truth = (guess * counts)[:, first:], (truth * counts)[:, first:]
@@ -72,19 +83,19 @@ def dice(logits: Tensor, target: Tensor) -> Tensor:
     return (1 - (2 * overlap + SMOOTH) / (guess + truth).sum((0, 2, 3)).add(SMOOTH)).mean()
 
 
-def focal(logits: Tensor, target: Tensor) -> Tensor:
+def focal(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy in which sure pixels count little (Lin et al., 2017, equation 4; gamma 2)."""
-    truth, counts = channel_truth(logits, target)
+    truth, counts = channel_truth(logits, target, weights)
     negative = log_likelihood(logits, truth)
     return mean_over((1 - (-negative).exp()) ** 2 * negative, counts)
 
 
-def lovasz(logits: Tensor, target: Tensor) -> Tensor:
+def lovasz(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Lovász extension of the Jaccard loss (Berman et al., 2018, equations 8 to 9).
 
     The hinge form for one channel, Lovász-softmax for several, over the whole batch.
     """
-    truth, counts = channel_truth(logits, target)
+    truth, counts = channel_truth(logits, target, weights)
     kept = counts[:, 0] > 0
     if not kept.any():
         return logits.sum() * 0
@@ -98,7 +109,10 @@ def lovasz(logits: Tensor, target: Tensor) -> Tensor:
         lovasz_extension(distance[:, channel][kept], truth[:, channel][kept])
         for channel in present or [0]
     ]
-    return torch.stack(each).mean()
+    if weights is None:
+        return torch.stack(each).mean()
+    share = weights.to(logits)[present or [0]]
+    return torch.stack(each) @ share / share.sum().clamp(min=LEAST)
 
 
 def lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:
@@ -112,9 +126,9 @@ def lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:
     return torch.dot(errors, gain)
 
 
-def boundary(logits: Tensor, target: Tensor) -> Tensor:
+def boundary(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Cross-entropy over the pixels within 2 of a change of class."""
-    truth, counts = channel_truth(logits, target)
+    truth, counts = channel_truth(logits, target, weights)
     ids = target.masked_fill(target == IGNORE, 0).to(logits.dtype).unsqueeze(1)
     highest = F.max_pool2d(ids, 5, stride=1, padding=2)
     lowest = -F.max_pool2d(-ids, 5, stride=1, padding=2)
@@ -152,6 +166,26 @@ def check_losses(names: Sequence[str]) -> None:
             raise UsageError(f"losses must name some of {', '.join(LOSSES)}; got {name!r}")
 
 
-def total_loss(logits: Tensor, target: Tensor, names: Sequence[str]) -> Tensor:
-    """The sum of the named losses."""
-    return torch.stack([LOSSES[name](logits, target) for name in names]).sum()
+def check_weights(weights: Sequence[float] | None, classes: int) -> None:
+    """Refuse weights that are not one for the background and one for each class.
+
+    Args:
+        weights: By class id, or None.
+        classes: Without the background.
+
+    Raises:
+        UsageError: With how many there must be.
+    """
+    if weights is not None and len(weights) != classes + 1:
+        raise UsageError(
+            f"class_weights must be {classes + 1} numbers, the background's first; got "
+            f"{len(weights)}"
+        )
+
+
+def total_loss(
+    logits: Tensor, target: Tensor, names: Sequence[str], weights: Sequence[float] | None = None
+) -> Tensor:
+    """The sum of the named losses, weighted by class."""
+    held = None if weights is None else torch.tensor(weights, device=logits.device)
+    return torch.stack([LOSSES[name](logits, target, held) for name in names]).sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +48,8 @@ class WindowOptions(Options):
     )
     augment: tuple[str, ...] = opt(
         ("colour", "gamma", "grey", "haze", "shadow", "blur", "noise", "jpeg"),
-        "Augmentations besides flips, rotation and scale; none for no others.",
+        "Augmentations besides flips, rotation and scale; paste lays objects of other windows on, "
+        "none is for no others.",
         metavar="NAMES",
     )
     seed: int = opt(0, "Seed of all that is random.", low=0)
@@ -58,6 +60,11 @@ class TrainOptions(NetworkOptions, WindowOptions):
     """Everything that `train` can be told besides the scenes and the output."""
 
     losses: tuple[str, ...] = opt(("ce", "dice"), "Losses to add up.", metavar="NAMES")
+    class_weights: tuple[float, ...] | None = opt(
+        None,
+        "Weights of the classes in the losses, the background's first; by default all the same.",
+        metavar="W,W,...",
+    )
     steps: int = opt(10_000, "Optimiser steps.", low=1)
     batch: int = opt(8, "Windows of one pass.", low=1, high=1024)
     processes: int = opt(
@@ -112,3 +119,8 @@ class TrainOptions(NetworkOptions, WindowOptions):
             )
         if not self.losses:
             raise UsageError("losses must name at least one loss; got none")
+        weights = self.class_weights
+        if weights is not None and not (min(weights, default=-1) >= 0 < sum(weights) < math.inf):
+            raise UsageError(
+                f"class_weights must be numbers from 0 that are not all 0; got {listed(weights)}"
+            )

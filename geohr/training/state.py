@@ -98,7 +98,7 @@ def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         OutputError: When it cannot be written.
     """
     content = {
-        "options": json.dumps(dataclasses.asdict(options)),
+        "options": json.dumps(plain(options)),
         "network": state.network.state_dict(),
         "average": state.average.state_dict(),
         "hints": state.hints.state_dict() if state.hints else None,
@@ -113,6 +113,12 @@ def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
     }
     with written_whole(path) as part:
         torch.save(content, part)
+
+
+def plain(options: TrainOptions) -> dict[str, Any]:
+    """Options as JSON gives them back."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options)))
+    return values
 
 
 def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
@@ -130,13 +136,14 @@ def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         raise InputError(
             f"{path}: the checkpoint is damaged ({type(error).__name__}); start without --resume"
         ) from error
-    before = json.loads(content["options"])
-    now = json.loads(json.dumps(dataclasses.asdict(options)))
-    changed = [name for name in now if now[name] != before.get(name) and name not in MAY_CHANGE]
+    # An option that is younger than the checkpoint had its default then.
+    before = plain(TrainOptions()) | json.loads(content["options"])
+    now = plain(options)
+    changed = [name for name in now if now[name] != before[name] and name not in MAY_CHANGE]
     if changed:
         name = changed[0]
         raise UsageError(
-            f"{path}: the run had {name}={before.get(name)}, now {now[name]}; resume with the "
+            f"{path}: the run had {name}={before[name]}, now {now[name]}; resume with the "
             "same options or start without --resume"
         )
     state.network.load_state_dict(content["network"])

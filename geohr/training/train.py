@@ -26,7 +26,7 @@ from geohr.samples import Sample
 from geohr.training.augment import check_augmentations
 from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
-from geohr.training.losses import check_losses, distillation, total_loss
+from geohr.training.losses import check_losses, check_weights, distillation, total_loss
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Progress, Team, devices, run_team
 from geohr.training.report import write_report
@@ -78,6 +78,7 @@ def train(
     """
     options = options or TrainOptions()
     check_losses(options.losses)
+    check_weights(options.class_weights, len(card.classes))
     check_augmentations(options.augment)
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
@@ -243,7 +244,11 @@ def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
                 taught = ask(run.teacher, pixels, says=options.teacher_weight > 0)
         seen = run.hints() if run.hints is not None else None
     loss = auxiliary_loss(
-        lambda logits, truth: total_loss(logits.float(), truth, options.losses), outputs, target
+        lambda logits, truth: total_loss(
+            logits.float(), truth, options.losses, options.class_weights
+        ),
+        outputs,
+        target,
     )
     if taught is not None:
         logits = outputs if isinstance(outputs, Tensor) else outputs[0]

@@ -32,6 +32,9 @@ VALID_SHARE = 0.999
 GSD_SPREAD = (0.7, 8.0)
 """A scene is drawn from this much finer than it is to this much coarser."""
 
+PASTE_SHARE = 0.3
+"""Share of windows on which objects of another are laid, where `paste` is asked for."""
+
 Floats = NDArray[np.float32]
 
 
@@ -76,6 +79,13 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Normalised pixels `(band, row, col)`, float32, and class ids `(row, col)`, uint8."""
         rng = np.random.default_rng((self._options.seed, self._start + index))
+        bands, classes = self._shape(rng, self._draw(rng))
+        if "paste" in self._options.augment and rng.random() < PASTE_SHARE:
+            bands, classes = paste((bands, classes), self._shape(rng, self._draw(rng)))
+        return self._to_tensors(rng, bands, classes)
+
+    def _draw(self, rng: np.random.Generator) -> Annotated:
+        """A window on a scene, in the scene's pixels."""
         weights = np.array([place.weight for place in self._places])
         place = self._places[rng.choice(len(weights), p=weights / weights.sum())]
         wants_object = bool(rng.random() < self._options.objects)
@@ -84,29 +94,48 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
             gsd = pick_gsd(rng, sample.gsd, self._options.gsd_range)
             side = max(round(self._options.tile * gsd / sample.gsd), 1)
             if min(sample.scene.height, sample.scene.width) < side and len(place.samples) > 1:
-                drawn = join(rng, place.alike(sample), side, self._store)
-                break
+                return join(rng, place.alike(sample), side, self._store)
             drawn = self._store.read(sample, pick_window(rng, sample, side))
             present = (drawn.classes != 0) & (drawn.classes != IGNORE)
             if bool(present.any()) == wants_object or sample.label is None:
                 break
-        return self._to_tensors(rng, drawn)
+        return drawn
 
-    def _to_tensors(self, rng: np.random.Generator, drawn: Annotated) -> tuple[Tensor, Tensor]:
-        """Scaled to the tile, turned, augmented and normalised."""
+    def _shape(self, rng: np.random.Generator, drawn: Annotated) -> tuple[Floats, Classes]:
+        """Scaled to the tile and turned; validity is the last band, values are in [0, 1]."""
         normalizer = self._normalizer
         span = np.float32(normalizer.high - normalizer.low)
         bands = (drawn.pixels.astype(np.float32) - np.float32(normalizer.low)) / span
         bands[:, ~drawn.valid] = 0
         # Validity goes through scaling and turning as one more band.
         bands = np.concatenate([bands, drawn.valid[None]], dtype=np.float32)
-        bands, classes = rescale(bands, drawn.classes, self._options.tile)
-        bands, classes = turn(rng, bands, classes)
+        return turn(rng, *rescale(bands, drawn.classes, self._options.tile))
+
+    def _to_tensors(
+        self, rng: np.random.Generator, bands: Floats, classes: Classes
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented and normalised."""
+        normalizer = self._normalizer
+        span = np.float32(normalizer.high - normalizer.low)
         valid = bands[-1] > VALID_SHARE
         image = augment(rng, bands[:-1], self._options.augment)
         pixels = np.empty_like(image)
         normalizer.apply(image * span + np.float32(normalizer.low), valid, pixels)
         return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(classes))
+
+
+def paste(below: tuple[Floats, Classes], above: tuple[Floats, Classes]) -> tuple[Floats, Classes]:
+    """The objects of one window laid on another, cut out along their outlines.
+
+    Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation, 2021, section 3, without
+    blending.
+
+    Args:
+        below: Bands `(band, row, col)`, validity the last of them, and classes `(row, col)`.
+        above: The same of the window whose objects are taken.
+    """
+    taken = (above[1] != 0) & (above[1] != IGNORE) & (above[0][-1] > VALID_SHARE)
+    return np.where(taken, above[0], below[0]), np.where(taken, above[1], below[1])
 
 
 def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | None) -> float:

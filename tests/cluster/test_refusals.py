@@ -33,7 +33,7 @@ def closed_port() -> int:
         ("local:0", 2, "at least 1 process"),
         ("local", 2, "local:N or an address such as tcp://scheduler:8786; got 'local'"),
         ("scheduler:8786", 2, "local:N or an address"),
-        (f"tcp://127.0.0.1:{closed_port()}", 7, "no scheduler answers at tcp://127.0.0.1:"),
+        ("tcp://127.0.0.1:CLOSED", 7, "no scheduler answers at tcp://127.0.0.1:"),
     ],
 )
 def test_an_address_that_leads_nowhere_is_refused(
@@ -41,6 +41,7 @@ def test_an_address_that_leads_nowhere_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("geohr.cluster.connect.CONNECT_SECONDS", 0.5)
+    named = named.replace("CLOSED", str(closed_port()))
     ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "a.gpkg", "--dask", named)
     assert ended.code == code
     assert said in ended.err

@@ -13,6 +13,7 @@ from geohr.metrics import IGNORE
 from geohr.training.losses import (
     LOSSES,
     check_losses,
+    check_weights,
     cross_entropy,
     dice,
     distillation,
@@ -20,6 +21,7 @@ from geohr.training.losses import (
     lovasz,
     total_loss,
 )
+from geohr.training.options import TrainOptions
 
 
 def example(channels: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -45,9 +47,9 @@ def test_right_and_sure_costs_nothing_and_ignored_pixels_count_for_nothing(
     name: str, channels: int
 ) -> None:
     logits, target = example(channels)
-    assert LOSSES[name](sure(target, channels), target).item() == pytest.approx(0, abs=1e-3)
+    assert LOSSES[name](sure(target, channels), target, None).item() == pytest.approx(0, abs=1e-3)
     logits.requires_grad_(True)
-    loss = LOSSES[name](logits, target)
+    loss = LOSSES[name](logits, target, None)
     assert loss.item() > 0.01
     loss.backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
@@ -60,7 +62,7 @@ def test_right_and_sure_costs_nothing_and_ignored_pixels_count_for_nothing(
 def test_nothing_annotated_costs_nothing(name: str, channels: int) -> None:
     logits, target = example(channels)
     target.fill_(IGNORE)
-    assert LOSSES[name](logits, target).item() == pytest.approx(0, abs=1e-6)
+    assert LOSSES[name](logits, target, None).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_cross_entropy_is_that_of_torch() -> None:
@@ -119,8 +121,8 @@ def test_boundary_looks_at_outlines_only() -> None:
     inside, outline = logits.clone(), logits.clone()
     inside[:, :, 15, 15] *= -1
     outline[:, :, 8, 15] *= -1
-    assert LOSSES["boundary"](inside, target).item() == pytest.approx(0, abs=1e-6)
-    assert LOSSES["boundary"](outline, target).item() > 0.1
+    assert LOSSES["boundary"](inside, target, None).item() == pytest.approx(0, abs=1e-6)
+    assert LOSSES["boundary"](outline, target, None).item() > 0.1
 
 
 @pytest.mark.parametrize("channels", [1, 4])
@@ -129,6 +131,47 @@ def test_distillation_is_least_where_both_agree(channels: int) -> None:
     other, _ = example(channels, seed=1)
     assert distillation(teacher, teacher).item() == pytest.approx(0, abs=1e-6)
     assert distillation(other, teacher).item() > 0.05
+
+
+def test_weighted_cross_entropy_is_that_of_torch() -> None:
+    logits, target = example(4)
+    weights = torch.tensor([0.1, 1.0, 3.0, 0.0])
+    theirs = F.cross_entropy(logits, target.long(), weights, ignore_index=IGNORE)
+    assert cross_entropy(logits, target, weights).item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_equal_weights_change_nothing_and_others_do(name: str, channels: int) -> None:
+    logits, target = example(channels)
+    alike = torch.ones(max(channels, 2))
+    plain = LOSSES[name](logits, target, None).item()
+    assert LOSSES[name](logits, target, alike).item() == pytest.approx(plain, rel=1e-6)
+    alike[1] = 5
+    weighted = LOSSES[name](logits, target, alike).item()
+    assert (abs(weighted - plain) > 1e-4) == ((name, channels) != ("lovasz", 1))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_class_that_weighs_nothing_is_as_if_not_annotated(name: str, channels: int) -> None:
+    logits, target = example(channels)
+    weights = torch.ones(max(channels, 2))
+    weights[1] = 0
+    loss = LOSSES[name](logits, target, weights).item()
+    if (name, channels) != ("lovasz", 4):
+        logits[(target == 1)[:, None].expand_as(logits)] = 7.0
+    assert LOSSES[name](logits, target, weights).item() == pytest.approx(loss, abs=1e-5)
+
+
+def test_weights_are_one_for_each_class_and_the_background() -> None:
+    check_weights(None, 3)
+    check_weights((1.0, 2.0), 1)
+    with pytest.raises(UsageError, match=r"class_weights must be 4 numbers.*got 2"):
+        check_weights((1.0, 2.0), 3)
+    for weights in ((-1.0, 1.0), (0.0, 0.0), (float("nan"), 1.0), ()):
+        with pytest.raises(UsageError, match="class_weights must be numbers from 0"):
+            TrainOptions(class_weights=weights)
 
 
 def test_losses_add_up_and_unknown_ones_are_refused() -> None:

@@ -257,6 +257,34 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert learning_rate(99, level) == 1.0
 
 
+def test_classes_weigh_as_they_are_told_to(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    """With roofs alone counting, everything is soon called a roof."""
+    options = dataclasses.replace(
+        QUICK, steps=12, learning_rate=5e-3, losses=("ce",), ema=0.0, class_weights=(0.0, 1.0)
+    )
+    model = train(samples[:1], tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    with torch.inference_mode():
+        assert model.network.eval()(torch.rand(1, 3, 64, 64)).median() > 0
+
+
+def test_an_option_younger_than_the_checkpoint_had_its_default(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "m.safetensors"
+    train(samples, out, card=one_class_card(), options=dataclasses.replace(QUICK, steps=1))
+    path = tmp_path / "m.run" / "checkpoint.pt"
+    content = torch.load(path)
+    before = json.loads(content["options"])
+    del before["class_weights"]
+    torch.save({**content, "options": json.dumps(before)}, path)
+    options = dataclasses.replace(QUICK, steps=2)
+    train(samples, out, card=one_class_card(), options=options, resume=True)
+    weighted = dataclasses.replace(options, class_weights=(1.0, 2.0))
+    torch.save({**content, "options": json.dumps(before)}, path)
+    with pytest.raises(UsageError, match="the run had class_weights=None, now"):
+        train(samples, out, card=one_class_card(), options=weighted, resume=True)
+
+
 def test_training_stops_when_patience_ends(samples: tuple[Sample, ...], tmp_path: Path) -> None:
     steps: list[int] = []
     options = dataclasses.replace(
@@ -285,6 +313,8 @@ def refused(samples: Any, tmp_path: Path, card: Card | None = None, **changes: A
 def test_bad_options_are_named(samples: tuple[Sample, ...], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="losses must name some of"):
         refused(samples, tmp_path, losses=("mse",))
+    with pytest.raises(UsageError, match="class_weights must be 2 numbers"):
+        refused(samples, tmp_path, class_weights=(1.0, 1.0, 2.0))
     with pytest.raises(UsageError, match="augment must name some of"):
         refused(samples, tmp_path, augment=("fog",))
     with pytest.raises(UsageError, match="MIN,MAX in metres"):

@@ -71,6 +71,20 @@ def test_labels_lie_on_their_pixels_in_every_pose(sample: Sample) -> None:
     assert min(wrong) == 0
 
 
+def test_objects_laid_on_bring_their_pixels(sample: Sample) -> None:
+    asked = dataclasses.replace(PLAIN, augment=("paste",))
+    pasted = [Windows([sample], NORMALIZER, asked, stop=32)[index] for index in range(32)]
+    for pixels, classes in pasted:
+        assert ((red(pixels) > 130) != (classes == 1)).float().mean() < 0.05
+    plain = Windows([sample], NORMALIZER, PLAIN, stop=32)
+    more = [
+        (classes == 1).sum() - (plain[index][1] == 1).sum()
+        for index, (_, classes) in enumerate(pasted)
+    ]
+    assert all(each >= 0 for each in more)
+    assert 4 < sum(bool(each) for each in more) < 20
+
+
 def test_scaled_labels_lie_on_their_pixels(sample: Sample) -> None:
     options = dataclasses.replace(PLAIN, gsd_range=(1.0, 1.0), tile=32)
     windows = Windows([sample], NORMALIZER, options, stop=16)

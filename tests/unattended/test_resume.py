@@ -255,9 +255,10 @@ def wait_for(pattern: str, out: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_kills_leave_nothing_but_blocks(
-    scene: Path, model: Path, folders: tuple[Path, Path]
+    tmp_path: Path, model: Path, folders: tuple[Path, Path]
 ) -> None:
     whole, out = folders
+    scene = write_scene(tmp_path / "scene.tif", noise(200, 200))
     subprocess.run(command(scene, whole, model), check=True, env=environment())
     process = subprocess.Popen(command(scene, out, model), env=environment())
     wait_for(f"{WORK_FOLDER}/*/*/block-000002.npz", out, process)
@@ -272,7 +273,7 @@ def test_a_signal_ends_a_run_in_order(
     model: Path, tmp_path: Path, folders: tuple[Path, Path]
 ) -> None:
     _, out = folders
-    large = write_scene(tmp_path / "large.tif", noise(1500, 1500))
+    large = write_scene(tmp_path / "large.tif", noise(800, 800))
     process = subprocess.Popen(
         [*command(large, out, model), "--log-format", "json"],
         env=environment(),
