@@ -10,9 +10,11 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from torch.nn import functional as F
 
 from geohr.errors import UsageError
 
@@ -81,6 +83,17 @@ def blur(rng: np.random.Generator, image: Floats) -> Floats:
     return soft
 
 
+def coarse(rng: np.random.Generator, image: Floats) -> Floats:
+    """Taken with pixels up to four times as large, and enlarged, as a coarse scene is read."""
+    factor = float(np.exp(rng.uniform(np.log(1.3), np.log(4.0))))
+    small = tuple(max(round(side / factor), 1) for side in image.shape[1:])
+    pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    seen = F.interpolate(pixels, small, mode="bilinear", antialias=True)
+    enlarged = F.interpolate(seen, image.shape[1:], mode="bicubic")
+    again: Floats = enlarged[0].numpy()
+    return again
+
+
 def noise(rng: np.random.Generator, image: Floats) -> Floats:
     """Independent Gaussian noise."""
     strength = np.float32(rng.uniform(0.005, 0.04))
@@ -120,6 +133,7 @@ AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
     "haze": (0.15, haze),
     "shadow": (0.2, shadow),
     "blur": (0.3, blur),
+    "coarse": (0.25, coarse),
     "noise": (0.2, noise),
     "jpeg": (0.3, jpeg),
 }

@@ -47,7 +47,7 @@ class WindowOptions(Options):
         0.7, "Share of windows that hold an object, where the place has any.", low=0, high=1
     )
     augment: tuple[str, ...] = opt(
-        ("colour", "gamma", "grey", "haze", "shadow", "blur", "noise", "jpeg"),
+        ("colour", "gamma", "grey", "haze", "shadow", "blur", "coarse", "noise", "jpeg"),
         "Augmentations besides flips, rotation and scale; paste lays objects of other windows on, "
         "none is for no others.",
         metavar="NAMES",
