@@ -1,6 +1,6 @@
 """The bundled building model: its training manifest, its choices on validation, its scores.
 
-    python -m training.buildings manifest DATA data.json
+    python -m training.buildings manifest DATA data.json [--unlabelled SCENE]
     geohr train --data data.json --card training/buildings.json --out run.safetensors ...
     python -m training.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
 
@@ -44,9 +44,11 @@ WEIGHTS = {
     "Zanzibar TZ": 2.0,
     "Geneva CH": 1.0,
     "Dubai AE": 0.8,
-    "NEON HARV/OSBS/SJER US": 0.6,
+    "NEON HARV/OSBS/SJER US": 1.0,
 }
 """How often windows are drawn from a place, against each other."""
+UNLABELLED_WEIGHT = 2.0
+"""The same for a scene without labels."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
 THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -67,9 +69,15 @@ OUTSIDE = 254
 Bytes = NDArray[np.uint8]
 
 
-def write_manifest(data: Path, out: Path) -> None:
-    """The data's manifest with places weighted; validation that only reports becomes test."""
-    entries = []
+def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> None:
+    """The data's manifest with places weighted; validation that only reports becomes test.
+
+    Args:
+        data: The folder with the data sets.
+        out: The manifest to write.
+        unlabelled: A scene without labels that a student sees, too.
+    """
+    entries: list[dict[str, object]] = []
     for entry in json.loads((data / "manifest.json").read_text("utf-8")):
         reported = entry["dataset"] == "geneva_roofs" or "kampala_b" in entry["image"]
         split = "test" if entry["split"] == "validation" and reported else entry["split"]
@@ -81,6 +89,16 @@ def write_manifest(data: Path, out: Path) -> None:
                 "split": split,
                 "gsd": entry["gsd"],
                 "weight": WEIGHTS.get(entry["place"], 1.0),
+            }
+        )
+    if unlabelled is not None:
+        entries.append(
+            {
+                "image": str(unlabelled),
+                "label": None,
+                "place": unlabelled.stem,
+                "split": "train",
+                "weight": UNLABELLED_WEIGHT,
             }
         )
     out.write_text(json.dumps(entries, indent=1), "utf-8")
@@ -319,10 +337,11 @@ def main() -> None:
     parser.add_argument("command", choices=["manifest", "publish"])
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--unlabelled", type=Path, help="a scene that a student sees, too")
     arguments = parser.parse_args()
     if arguments.command == "manifest":
         data, out = arguments.paths
-        write_manifest(data, out)
+        write_manifest(data, out, unlabelled=arguments.unlabelled)
     else:
         data, trained, out = arguments.paths
         publish(data, trained, out, folder=arguments.work)
