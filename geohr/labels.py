@@ -5,6 +5,7 @@ A label is a class id: 0 background, 1 and up classes, 255 not annotated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
 Classes = NDArray[np.uint8]
 
-VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".parquet")
-"""Labels with these endings are vectors; all others are rasters."""
+PARQUET = ".parquet"
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
+"""Labels with these endings are vectors."""
+RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
+"""Labels with these are rasters. OGR is asked whether it can read those with others."""
 
 
 def read_labels(sample: Sample, window: Window) -> Classes:
@@ -64,9 +68,21 @@ def read_classes(
     Raises:
         InputError: When the labels cannot be read or do not lie on the scene's grid.
     """
-    if Path(path).suffix.lower() in VECTOR_SUFFIXES:
+    if is_vector(path):
         return read_vector(path, scene, window, legend=legend)
     return read_raster(path, scene, window)
+
+
+@lru_cache(maxsize=4096)
+def is_vector(path: str) -> bool:
+    """Whether labels are vectors, of any format that OGR reads, rather than a raster."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (*VECTOR_SUFFIXES, *RASTER_SUFFIXES):
+        return suffix in VECTOR_SUFFIXES
+    try:
+        return any(kind is not None for _, kind in pyogrio.list_layers(path))
+    except pyogrio.errors.DataSourceError:
+        return False
 
 
 def read_raster(path: str, scene: Scene, window: Window) -> Classes:
@@ -124,21 +140,54 @@ def read_polygons(
             "give raster labels on its grid"
         )
     wanted = [] if legend.attribute is None else [legend.attribute]
+    if Path(path).suffix.lower() == PARQUET:
+        table = read_parquet(path)
+        check_layer(path, table.crs, list(table.columns), wanted)
+        box = shapely.box(*window_bounds(scene, window, table.crs.to_wkt()))
+        return table.iloc[np.sort(table.sindex.query(box))].to_crs(scene.crs.to_wkt())
     try:
         layer = first_layer(path)
         info = pyogrio.read_info(path, layer=layer)
-        if info["crs"] is None:
-            raise InputError(f"{path}: has no CRS; assign one first")
-        if missing := [name for name in wanted if name not in info["fields"]]:
-            raise InputError(
-                f"{path}: has no attribute {missing[0]!r}; its attributes are "
-                f"{', '.join(info['fields']) or 'none'}"
-            )
+        check_layer(path, info["crs"], list(info["fields"]), wanted)
         reach = window_bounds(scene, window, info["crs"])
         polygons = pyogrio.read_dataframe(path, layer=layer, columns=wanted, bbox=reach)
     except pyogrio.errors.DataSourceError as error:
         raise InputError(f"{path}: not vectors that can be read ({error})") from error
     return polygons.to_crs(scene.crs.to_wkt())
+
+
+def check_layer(path: str, crs: object, fields: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse vectors that cannot be placed, or lack an attribute.
+
+    Raises:
+        InputError: Naming what is missing.
+    """
+    if crs is None:
+        raise InputError(f"{path}: has no CRS; assign one first")
+    if missing := [name for name in wanted if name not in fields]:
+        raise InputError(
+            f"{path}: has no attribute {missing[0]!r}; its attributes are "
+            f"{', '.join(fields) or 'none'}"
+        )
+
+
+@lru_cache(maxsize=8)
+def read_parquet(path: str) -> geopandas.GeoDataFrame:
+    """A GeoParquet file, whole; OGR, where it reads the others by window, often lacks it.
+
+    Raises:
+        InputError: When it is none, or pyarrow is not installed.
+    """
+    import geopandas
+
+    try:
+        return geopandas.read_parquet(path)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: GeoParquet needs pyarrow; pip install 'geohr[parquet]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not vectors that can be read ({error})") from error
 
 
 def class_ids(polygons: geopandas.GeoDataFrame, legend: Legend, path: str) -> Classes:

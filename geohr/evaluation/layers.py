@@ -28,7 +28,7 @@ from geohr import ground
 from geohr.errors import InputError
 from geohr.evaluation.options import EvaluateOptions
 from geohr.grid import Window
-from geohr.labels import VECTOR_SUFFIXES, first_layer
+from geohr.labels import PARQUET, check_layer, first_layer, is_vector, read_parquet
 from geohr.metrics import IGNORE
 from geohr.options import PolygonOptions
 from geohr.polygons import Tracer, Tracing
@@ -189,16 +189,19 @@ def open_layers(
 def open_layer(path: str, copy: Path, class_id: int | None) -> Layer:
     """An input as a layer; `copy` is where its objects go if it has no spatial index itself."""
     suffix = Path(path).suffix.lower()
-    if suffix not in VECTOR_SUFFIXES:
+    if not is_vector(path):
         trace_raster(path, copy, class_id)
         return Layer(path, True, copy, class_id)
     try:
-        name = first_layer(path)
-        if pyogrio.read_info(path, layer=name)["crs"] is None:
-            raise InputError(f"{path}: has no CRS; assign one first")
-        if suffix in INDEXED:
-            return Layer(path, False, Path(path), class_id)
-        table = pyogrio.read_dataframe(path, layer=name)
+        if suffix == PARQUET:
+            table = read_parquet(path)
+            check_layer(path, table.crs, [], [])
+        else:
+            name = first_layer(path)
+            check_layer(path, pyogrio.read_info(path, layer=name)["crs"], [], [])
+            if suffix in INDEXED:
+                return Layer(path, False, Path(path), class_id)
+            table = pyogrio.read_dataframe(path, layer=name)
         kept = [name for name in table.columns if name in ("class_id", "geometry")]
         pyogrio.write_dataframe(table[kept], copy, promote_to_multi=True)
     except pyogrio.errors.DataSourceError as error:

@@ -188,6 +188,8 @@ def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         sampler=run.team.share(len(source)),
         num_workers=options.workers,
         worker_init_fn=leave_signals,
+        # Otherwise each start of a loader, a resume's too, takes a number from dropout's series.
+        generator=torch.Generator(),
     )
     passes = []
     for pixels, target in loader:

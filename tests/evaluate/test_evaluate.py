@@ -130,6 +130,17 @@ def test_a_raster_and_its_polygons_score_the_same(tmp_path: Path) -> None:
     assert by_raster["count_truth"] == ndimage.label(truth)[1]
 
 
+def test_geoparquet_scores_as_the_same_objects_in_a_geopackage(
+    pair_of_layers: tuple[Path, Path], tmp_path: Path
+) -> None:
+    found, truth = pair_of_layers
+    copy = tmp_path / "found.parquet"
+    geopandas.read_file(found).to_parquet(copy)
+    options = EvaluateOptions(replicates=0)
+    first = evaluate(str(found), str(truth), options=options)
+    assert evaluate(str(copy), str(truth), options=options).scores == first.scores
+
+
 def test_what_is_not_annotated_does_not_count(tmp_path: Path) -> None:
     truth = np.zeros((60, 80), np.uint8)
     truth[5:15, 5:15] = 1

@@ -180,7 +180,7 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
         run.kill()
         run.wait()
     # One that has ended has no command line, though its entry may stay.
-    until(lambda: not any(read(each / "cmdline") for each in members), 20)
+    until(lambda: not any(read(each / "cmdline") for each in members), 120)
 
 
 def test_options_that_cannot_be_are_named() -> None:

@@ -206,6 +206,37 @@ def test_vector_and_raster_labels_are_the_same(town: Town) -> None:
         assert (drawn == town.classes[rows, cols]).mean() > 0.999
 
 
+@pytest.mark.parametrize("suffix", ["geojson", "shp", "fgb", "kml", "gml", "sqlite", "parquet"])
+def test_vectors_of_any_format_are_labels(town: Town, tmp_path: Path, suffix: str) -> None:
+    table = geopandas.read_file(town.polygons)
+    path = tmp_path / f"labels.{suffix}"
+    if suffix == "parquet":
+        table.to_parquet(path)
+    else:
+        # Two drivers write KML.
+        pyogrio.write_dataframe(table, path, driver="KML" if suffix == "kml" else None)
+    window = Window(17, 33, 40, 50)
+    first, again = (
+        read_labels(pair([town.image], [label], split="train")[0], window)
+        for label in (town.polygons, path)
+    )
+    assert (first == again).mean() > 0.999
+    assert first.any()
+
+
+def test_a_damaged_parquet_and_a_missing_attribute_are_named(town: Town, tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    path.write_bytes(b"PAR1 no")
+    window = Window(0, 0, 10, 10)
+    with pytest.raises(InputError, match="not vectors that can be read"):
+        read_labels(pair([town.image], [path], split="train")[0], window)
+    other = tmp_path / "other.parquet"
+    geopandas.read_file(town.polygons).to_parquet(other)
+    sample = pair([town.image], [other], split="train")[0]
+    with pytest.raises(InputError, match="has no attribute 'kind'"):
+        read_labels(dataclasses.replace(sample, legend=Legend("kind")), window)
+
+
 def write_areas(path: Path, **columns: list[object]) -> Path:
     """Two polygons on the west and the east half of a town, in degrees."""
     left, top = ORIGIN
