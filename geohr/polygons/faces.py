@@ -20,6 +20,8 @@ GRID = 1e-4
 """Metres of the grid on which outlines are noded."""
 SLIVER = 0.5
 """Widest sliver that is filled, in tolerances."""
+FILLED = 0.5
+"""Share of a face that must have been traced for it to go to someone who did not draw it."""
 STRAIGHT = 0.05
 """Tolerances from the line between its neighbours within which a vertex is none."""
 
@@ -38,7 +40,7 @@ def resolve(drawn: Geometries, traced: Geometries, tolerance: float) -> Geometri
     lines = shapely.union_all(shapely.boundary(drawn), grid_size=GRID)
     faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(lines)))
     owner = _owners(faces, drawn, traced, tolerance)
-    owner = _in_one_piece(faces, owner)
+    owner = _in_one_piece(faces, owner, traced)
     result = np.full(len(drawn), None, object)
     for index in np.unique(owner[owner >= 0]).tolist():
         result[index] = shapely.union_all(faces[owner == index])
@@ -53,14 +55,22 @@ def _owners(faces: Geometries, drawn: Geometries, traced: Geometries, tolerance:
     face, claim = shapely.STRtree(drawn).query(inside, predicate="within")
     owner = _best(faces, face, claim, traced)
     free = np.flatnonzero(owner < 0)
-    thin = shapely.is_empty(shapely.buffer(faces[free], -SLIVER * tolerance / 2))
-    free = free[thin]
-    if len(free):
-        face, claim = shapely.STRtree(drawn).query(
-            faces[free], predicate="dwithin", distance=2 * GRID
-        )
-        owner[free] = _best(faces[free], face, claim, traced)
+    filled = _was_traced(faces[free], traced)
+    face, claim = shapely.STRtree(traced).query(faces[free[filled]], predicate="intersects")
+    owner[free[filled]] = _best(faces[free[filled]], face, claim, traced)
+    free = free[~filled]
+    free = free[shapely.is_empty(shapely.buffer(faces[free], -SLIVER * tolerance / 2))]
+    face, claim = shapely.STRtree(drawn).query(faces[free], predicate="dwithin", distance=2 * GRID)
+    owner[free] = _best(faces[free], face, claim, traced)
     return owner
+
+
+def _was_traced(faces: Geometries, traced: Geometries) -> Bools:
+    """Whether half of each face or more lies in traced outlines."""
+    face, claim = shapely.STRtree(traced).query(faces, predicate="intersects")
+    share = shapely.area(shapely.intersection(faces[face], traced[claim]))
+    total = np.bincount(face, weights=share, minlength=len(faces))
+    return np.asarray(total >= FILLED * shapely.area(faces), np.bool_)
 
 
 def _best(faces: Geometries, face: Ints, claim: Ints, traced: Geometries) -> Ints:
@@ -77,10 +87,10 @@ def _best(faces: Geometries, face: Ints, claim: Ints, traced: Geometries) -> Int
     return owner
 
 
-def _in_one_piece(faces: Geometries, owner: Ints) -> Ints:
+def _in_one_piece(faces: Geometries, owner: Ints, traced: Geometries) -> Ints:
     """Owners of faces, where what does not hang together with a building's largest piece is lost.
 
-    A lost face goes to the neighbour with which it has the longest side in common.
+    If it was traced, it goes to the neighbour with which it has the longest side in common.
     """
     one, other, length = _sides_in_common(faces)
     owner = owner.copy()
@@ -91,13 +101,19 @@ def _in_one_piece(faces: Geometries, owner: Ints) -> Ints:
     order = np.lexsort((piece, -total[piece], owner))
     first = order[np.flatnonzero(np.diff(owner[order], prepend=-2))]
     largest[np.isin(piece, piece[first])] = True
-    lost = np.flatnonzero(~largest & (owner >= 0))
-    for face in lost.tolist():
-        beside = np.concatenate([other[one == face], one[other == face]])
-        common = np.concatenate([length[one == face], length[other == face]])
-        kept = largest[beside] & (owner[beside] >= 0)
-        owner[face] = owner[beside[kept][np.argmax(common[kept])]] if kept.any() else -1
-    return owner
+    lost = ~largest & (owner >= 0)
+    owner[lost] = -1
+    lost[lost] = _was_traced(faces[lost], traced)
+    one, other = np.concatenate([one, other]), np.concatenate([other, one])
+    order = np.lexsort((other, -np.tile(length, 2), one))
+    one, other = one[order], other[order]
+    while True:
+        # A face that is lost may lie beside another that has just been taken.
+        takes = lost[one] & (owner[one] < 0) & (owner[other] >= 0)
+        face, first = np.unique(one[takes], return_index=True)
+        if len(face) == 0:
+            return owner
+        owner[face] = owner[other[takes][first]]
 
 
 def _sides_in_common(faces: Geometries) -> tuple[Ints, Ints, Floats]:

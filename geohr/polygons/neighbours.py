@@ -16,6 +16,7 @@ import shapely
 from affine import Affine
 
 from geohr import ground
+from geohr.errors import InputError
 from geohr.polygons.align import aligned, turns
 from geohr.polygons.components import connected
 from geohr.polygons.faces import resolve
@@ -24,7 +25,7 @@ from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import directions, regularize
 from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Ints
-from geohr.polygons.settle import Settler
+from geohr.polygons.settle import Settler, swallowing
 from geohr.polygons.statistics import NOWHERE, Statistics, concatenated
 
 WALL_TOLERANCE = 0.5
@@ -60,6 +61,8 @@ class Neighbourhoods:
         self._traced = np.zeros(0, object)
         self._statistics = Statistics.none()
         self._pairs = np.zeros((2, 0), np.int64)
+        self._gone = np.zeros(0, object)
+        self._gone_statistics = Statistics.none()
 
     def add(
         self, traced: Geometries, statistics: Statistics, *, open_from: int
@@ -73,7 +76,11 @@ class Neighbourhoods:
 
         Returns:
             Geometries, None where nothing is left, and their statistics, in canonical order.
+
+        Raises:
+            InputError: Where a border of two classes would tear.
         """
+        self._check_borders(traced, statistics)
         before = len(self._traced)
         self._traced = np.concatenate([self._traced, traced])
         self._statistics = concatenated([self._statistics, statistics])
@@ -85,7 +92,9 @@ class Neighbourhoods:
         held = np.zeros(len(group), np.bool_)
         held[group[waits]] = True
         held[group[late]] = False
-        return self._drawn(~held[group], group, open_from)
+        ready = ~held[group]
+        self._remember(ready & waits, open_from)
+        return self._drawn(ready, group, open_from)
 
     def rest(self) -> tuple[Geometries, Statistics]:
         """The objects that are left, drawn. None can follow."""
@@ -117,6 +126,25 @@ class Neighbourhoods:
         order, back = np.lexsort((statistics.first, statistics.bottom)), order
         whole = by_owner(settled[np.argsort(back)], owner)
         return whole[order], statistics.take(order)
+
+    def _remember(self, early: Bools, open_from: int) -> None:
+        """Keep objects that are drawn before all their neighbours are known, while any may come."""
+        gone = np.concatenate([self._gone, self._traced[early]])
+        statistics = concatenated([self._gone_statistics, self._statistics.take(early)])
+        near = statistics.bottom + 1 >= open_from
+        self._gone, self._gone_statistics = gone[near], statistics.take(near)
+
+    def _check_borders(self, traced: Geometries, statistics: Statistics) -> None:
+        """Refuse objects that adjoin one of another class that is drawn already."""
+        new, gone = shapely.STRtree(self._gone).query(traced, predicate="intersects")
+        one, other = self._gone_statistics.label[gone], statistics.label[new]
+        torn = np.flatnonzero(one != other)
+        if len(torn):
+            raise InputError(
+                f"objects of class {one[torn[0]]} and {other[torn[0]]} adjoin and are too high to "
+                f"be drawn together (over {WAIT} rows), so that regularize would tear their "
+                "border; use --simplify, which keeps it"
+            )
 
     def _draw(self, traced: Geometries, group: Ints) -> tuple[Geometries, Geometries]:
         """Polygons redrawn with their group, and only simplified."""
@@ -194,6 +222,8 @@ def draw_together(traced: Geometries, tolerance: Floats, touch: Floats, near: In
     if near.shape[1] == 0:
         return regularize(traced, tolerance, own)
     drawn = regularize(traced, tolerance, aligned(own, strength, turns(traced, tolerance), near))
+    plain = np.asarray(shapely.simplify(traced, tolerance / 2), object)
+    drawn = np.where(swallowing(drawn, traced, near), plain, drawn)
     touching = near[:, shapely.dwithin(*traced[near], touch[near[0]])]
     shared = share_walls(drawn, tolerance, touching, shapely.area(drawn))
     meeting = near[:, shapely.intersects(*shared[near])]
