@@ -45,7 +45,14 @@ def resolve(drawn: Geometries, traced: Geometries, tolerance: float) -> Geometri
     for index in np.unique(owner[owner >= 0]).tolist():
         result[index] = shapely.union_all(faces[owner == index])
     there = np.flatnonzero(~shapely.is_missing(result))
-    result[there] = without_straight(result[there], STRAIGHT * tolerance)
+    if len(there) == 0:
+        return result
+    for width in (STRAIGHT * tolerance, GRID):
+        fewer = without_straight(result[there], width)
+        # Beside a spike a vertex may not even go by that little.
+        if shapely.is_valid(fewer).all():
+            result[there] = fewer
+            break
     return result
 
 

@@ -158,7 +158,8 @@ class Neighbourhoods:
         plain = np.asarray(shapely.simplify(metres, tolerance / 2), object)
         drawn, plain = frame.from_metres(drawn), frame.from_metres(plain)
         plain = np.where(shapely.is_valid(plain), plain, traced)
-        return np.where(shapely.is_valid(drawn), drawn, plain), plain
+        usable = shapely.is_valid(drawn) | shapely.is_missing(drawn)
+        return np.where(usable, drawn, plain), plain
 
     def _frames(self, traced: Geometries, group: Ints) -> ground.LocalFrames:
         """The plane of each polygon, one for all of a group."""
@@ -240,7 +241,8 @@ def draw_together(traced: Geometries, tolerance: Floats, touch: Floats, near: In
 def _parted(drawn: Geometries, traced: Geometries, area: Floats, tolerance: float) -> Geometries:
     """Touching polygons that share their walls; who would lose or win much is only simplified."""
     resolved = resolve(drawn, traced, tolerance)
-    wrong = np.abs(shapely.area(resolved) - area) > SHARED_AREA * area
+    # Nothing may be left of one, which then has no area at all.
+    wrong = ~(np.abs(shapely.area(resolved) - area) <= SHARED_AREA * area)
     if not wrong.any():
         return resolved
     plain = np.asarray(shapely.simplify(traced, tolerance / 2), object)

@@ -28,6 +28,8 @@ GAP = 1.0
 """Tolerances between the ends of walls of one front."""
 FAR = 3.0
 """Tolerances by which a corner may move."""
+CHANGED = 0.25
+"""Relative change of area beyond which a polygon stays as it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def _built(
     built = assemble(shapely.linearrings(corner, indices=moved.ring), moved.polygon[begins])
     good = shapely.is_valid(built) & shapely.is_ccw(shapely.get_exterior_ring(built))
     good[moved.polygon[far]] = False
+    good &= np.abs(shapely.area(built) / shapely.area(polygons) - 1) < CHANGED
     touched = np.zeros(len(polygons), np.bool_)
     touched[moved.polygon[fixed]] = True
     return np.where(good & touched, built, polygons)

@@ -12,7 +12,6 @@ from shapely import affinity
 from geohr.options import PolygonOptions
 from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
-from geohr.polygons.settle import Settler
 from geohr.polygons.shapes import main_direction
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
@@ -80,17 +79,6 @@ def test_areas_stay_within_the_tolerance(seed: int) -> None:
     outline = rough(affinity.rotate(shapely.box(0, 0, width, height), 30), seed)
     (drawn,) = drawn_alone(np.array([outline], object))
     assert drawn.area == pytest.approx(outline.area, rel=AREA_TOLERANCE)
-
-
-def test_the_later_building_yields_also_in_another_frame() -> None:
-    settler = Settler()
-    first = np.array([shapely.box(0, 0, 10, 10)], object)
-    later = np.array([shapely.box(9, 0, 20, 10)], object)
-    settler.settle(first, first, np.array([10]), needed_from=5)
-    (rest,) = settler.settle(later, later, np.array([10]), needed_from=20)
-    assert rest.equals(shapely.box(10, 0, 20, 10))
-    (alone,) = settler.settle(later, later, np.array([10]), needed_from=30)
-    assert alone.equals(later[0])
 
 
 def test_a_ring_of_many_houses_is_followed_closely() -> None:
