@@ -38,6 +38,8 @@ TOUCH_PIXELS = 2.0
 """Pixels between outlines that touch: where objects are parted, a line of pixels is taken out."""
 WAIT = 1024
 """Rows for which an object waits for its neighbours at most."""
+ROUNDS = 3
+"""Times that drawings which still overlap are made a coverage."""
 SHARED_AREA = 0.05
 """Greatest relative change of area of a polygon that shares walls."""
 
@@ -152,9 +154,8 @@ class Neighbourhoods:
         pixel = self._pixel(frame.scale)
         tolerance = self._tolerances(pixel)
         metres = frame.to_metres(traced)
-        drawn = draw_together(
-            metres, tolerance, TOUCH_PIXELS * pixel, self._pairs_of(traced, group)
-        )
+        near = self._pairs_of(traced, group)
+        drawn = draw_together(metres, tolerance, TOUCH_PIXELS * pixel, near=near, group=group)
         plain = np.asarray(shapely.simplify(metres, tolerance / 2), object)
         drawn, plain = frame.from_metres(drawn), frame.from_metres(plain)
         plain = np.where(shapely.is_valid(plain), plain, traced)
@@ -207,14 +208,17 @@ class Neighbourhoods:
         return np.asarray(np.ceil(self._reach(traced) / a_row), np.int64) + 1
 
 
-def draw_together(traced: Geometries, tolerance: Floats, touch: Floats, near: Ints) -> Geometries:
+def draw_together(
+    traced: Geometries, tolerance: Floats, touch: Floats, *, near: Ints, group: Ints
+) -> Geometries:
     """Polygons drawn with straight walls, with common directions and common walls.
 
     Args:
-        traced: Polygons in metres, neighbours in one plane, which do not overlap.
+        traced: Polygons in metres, those of a group in one plane, which do not overlap.
         tolerance: `(n,)` the scale of drawing, in metres.
         touch: `(n,)` metres from others that it touches.
         near: `(2, pair)` neighbours.
+        group: `(n,)`.
 
     Returns:
         One polygon each; None where nothing is left.
@@ -227,15 +231,32 @@ def draw_together(traced: Geometries, tolerance: Floats, touch: Floats, near: In
     drawn = np.where(swallowing(drawn, traced, near), plain, drawn)
     touching = near[:, shapely.dwithin(*traced[near], touch[near[0]])]
     shared = share_walls(drawn, tolerance, touching, shapely.area(drawn))
-    meeting = near[:, shapely.intersects(*shared[near])]
-    group = connected(len(traced), *np.concatenate([touching, meeting], axis=1))
-    order = np.argsort(group, kind="stable")
-    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
-        if len(members) > 1:
-            scale = float(tolerance[members].max())
-            area = shapely.area(drawn[members])
-            shared[members] = _parted(shared[members], traced[members], area, scale)
+    area, meets = shapely.area(drawn), _meeting(shared, group)
+    for _ in range(ROUNDS):
+        cluster = connected(len(traced), *np.concatenate([touching, meets], axis=1))
+        order = np.argsort(cluster, kind="stable")
+        for members in np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1):
+            if len(members) > 1:
+                scale = float(tolerance[members].max())
+                shared[members] = _parted(shared[members], traced[members], area[members], scale)
+        meets = _meeting(shared, group)
+        # What is only simplified after all may meet others.
+        if shapely.touches(*shared[meets]).all():
+            break
     return shared
+
+
+def _meeting(drawn: Geometries, group: Ints) -> Ints:
+    """`(2, pair)` drawings of one group that meet."""
+    there = np.flatnonzero(~shapely.is_missing(drawn))
+    bounds = shapely.bounds(drawn[there]).reshape(-1, 4)
+    # Groups have planes of their own, whose middles are all the origin.
+    side = np.ptp(bounds[:, [0, 2]]) + 1 if len(there) else 1
+    bounds[:, [0, 2]] += (group[there] * side)[:, None]
+    boxes = shapely.box(*bounds.T)
+    pairs = there[shapely.STRtree(boxes).query(boxes)]
+    pairs = pairs[:, pairs[0] < pairs[1]]
+    return np.asarray(pairs[:, shapely.intersects(*drawn[pairs])], np.int64)
 
 
 def _parted(drawn: Geometries, traced: Geometries, area: Floats, tolerance: float) -> Geometries:

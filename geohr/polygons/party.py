@@ -18,9 +18,9 @@ from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Bools, Ints
 from geohr.polygons.shapes import assemble
 
-PARALLEL = 3.0
+PARALLEL = 10.0
 """Degrees between walls that can be one."""
-FACING = 0.75
+FACING = 1.0
 """Tolerances between walls back to back that can be one."""
 FRONT = 0.25
 """Tolerances between walls that look the same way and can be one front."""

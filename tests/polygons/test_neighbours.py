@@ -30,7 +30,13 @@ def together(traced: Geometries) -> Geometries:
     )
     near = np.stack([one, other])[:, one < other]
     count = len(traced)
-    return draw_together(traced, np.full(count, TOLERANCE), np.full(count, TOUCH), near)
+    return draw_together(
+        traced,
+        np.full(count, TOLERANCE),
+        np.full(count, TOUCH),
+        near=near,
+        group=np.zeros(count, np.int64),
+    )
 
 
 def row_of_houses(seed: int, gap: float) -> tuple[Geometries, float]:
