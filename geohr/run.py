@@ -206,6 +206,7 @@ def prepare(
         opener: Finds what predicts; by default an engine in this process.
 
     Raises:
+        UsageError: For an option that the model does not allow.
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
