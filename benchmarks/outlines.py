@@ -4,9 +4,9 @@
         [--threshold 0.5] [--parted 0.9] [--instances 0.7,0.8]
     python -m benchmarks.outlines --truth labels.geojson --like image.tif
 
-Both `--truth` and `--probs` may be repeated, in pairs. Probabilities come from
-`geohr segment image.tif --probs probs.tif`. Without a model, `--like` takes a raster's grid and
-makes a stand-in: the truth, blurred, with smooth noise; the noise's seed is fixed.
+Both `--truth` and `--probs` may be repeated, in pairs; several places are also counted as one.
+Probabilities come from `geohr segment image.tif --probs probs.tif`. Without a model, `--like` takes
+a raster's grid and makes a stand-in: the truth, blurred, with smooth noise; its seed is fixed.
 
 By row: IoU of all area in per cent; F1 of objects at IoU 0.5; mean vertices of the buildings that
 were matched, beside the truth's; median Hausdorff distance and mean PoLiS distance (Avbelj et al.,
@@ -21,6 +21,8 @@ import argparse
 import time
 import warnings
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from geohr.polygons import Polygons, Tracer, Tracing, concatenate
 
 Geometries = NDArray[np.object_]
 BLUR, NOISE, NOISE_SCALE = 4.0, 0.12, 6.0
+PEER = "buildingregulariser"
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def load(truth: Path, probs: Path | None, like: Path | None, threshold: float = 
         table = geopandas.clip(table, raster.bounds).explode(ignore_index=True)
         shapes = np.asarray(table.geometry[table.geom_type == "Polygon"].values, object)
         rows = stand_in(shapes, raster) if probs is None else raster.read(1)
-        return Case(truth.stem, rows, shapes, raster.transform, raster.crs.to_wkt(), threshold)
+        name = truth.stem if probs else f"{truth.stem} (stand-in)"
+        return Case(name, rows, shapes, raster.transform, raster.crs.to_wkt(), threshold)
 
 
 def stand_in(truth: Geometries, raster: Any) -> NDArray[np.uint8]:
@@ -114,32 +118,99 @@ def polis(one: Any, other: Any) -> float:
     return float(np.mean(ways))
 
 
-def score(name: str, case: Case, found: Geometries, seconds: float) -> None:
-    """Print one row."""
+@dataclass(frozen=True)
+class Tally:
+    """What is counted where one way was drawn, or several places together."""
+
+    shared: float
+    """Area of drawing and truth, in square metres."""
+    either: float
+    real: int
+    """Buildings of the truth."""
+    drawn: int
+    matched: int
+    """Buildings of the truth that were found."""
+    vertices: NDArray[np.float64]
+    """`(match, 2)` of the drawing, of the truth."""
+    away: NDArray[np.float64]
+    """`(match, 2)` Hausdorff and PoLiS distance in metres."""
+    seconds: float
+
+    def __add__(self, other: Tally) -> Tally:
+        """Two places as one."""
+        return Tally(
+            self.shared + other.shared,
+            self.either + other.either,
+            self.real + other.real,
+            self.drawn + other.drawn,
+            self.matched + other.matched,
+            np.concatenate([self.vertices, other.vertices]),
+            np.concatenate([self.away, other.away]),
+            self.seconds + other.seconds,
+        )
+
+    def row(self, name: str) -> str:
+        """As a line of the table."""
+        vertices, true_vertices = self.vertices.mean(axis=0)
+        return (
+            f"{name:22}{100 * self.shared / self.either:8.2f}"
+            f"{200 * self.matched / (self.real + self.drawn):8.2f}{vertices:10.2f}"
+            f"{true_vertices:8.2f}{vertices / true_vertices:8.2f}"
+            f"{np.median(self.away[:, 0]):8.2f}{self.away[:, 1].mean():8.2f}{self.seconds:8.2f}"
+        )
+
+
+HEAD = (
+    f"{'':22}{'IoU':>8}{'F1':>8}{'vertices':>10}{'truth':>8}{'ratio':>8}"
+    f"{'Hausd.':>8}{'PoLiS':>8}{'s':>8}"
+)
+
+
+def score(case: Case, found: Geometries, seconds: float) -> Tally:
+    """Compare drawings with the truth."""
     truth = case.truth
     ours, theirs = shapely.union_all(found), shapely.union_all(truth)
-    iou = ours.intersection(theirs).area / ours.union(theirs).area
+    metre = float(np.abs(np.linalg.det(local_frames(np.array([theirs]), case.crs).scale[0])))
     real, drawn = shapely.STRtree(found).query(truth)
     shared = shapely.area(shapely.intersection(truth[real], found[drawn]))
     ratio = shared / (shapely.area(truth)[real] + shapely.area(found)[drawn] - shared)
     real, drawn = real[ratio >= 0.5], drawn[ratio >= 0.5]
-    f1 = 2 * len(set(real)) / (len(truth) + len(found))
-    vertices = (shapely.get_num_coordinates(found[drawn]) - 1).mean()
-    true_vertices = (shapely.get_num_coordinates(truth[real]) - 1).mean()
     frames = local_frames(truth[real], case.crs)
     pairs = list(zip(frames.to_metres(truth[real]), found[drawn], strict=True))
     matched = [
         (one, frames.take(np.array([row])).to_metres(np.array([other], object))[0])
         for row, (one, other) in enumerate(pairs)
     ]
-    far = np.median(
-        [shapely.hausdorff_distance(one.boundary, other.boundary) for one, other in matched]
+    far = [shapely.hausdorff_distance(one.boundary, other.boundary) for one, other in matched]
+    counts = [shapely.get_num_coordinates(each) - 1 for each in (found[drawn], truth[real])]
+    return Tally(
+        metre * ours.intersection(theirs).area,
+        metre * ours.union(theirs).area,
+        len(truth),
+        len(found),
+        len(set(real.tolist())),
+        np.column_stack(counts).astype(float),
+        np.column_stack([far, [polis(one, other) for one, other in matched]]),
+        seconds,
     )
-    mean = np.mean([polis(one, other) for one, other in matched])
-    print(
-        f"{name:22}{100 * iou:8.2f}{100 * f1:8.2f}{vertices:10.2f}"
-        f"{true_vertices:8.2f}{vertices / true_vertices:8.2f}{far:8.2f}{mean:8.2f}{seconds:8.2f}"
-    )
+
+
+def measure(case: Case, ways: dict[str, PolygonOptions]) -> dict[str, Tally]:
+    """Every way in one place, with a table."""
+    print(f"{case.name}: {len(case.truth)} buildings")
+    print(HEAD)
+    tallies = {}
+    for name, options in ways.items():
+        begun = time.perf_counter()
+        found = trace(case, options).geometry
+        tallies[name] = score(case, found, time.perf_counter() - begun)
+        print(tallies[name].row(name))
+    begun = time.perf_counter()
+    other = by_buildingregulariser(case, ways["contour"])
+    if other is not None:
+        tallies[PEER] = score(case, other, time.perf_counter() - begun)
+        print(tallies[PEER].row(PEER))
+    return tallies
 
 
 def main() -> None:
@@ -167,26 +238,15 @@ def main() -> None:
     for level in filter(None, chosen.instances.split(",")):
         ways[f"pixel, parted at {level}"] = replace(base, instances=float(level))
     given = chosen.probs or chosen.like
+    places = []
     for truth, raster in zip(chosen.truth, given, strict=True):
-        case = load(
-            truth,
-            raster if chosen.probs else None,
-            None if chosen.probs else raster,
-            chosen.threshold,
-        )
-        print(f"{case.name}{'' if chosen.probs else ' (stand-in)'}: {len(case.truth)} buildings")
-        print(
-            f"{'':22}{'IoU':>8}{'F1':>8}{'vertices':>10}{'truth':>8}{'ratio':>8}"
-            f"{'Hausd.':>8}{'PoLiS':>8}{'s':>8}"
-        )
-        for name, options in ways.items():
-            begun = time.perf_counter()
-            found = trace(case, options).geometry
-            score(name, case, found, time.perf_counter() - begun)
-        begun = time.perf_counter()
-        other = by_buildingregulariser(case, contour)
-        if other is not None:
-            score("buildingregulariser", case, other, time.perf_counter() - begun)
+        probs, like = (raster, None) if chosen.probs else (None, raster)
+        places.append(measure(load(truth, probs, like, chosen.threshold), ways))
+    if len(places) > 1:
+        print("together")
+        print(HEAD)
+        for name in places[0]:
+            print(reduce(add, [place[name] for place in places]).row(name))
 
 
 if __name__ == "__main__":

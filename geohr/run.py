@@ -206,10 +206,12 @@ def prepare(
         opener: Finds what predicts; by default an engine in this process.
 
     Raises:
+        UsageError: For an option that the model does not allow.
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     card = model.card
+    check_one_class(card, options)
     suits = Suits(card.gsd, card.gsd_best or card.gsd)
     scene = open_view(given, options, bands=card.bands, suits=suits)
     check_out_crs(scene, options)
@@ -243,6 +245,15 @@ def prepare(
     named = [given] if isinstance(given, (str, Path)) else given
     taken = acquired(map(str, named), scene.files)
     return Run(scene, model, resolved, grid, predictor, cut(grid), taken)
+
+
+def check_one_class(card: Card, options: SegmentOptions) -> None:
+    """Refuse walls where classes meet: an object as large as the scene cannot wait for them."""
+    if options.regularize and len(card.classes) > 1:
+        raise UsageError(
+            f"regularize is for models of one class; {card.name} has {len(card.classes)}, whose "
+            "common borders would tear: use --simplify, which keeps them"
+        )
 
 
 def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> float | None:

@@ -191,7 +191,9 @@ class Joined:
             polygons, _ = self._finish.polygons(
                 undrawn.take(slice(begin, end)),
                 has_scores=True,
-                open_from=min(int(later) // self._width, stop),
+                open_from=min(int(later) // self._width, (frame[begin] + 1) * rows, stop),
             )
             yield polygons
         self._undrawn = undrawn.take(slice(ready, None))
+        if last:
+            yield self._finish.rest(has_scores=True)[0]

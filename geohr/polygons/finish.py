@@ -15,23 +15,16 @@ from geohr.errors import InputError
 from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.coverage import thin, without_hints
+from geohr.polygons.neighbours import Neighbourhoods
 from geohr.polygons.objects import Whole
 from geohr.polygons.polygons import DTYPES, Geometries, Polygons
-from geohr.polygons.regularize import regularize
 from geohr.polygons.rings import Floats
 from geohr.polygons.runs import Ints
-from geohr.polygons.settle import Settler
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
 
-WALL_TOLERANCE = 0.5
-"""Metres that a regularized wall may leave the outline, where `simplify` does not say."""
-WALL_PIXELS = 2.0
-"""The same in pixels, for scenes too coarse for half a metre."""
 SCALE_BLOCK = 1024
 """Pixels of a side over which one scale in metres holds."""
-REACH = 4.0
-"""Tolerances by which a redrawn building may outgrow its rows."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Finish:
     transform: Affine
     crs: Any
     options: PolygonOptions
-    settler: Settler
+    neighbourhoods: Neighbourhoods
     class_names: Mapping[int, str]
 
     def __post_init__(self) -> None:
@@ -86,9 +79,26 @@ class Finish:
             shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
         geometry = self._geometry(shapes, owner)
         if self.options.regularize:
-            geometry = self._regularized(geometry, statistics.bottom, open_from)
-            left = ~shapely.is_missing(geometry)
-            geometry, statistics = geometry[left], statistics.take(left)
+            drawn = self.neighbourhoods.add(geometry, statistics, open_from=open_from)
+            return self._measured(*drawn, has_scores)
+        return self._measured(geometry, statistics, has_scores)
+
+    def rest(self, *, has_scores: bool) -> tuple[Polygons, Statistics]:
+        """Objects that waited for others to come, of which there are none any more.
+
+        Args:
+            has_scores: Whether probabilities were counted.
+        """
+        return self._measured(*self.neighbourhoods.rest(), has_scores)
+
+    def _measured(
+        self, geometry: Geometries, statistics: Statistics, has_scores: bool
+    ) -> tuple[Polygons, Statistics]:
+        """Geometries with their columns; without those of which nothing is left."""
+        left = ~shapely.is_missing(geometry)
+        geometry, statistics = geometry[left], statistics.take(left)
+        if len(statistics) == 0:
+            return Polygons.none(), statistics
         drawn = Polygons(geometry, self._columns(geometry, statistics, has_scores))
         if self.options.min_area and (self.options.simplify or self.options.regularize):
             # Drawing an outline anew takes a little of the area that is read in the end.
@@ -128,25 +138,6 @@ class Finish:
             shapely.GeometryType.POLYGON, closed, (offsets, rings_before)
         )
         return _by_owner(np.asarray(polygons, object), owner)
-
-    def _regularized(self, traced: Geometries, bottom: Ints, open_from: int) -> Geometries:
-        """Drawn with straight walls, without overlaps."""
-        traced, owner = shapely.get_parts(traced, return_index=True)
-        bottom = bottom[owner]
-        frames = ground.local_frames(traced, self.crs)
-        a, b, _, d, e, _ = self.transform[:6]
-        pixel = np.sqrt(np.abs(np.linalg.det(frames.scale)) * abs(a * e - b * d))
-        tolerance = np.full(len(traced), self.options.simplify)
-        if not self.options.simplify:
-            tolerance = np.maximum(WALL_TOLERANCE, WALL_PIXELS * pixel)
-        metres = frames.to_metres(traced)
-        drawn = frames.from_metres(regularize(metres, tolerance))
-        plain = frames.from_metres(np.asarray(shapely.simplify(metres, tolerance / 2), object))
-        reach = np.ceil(REACH * tolerance / pixel).astype(np.int64)
-        settled = self.settler.settle(
-            drawn, plain, bottom + reach, needed_from=open_from - int(reach.max(initial=0))
-        )
-        return _by_owner(settled, owner)
 
     def _columns(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool

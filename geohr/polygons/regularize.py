@@ -19,8 +19,16 @@ import shapely
 
 from geohr.polygons.polygons import Geometries
 from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
-from geohr.polygons.shapes import circles, main_direction, middles, rectangles, turn, with_area
+from geohr.polygons.runs import Ints
+from geohr.polygons.shapes import (
+    assemble,
+    circles,
+    main_direction,
+    middles,
+    rectangles,
+    turn,
+    with_area,
+)
 from geohr.polygons.walls import straighten
 
 DETAILS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -43,50 +51,53 @@ CIRCLE_PRICE = 8.0
 """What a circle costs, in vertices; its own are not counted."""
 SAMPLES = 128
 """Points on an outline, at which drawings are compared with it."""
+COURTYARD = 4.0
+"""Smallest hole that is kept, in squared tolerances."""
 AREA_TOLERANCE = 0.01
 """Greatest relative change of a ring's area."""
 
 
-def regularize(polygons: Geometries, tolerance: Floats) -> Geometries:
-    """Draw buildings with straight walls. Areas change by less than `AREA_TOLERANCE`.
-
-    Each polygon is drawn for itself: neighbours may come to overlap by about the tolerance (see
-    `settle`). Holes smaller than the tolerance squared are filled. Where a hole no longer fits
-    into its building, the building is only simplified.
+def directions(polygons: Geometries, tolerance: Floats) -> tuple[Floats, Floats]:
+    """Main directions, and how clear they are; see `main_direction`.
 
     Args:
         polygons: Polygons in metres.
         tolerance: `(n,)` the scale of what is drawn, in metres.
     """
+    outer = shapely.polygons(shapely.get_exterior_ring(polygons))
+    return main_direction(np.asarray(shapely.simplify(outer, tolerance), object))
+
+
+def regularize(polygons: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
+    """Draw buildings with straight walls. Areas change by less than `AREA_TOLERANCE`.
+
+    Each polygon is drawn for itself: neighbours may come to overlap by about the tolerance (see
+    `faces`). Holes smaller than the tolerance squared are filled. Where a hole no longer fits
+    into its building, the building is only simplified.
+
+    Args:
+        polygons: Polygons in metres.
+        tolerance: `(n,)` the scale of what is drawn, in metres.
+        direction: `(n,)` main directions of walls, in radians from the x axis.
+    """
     rings, owner = shapely.get_rings(polygons, return_index=True)
     filled = np.asarray(shapely.polygons(rings), object)
     hole = np.concatenate([[False], owner[1:] == owner[:-1]])[: len(owner)]
-    drawable = ~hole | (shapely.area(filled) >= tolerance[owner] ** 2)
+    drawable = ~hole | (shapely.area(filled) >= COURTYARD * tolerance[owner] ** 2)
     filled, owner, hole = filled[drawable], owner[drawable], hole[drawable]
-    drawn = _draw(filled, tolerance[owner])
-    result = _assemble(drawn, owner, hole)
+    drawn = _draw(filled, tolerance[owner], direction[owner])
+    result = assemble(shapely.get_exterior_ring(drawn), owner)
     wrong = ~shapely.is_valid(result) | (shapely.get_type_id(result) != 3)
     result[wrong] = shapely.simplify(polygons[wrong], tolerance[wrong])
     return result
 
 
-def _assemble(filled: Geometries, owner: Ints, hole: Bools) -> Geometries:
-    """Polygons from exteriors, each followed by its holes."""
-    rings = shapely.get_exterior_ring(filled)
-    result = np.asarray(shapely.polygons(rings[~hole]), object)
-    starts = np.append(np.flatnonzero(~hole), len(rings))
-    for index in np.unique(owner[hole]).tolist():
-        start, stop = starts[index], starts[index + 1]
-        result[index] = shapely.polygons(rings[start], rings[start + 1 : stop])
-    return result
-
-
-def _draw(filled: Geometries, tolerance: Floats) -> Geometries:
+def _draw(filled: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
     """The best drawing of each polygon without holes."""
     area = shapely.area(filled)
     outline = Outline.of(filled, tolerance)
     drawings, misses, vertices = [], [], []
-    for drawing, price in _candidates(filled, tolerance):
+    for drawing, price in _candidates(filled, tolerance, direction):
         sized = with_area(drawing, area)
         away, count = outline.compare(sized)
         drawings.append(sized)
@@ -98,9 +109,10 @@ def _draw(filled: Geometries, tolerance: Floats) -> Geometries:
     return np.where(usable, np.stack(drawings)[chosen, every], filled)
 
 
-def _candidates(filled: Geometries, tolerance: Floats) -> list[tuple[Geometries, float]]:
+def _candidates(
+    filled: Geometries, tolerance: Floats, direction: Floats
+) -> list[tuple[Geometries, float]]:
     """All drawings of polygons without holes, and the price of each way in vertices."""
-    direction = main_direction(shapely.simplify(filled, tolerance))
     centre = middles(filled)
     level = turn(filled, -direction, centre)
     walls = [(rectangles(level), 0.0)] + [

@@ -17,7 +17,7 @@ class Settler:
     """Takes redrawn polygons in the order in which they are handed out; the later one yields.
 
     The outlines that were traced do not overlap, so that what one has to yield is never more than
-    the redrawing added. A drawing that would swallow a neighbour is not used.
+    the redrawing added.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,6 @@ class Settler:
             bottom: `(n,)` last row of each, with what redrawing may add.
             needed_from: Polygons that end above this row meet nothing that is still to come.
         """
-        drawn = np.where(_swallowing(drawn, traced), traced, drawn)
         before = len(self._kept)
         everything = np.concatenate([self._kept, drawn])
         plain = np.concatenate([self._kept, traced])
@@ -75,10 +74,15 @@ def _meeting(drawn: Geometries, traced: Geometries, before: int) -> tuple[Ints, 
     return later[meets], earlier[meets]
 
 
-def _swallowing(drawn: Geometries, traced: Geometries) -> Bools:
-    """Which drawings cover half of another's traced outline, or more."""
-    one, other = shapely.STRtree(traced).query(drawn, predicate="intersects")
-    one, other = one[one != other], other[one != other]
+def swallowing(drawn: Geometries, traced: Geometries, near: Ints) -> Bools:
+    """`(n,)` which drawings cover half of a neighbour's traced outline, or more.
+
+    Args:
+        drawn: Polygons as redrawn.
+        traced: The same as traced.
+        near: `(2, pair)` neighbours.
+    """
+    one, other = np.concatenate([near, near[::-1]], axis=1)
     covered = shapely.area(shapely.intersection(drawn[one], traced[other]))
     swallows = np.zeros(len(drawn), np.bool_)
     swallows[one[covered >= shapely.area(traced[other]) / 2]] = True

@@ -7,14 +7,18 @@ import shapely
 
 from geohr.polygons.polygons import Geometries
 from geohr.polygons.rings import Floats
+from geohr.polygons.runs import Ints
 
 CIRCLE_VERTICES = 16
 
 
-def main_direction(polygons: Geometries) -> Floats:
-    """`(n,)` radians from the x axis: the walls' mean direction, right angles taken as one.
+def main_direction(polygons: Geometries) -> tuple[Floats, Floats]:
+    """The walls' mean direction, right angles taken as one.
 
     Long walls decide: edges count by the square of their length.
+
+    Returns:
+        `(n,)` radians from the x axis, and `(n,)` the length of the sum, in square metres.
     """
     points, owner = shapely.get_coordinates(polygons, return_index=True)
     edge = np.diff(points, axis=0)
@@ -25,7 +29,7 @@ def main_direction(polygons: Geometries) -> Floats:
         np.bincount(of_edge, weights=part, minlength=len(polygons))
         for part in (power.imag, power.real)
     )
-    return np.asarray(np.arctan2(sine, cosine) / 4, np.float64)
+    return np.asarray(np.arctan2(sine, cosine) / 4, np.float64), np.hypot(sine, cosine)
 
 
 def rectangles(level: Geometries) -> Geometries:
@@ -82,3 +86,19 @@ def middles(polygons: Geometries) -> Floats:
     """`(n, 2)` centroids."""
     centre = shapely.centroid(polygons)
     return np.column_stack([shapely.get_x(centre), shapely.get_y(centre)])
+
+
+def assemble(rings: Geometries, owner: Ints) -> Geometries:
+    """Polygons of rings, each exterior followed by its holes.
+
+    Args:
+        rings: Of all polygons.
+        owner: `(ring,)` the polygon of each, ascending from 0.
+    """
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    result = np.asarray(shapely.polygons(rings[starts]), object)
+    stops = np.append(starts[1:], len(rings))
+    for index in np.flatnonzero(stops - starts > 1).tolist():
+        start, stop = starts[index], stops[index]
+        result[index] = shapely.polygons(rings[start], rings[start + 1 : stop])
+    return result

@@ -77,7 +77,9 @@ class Tracer:
             raise UsageError("the tracer is finished; make a new one for another scene")
         self._finished = True
         last = [] if self._splitter is None else [self._take(*self._splitter.finish())]
-        return concatenate([*last, self._finished_objects(self._frames.finish())])
+        last.append(self._finished_objects(self._frames.finish()))
+        rest, _ = self._finish.rest(has_scores=bool(self._has_scores))
+        return concatenate([*last, rest])
 
     def _check(self, class_rows: Bytes, probability_rows: Bytes | None) -> None:
         if self._finished:

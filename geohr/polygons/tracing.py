@@ -15,7 +15,7 @@ from geohr.options import PolygonOptions
 from geohr.polygons.finish import Finish
 from geohr.polygons.frames import Above, Frames
 from geohr.polygons.instances import MARGIN, SQUARE, Splitter
-from geohr.polygons.settle import Settler
+from geohr.polygons.neighbours import Neighbourhoods
 from geohr.polygons.vertices import SIDE_MAX
 
 
@@ -109,6 +109,8 @@ class Tracing:
             transform=self.transform,
             crs=self.crs,
             options=self.options,
-            settler=Settler(),
+            neighbourhoods=Neighbourhoods(
+                self.width, self.transform, self.crs, self.options.simplify
+            ),
             class_names=self.class_names,
         )

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geohr.errors import InputError
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, bands, concatenate, frames, instances, tracing
+from geohr.polygons import Polygons, bands, concatenate, frames, instances, neighbours, tracing
 from geohr.polygons.bands import Joined, Traced, trace_band
 from geohr.polygons.tracing import Tracing
 from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
@@ -58,10 +59,11 @@ def trace_apart(
     asked=options(),
     cuts=st.sets(st.integers(1, 23), max_size=6),
     frame=st.integers(1, 9),
+    wait=st.sampled_from([4, 1024]),
 )
 @settings(deadline=None)
 def test_bands_traced_apart_give_the_same_polygons(
-    scene: tuple[Bytes, Bytes], asked: PolygonOptions, cuts: set[int], frame: int
+    scene: tuple[Bytes, Bytes], asked: PolygonOptions, cuts: set[int], frame: int, wait: int
 ) -> None:
     classes, probabilities = scene
     if asked.instances is not None:
@@ -72,9 +74,15 @@ def test_bands_traced_apart_give_the_same_polygons(
         for module in (instances, tracing, bands):
             for name, value in (("SQUARE", SQUARE), ("MARGIN", MARGIN)):
                 patch.setattr(module, name, value, raising=False)
-        expected = trace(
-            classes, probabilities, options=asked, frame=frame, transform=METRES, crs=UTM
-        )
+        patch.setattr(neighbours, "WAIT", wait)
+        try:
+            expected = trace(
+                classes, probabilities, options=asked, frame=frame, transform=METRES, crs=UTM
+            )
+        except InputError:  # a border of classes would tear
+            with pytest.raises(InputError, match="adjoin"):
+                trace_apart(classes, probabilities, asked, edges, frame)
+            return
         found = trace_apart(classes, probabilities, asked, edges, frame)
     assert len(found) == len(expected)
     assert identical(found, expected)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from shapely import affinity
 
 from geohr.options import PolygonOptions
-from geohr.polygons.regularize import AREA_TOLERANCE, regularize
-from geohr.polygons.settle import Settler
+from geohr.polygons.polygons import Geometries
+from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
 from geohr.polygons.shapes import main_direction
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
@@ -24,6 +24,12 @@ def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely
     return max(shapely.get_parts(whole), key=shapely.area)
 
 
+def drawn_alone(shapes: Geometries) -> Geometries:
+    """Each drawn for itself, half a metre being the scale."""
+    tolerance = np.full(len(shapes), 0.5)
+    return regularize(shapes, tolerance, directions(shapes, tolerance)[0])
+
+
 L_SHAPE = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)])
 
 
@@ -33,19 +39,17 @@ def test_finds_the_walls_of_a_rough_outline(
     shape: shapely.Polygon, corners: int, angle: float
 ) -> None:
     truth = affinity.rotate(shape, angle)
-    (drawn,) = regularize(np.array([rough(truth)], object), np.array([0.5]))
+    (drawn,) = drawn_alone(np.array([rough(truth)], object))
     assert shapely.get_num_coordinates(drawn) - 1 == corners
     assert drawn.intersection(truth).area / drawn.union(truth).area > 0.95
-    turns = np.degrees(main_direction(np.array([drawn], object)))[0]
+    turns = np.degrees(main_direction(np.array([drawn], object))[0])[0]
     assert abs((turns - angle + 45) % 90 - 45) < 1.5
 
 
 def test_a_bevelled_corner_and_a_tank_are_drawn_as_such() -> None:
     bevelled = shapely.Polygon([(0, 0), (20, 0), (20, 8), (14, 14), (0, 14)])
     tank = shapely.Point(50, 0).buffer(8)
-    drawn = regularize(
-        np.array([rough(bevelled, noise=0.06), rough(tank, noise=0.06)], object), np.full(2, 0.5)
-    )
+    drawn = drawn_alone(np.array([rough(bevelled, noise=0.06), rough(tank, noise=0.06)], object))
     assert shapely.get_num_coordinates(drawn[0]) - 1 == 5
     assert drawn[0].intersection(bevelled).area / drawn[0].union(bevelled).area > 0.96
     assert drawn[1].intersection(tank).area / drawn[1].union(tank).area > 0.95
@@ -54,7 +58,7 @@ def test_a_bevelled_corner_and_a_tank_are_drawn_as_such() -> None:
 
 def test_keeps_courtyards() -> None:
     block = shapely.box(0, 0, 30, 30).difference(shapely.box(10, 10, 20, 20))
-    (drawn,) = regularize(np.array([block], object), np.array([0.5]))
+    (drawn,) = drawn_alone(np.array([block], object))
     assert drawn.equals_exact(shapely.normalize(block), 1e-6) or drawn.equals(block)
 
 
@@ -73,25 +77,14 @@ def test_areas_stay_within_the_tolerance(seed: int) -> None:
     generator = np.random.default_rng(seed)
     width, height = generator.uniform(4, 25, 2)
     outline = rough(affinity.rotate(shapely.box(0, 0, width, height), 30), seed)
-    (drawn,) = regularize(np.array([outline], object), np.array([0.5]))
+    (drawn,) = drawn_alone(np.array([outline], object))
     assert drawn.area == pytest.approx(outline.area, rel=AREA_TOLERANCE)
-
-
-def test_the_later_building_yields_also_in_another_frame() -> None:
-    settler = Settler()
-    first = np.array([shapely.box(0, 0, 10, 10)], object)
-    later = np.array([shapely.box(9, 0, 20, 10)], object)
-    settler.settle(first, first, np.array([10]), needed_from=5)
-    (rest,) = settler.settle(later, later, np.array([10]), needed_from=20)
-    assert rest.equals(shapely.box(10, 0, 20, 10))
-    (alone,) = settler.settle(later, later, np.array([10]), needed_from=30)
-    assert alone.equals(later[0])
 
 
 def test_a_ring_of_many_houses_is_followed_closely() -> None:
     houses = [shapely.box(12 * i, 0, 12 * i + 11.6, 8 + 1.5 * (i % 3)) for i in range(12)]
     row = shapely.union_all([rough(house, seed) for seed, house in enumerate(houses)])
     lane = shapely.union_all([row, shapely.box(0, 2, 143, 4)])
-    (drawn,) = regularize(np.array([lane], object), np.array([0.5]))
+    (drawn,) = drawn_alone(np.array([lane], object))
     assert drawn.is_valid
     assert drawn.symmetric_difference(lane).area / lane.area < 0.03

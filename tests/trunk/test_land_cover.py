@@ -9,6 +9,7 @@ import pytest
 import rasterio
 import shapely
 
+from geohr.errors import UsageError
 from geohr.model import Model
 from geohr.options import SegmentOptions
 from geohr.segmenting import segment_to_files
@@ -35,3 +36,10 @@ def test_every_pixel_is_some_class_and_no_two_polygons_overlap(tmp_path: Path) -
     assert shapely.is_valid(shapes).all()
     assert shapely.coverage_is_valid(shapes)
     assert shapely.area(shapely.union_all(shapes)) == pytest.approx(shapely.area(shapes).sum())
+
+
+def test_walls_are_not_drawn_where_classes_adjoin(tmp_path: Path) -> None:
+    options = SegmentOptions(gsd="0.5", regularize=True)
+    with pytest.raises(UsageError, match=r"regularize is .* land_cover has 5, .* use --simplify"):
+        segment_to_files(SAMPLE, [tmp_path / "x.gpkg"], model="land_cover", options=options)
+    assert not list(tmp_path.iterdir())
