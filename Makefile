@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENE := examples/data/kampala.tif
 OUT := build/kampala_buildings.gpkg
-# Two processes take the files of tests; the tests of one file build on each other's fixtures.
-SHARED := -n 2 --dist loadfile
+# Two processes take the files of tests in their order: those with few but long tests are not last.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-full lint clean
 
