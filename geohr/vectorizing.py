@@ -97,7 +97,9 @@ def vectorize(
             )
         )
         done = 0
-        bands = stack.enter_context(closing(ahead(_bands(source, scores, options.band))))
+        bands = stack.enter_context(
+            closing(ahead(_bands(source, scores, options.band, options.background)))
+        )
         traced = stack.enter_context(closing(ahead(_traced(tracer, bands))))
         for rows, polygons in traced:
             sink.write(polygons)
@@ -155,7 +157,9 @@ def _check_scores(scores: Any, source: Any) -> None:
         )
 
 
-def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, Bytes | None]]:
+def _bands(
+    source: Any, scores: Any | None, band: int, background: int
+) -> Iterator[tuple[Bytes, Bytes | None]]:
     """Class rows and probability rows, from top to bottom."""
     block = source.block_shapes[band - 1][0]
     rows = max(block, BAND_PIXELS // source.width // block * block)
@@ -174,7 +178,22 @@ def _bands(source: Any, scores: Any | None, band: int) -> Iterator[tuple[Bytes, 
                     f"{source.name}: rows {start} to {start + window.height} cannot be read "
                     f"({error})"
                 ) from error
-            yield _classes(values, empty, source.name), probability
+            classes = _classes(values, empty, source.name)
+            if scores is not None:
+                _check_known(classes, scores, background)
+            yield classes, probability
+
+
+def _check_known(classes: Bytes, scores: Any, background: int) -> None:
+    """Refuse a class that has no probabilities."""
+    unknown = classes[(classes > scores.count) & (classes != NODATA) & (classes != background)]
+    if background != 0:
+        unknown = np.append(unknown, classes[classes == 0])
+    if len(unknown):
+        raise InputError(
+            f"{scores.name}: class {unknown[0]} has no band of probabilities (band i is class i, "
+            f"there are {scores.count}); leave the probabilities out, or give one a class"
+        )
 
 
 def _traced(

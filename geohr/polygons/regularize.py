@@ -51,6 +51,8 @@ CIRCLE_PRICE = 8.0
 """What a circle costs, in vertices; its own are not counted."""
 SAMPLES = 128
 """Points on an outline, at which drawings are compared with it."""
+BATCH = 1024
+"""Polygons drawn at a time: each is held in twenty drawings and as many points as `SAMPLES`."""
 COURTYARD = 4.0
 """Smallest hole that is kept, in squared tolerances."""
 AREA_TOLERANCE = 0.01
@@ -80,6 +82,13 @@ def regularize(polygons: Geometries, tolerance: Floats, direction: Floats) -> Ge
         tolerance: `(n,)` the scale of what is drawn, in metres.
         direction: `(n,)` main directions of walls, in radians from the x axis.
     """
+    parts = [slice(start, start + BATCH) for start in range(0, len(polygons), BATCH)]
+    drawn = [_regularized(polygons[at], tolerance[at], direction[at]) for at in parts]
+    return np.concatenate([np.zeros(0, object), *drawn])
+
+
+def _regularized(polygons: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
+    """The same of a few, whose outlines are held as points."""
     rings, owner = shapely.get_rings(polygons, return_index=True)
     filled = np.asarray(shapely.polygons(rings), object)
     hole = np.concatenate([[False], owner[1:] == owner[:-1]])[: len(owner)]

@@ -151,6 +151,10 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
     small = write(tmp_path / "small.tif", np.zeros((5, 5), np.uint8))
     with pytest.raises(InputError, match="probabilities must lie on the grid of"):
         vectorize(mask, tmp_path / "x.gpkg", probabilities=small)
+    one = write(tmp_path / "one.tif", np.where(blocks(), 200, 20).astype(np.uint8))
+    with pytest.raises(InputError, match="class 2 has no band of probabilities"):
+        vectorize(mask, tmp_path / "x.gpkg", probabilities=one)
+    assert not (tmp_path / "x.gpkg").exists()
     plain = write(tmp_path / "plain.tif", blocks(), crs=None, transform=Affine(2, 0, 5, 0, -2, 7))
     with pytest.raises(InputError, match="in metres, and the raster has no CRS"):
         vectorize(plain, tmp_path / "x.gpkg", options=VectorizeOptions(min_area=2))
