@@ -1,8 +1,8 @@
-"""Emulators of Google's and Microsoft's object stores, each a process of its own.
+"""Emulators of object stores, each a process of its own.
 
 fake-gcs-server comes with the test extra. It does not know how obstore and GDAL upload (the XML
 API's PUT), so that a server stands in front that puts it as fake-gcs-server expects it. Azurite is
-Microsoft's own; it is an npm package (`npm install --global azurite`).
+Microsoft's own; it is an npm package (`npm install --global azurite`), and so is s3rver.
 """
 
 from __future__ import annotations
@@ -100,6 +100,20 @@ def make_container(connection: str, name: str) -> None:
     place = f"{address}/{name}?restype=container"
     with urllib.request.urlopen(urllib.request.Request(place, headers=headers, method="PUT")):
         pass
+
+
+def s3rver() -> str | None:
+    """The command that starts s3rver, an S3-compatible server; None where it is not installed."""
+    return shutil.which("s3rver")
+
+
+@contextmanager
+def s3_emulator(program: str, home: Path, bucket: str) -> Iterator[str]:
+    """Host and port of s3rver, which has one bucket and keeps its files in a folder."""
+    port = free_port()
+    command = [program, "--directory", str(home), "--address", "127.0.0.1", "--port", str(port)]
+    with running([*command, "--silent", "--configure-bucket", bucket], port):
+        yield f"127.0.0.1:{port}"
 
 
 def free_port() -> int:

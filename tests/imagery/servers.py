@@ -171,11 +171,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body if self.command != "HEAD" else b"")
             return
         with self.guard:
-            behaviour.sent += len(body)
             cut = behaviour.cut_every and behaviour.requests % behaviour.cut_every == 0
             cut = bool(cut and status in (200, 206) and len(body) > 1)
+            view = memoryview(body)[: len(body) // 2 if cut else len(body)]
+            behaviour.sent += len(view)
             behaviour.cut += cut
-        view = memoryview(body)[: len(body) // 2 if cut else len(body)]
         for place in range(0, len(view), CHUNK):
             self.wfile.write(view[place : place + CHUNK])
         if cut:
