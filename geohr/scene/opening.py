@@ -39,6 +39,9 @@ NETWORK = {
 }
 """How GDAL reads over a network; what the environment sets wins."""
 
+ARCHIVES = ("zip", "tar", "gzip")
+"""Kinds of names that lead into a file."""
+
 FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
 """What rasterio raises for a file that it cannot make sense of."""
 
@@ -77,13 +80,24 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
         with rasterio.Env(**settings(path)), warnings.catch_warnings():
             # A scene without a place on the ground is told of once, and not at each opening.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return open_with(str(path), DRIVERS)
+            return open_with(str(path) if local else absolute(str(path)), DRIVERS)
     except FAILURES as error:
         if local and not Path(path).exists():
             raise InputError(f"{path}: no such file; check the path") from error
         if local and zipfile.is_zipfile(path):
             raise InputError(f"{path}: is an archive; {members(Path(path))}") from error
         raise InputError(refusal(path, error)) from error
+
+
+def absolute(name: str) -> str:
+    """A raster's name that holds in any working folder.
+
+    Archives need it in this one, too: rasterio takes what comes first in their name for a host.
+    """
+    if is_local(name):
+        return str(Path(name).absolute())
+    kind, _, rest = name.partition("://")
+    return f"{kind}://{Path(rest).absolute()}" if kind in ARCHIVES else name
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]
