@@ -25,12 +25,8 @@ QUIET_SETTINGS = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.system-monitor.interval": "5s",
-    # As Dask has it, without giving memory back after each block only to ask for it again.
-    "distributed.nanny.pre-spawn-environ": {
-        "OMP_NUM_THREADS": 1,
-        "MKL_NUM_THREADS": 1,
-        "OPENBLAS_NUM_THREADS": 1,
-    },
+    # By which they would give memory back after each block only to ask for it again.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 """Dask's settings for the processes of local:N, which share their cores with the driver."""
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")

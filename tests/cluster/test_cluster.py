@@ -92,6 +92,21 @@ def test_any_cut_and_number_of_workers_gives_the_same_bytes(
     assert not (tmp_path / WORK_FOLDER).exists()
 
 
+def test_processes_that_are_started_here_watch_themselves_little() -> None:
+    with connected("local:1") as client:
+        (told,) = client.run(settings_of_a_process).values()
+    assert told == (False, "500ms", None, "1")
+
+
+def settings_of_a_process() -> tuple[object, ...]:
+    """Of Dask's profiler and loop, and of memory and threads."""
+    import dask
+
+    names = ("distributed.worker.profile.enabled", "distributed.admin.tick.interval")
+    memory, threads = "MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS"
+    return (*map(dask.config.get, names), os.environ.get(memory), os.environ.get(threads))
+
+
 def test_workers_find_a_scene_that_is_named_from_the_drivers_folder(
     scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, one_worker: str,
     monkeypatch: pytest.MonkeyPatch,
