@@ -13,6 +13,13 @@ from pathlib import Path
 
 from distributed import Client
 
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+}
+"""Of Dask's processes, as docs/clusters.md has them."""
 START_SECONDS = 120.0
 """How long processes may take to start on a busy machine."""
 
@@ -71,7 +78,7 @@ def start(
             stdout=log,
             stderr=log,
             cwd=home,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env=SETTINGS | os.environ | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
 

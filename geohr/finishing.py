@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from geohr.blocks import Assembler, Block, BlockScores, Cut, cut_blocks, extent
 from geohr.clipping import Ground
-from geohr.grid import Grid
+from geohr.grid import Grid, Window
 from geohr.journal import load_arrays, save_arrays
 from geohr.mosaic import Rows, classify
 from geohr.polygons import Polygons
@@ -33,6 +33,9 @@ BAND_ROWS = 4 * SQUARE
 """Rows of a band: those around it that are read as well are then few."""
 BAND_PIXELS = 2**27
 """Pixels of a band, at most, where it has more than one row of squares: they are held at once."""
+LAST_ROWS = 4 * SQUARE
+"""Rows at the end that are cut into bands of one row of squares: when the last blocks are there,
+several workers finish them."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +138,11 @@ class Finishing:
 
         Args:
             rows: Of a band; where touching objects are parted, a multiple of
-                `geohr.polygons.instances.SQUARE`.
+                `geohr.polygons.instances.SQUARE`. By default few, and finer at the end.
         """
         window = self.ground.window
-        if rows is None:
-            rows = max(SQUARE, min(BAND_ROWS, BAND_PIXELS // window.width // SQUARE * SQUARE))
-        inner = range(window.row + rows, window.row_stop, rows)
-        edges = [0, *inner, self.grid.height]
+        inner = range(rows, window.height, rows) if rows else band_edges(window)
+        edges = [0, *(window.row + edge for edge in inner), self.grid.height]
         return tuple(Band(index, *both) for index, both in enumerate(pairwise(edges)))
 
     def reach(self, band: Band) -> tuple[int, int]:
@@ -178,6 +179,14 @@ class Finishing:
         """Its file, named by all that it holds."""
         held = ("polygons" if self.wanted.polygons else "") + ("rows" if self.wanted.rows else "")
         return self.folder / f"band-{band.start:08d}-{band.stop:08d}-{held}.npz"
+
+
+def band_edges(window: Window) -> list[int]:
+    """Rows of the ground between which bands are cut, where nothing else is said."""
+    rows = max(SQUARE, min(BAND_ROWS, BAND_PIXELS // window.width // SQUARE * SQUARE))
+    last = max(0, window.height - LAST_ROWS) // SQUARE * SQUARE
+    first = [*range(rows, last, rows), last] if last else []
+    return [*first, *range(last + SQUARE, window.height - SQUARE // 2, SQUARE)]
 
 
 def finish_band(finishing: Finishing, band: Band, load: Callable[[Block], BlockScores]) -> None:

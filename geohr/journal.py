@@ -24,6 +24,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -349,6 +350,7 @@ def machine() -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 
 
+@cache
 def processor() -> str:
     """The kind of processor, by what it can do."""
     told = [platform.machine()]

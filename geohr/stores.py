@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from geohr.endpoints import store_options
 from geohr.errors import OutputError, UsageError
 from geohr.redact import redact
 
@@ -64,26 +65,7 @@ def open_store(address: str) -> tuple[Any, str]:
     bucket, _, key = rest.partition("/")
     if not bucket or not key or key.endswith("/"):
         raise UsageError(f"{redact(address)}: name an object, such as {kind}://bucket/file.gpkg")
-    options: dict[str, Any] = {}
-    if kind == "s3":
-        endpoint = s3_endpoint(os.environ)
-        if endpoint is not None:
-            options = {"endpoint": endpoint}
-            if endpoint.startswith("http://"):
-                options["client_options"] = {"allow_http": True}
-        if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "1"):
-            options["skip_signature"] = True
-    return from_url(f"{kind}://{bucket}", **options), key
-
-
-def s3_endpoint(environment: Mapping[str, str]) -> str | None:
-    """The address of another S3 server than Amazon's, under Amazon's name for it or GDAL's."""
-    if "AWS_ENDPOINT_URL" in environment:
-        return environment["AWS_ENDPOINT_URL"]
-    if "AWS_S3_ENDPOINT" not in environment:
-        return None
-    plain = environment.get("AWS_HTTPS", "YES").upper() in ("NO", "FALSE", "OFF", "0")
-    return f"{'http' if plain else 'https'}://{environment['AWS_S3_ENDPOINT']}"
+    return from_url(f"{kind}://{bucket}", **store_options(kind, os.environ)), key
 
 
 def state_of(address: str) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import dask
 from distributed import Client, LocalCluster
 
 from geohr.cluster.worker import geohr_version
@@ -19,6 +20,15 @@ from geohr.version import __version__
 
 CONNECT_SECONDS = 10.0
 """How long a scheduler may take to answer."""
+QUIET_SETTINGS = {
+    # A worker's stack looked at a hundred times a second, for a page that nobody opens.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "5s",
+    # By which they would give memory back after each block only to ask for it again.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+}
+"""Dask's settings for the processes of local:N, which share their cores with the driver."""
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
 
 
@@ -70,7 +80,7 @@ def started(where: str) -> Iterator[str]:
     count = int(processes[1])
     if count < 1:
         raise UsageError(f"a cluster has at least 1 process; got {where!r}")
-    with quiet():
+    with quiet(), dask.config.set(QUIET_SETTINGS):
         with deaf_to_interrupts():
             cluster = LocalCluster(
                 n_workers=count, threads_per_worker=1, processes=True, dashboard_address=":0"

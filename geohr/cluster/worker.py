@@ -195,7 +195,17 @@ def work(name: str, task: Block | Band) -> Answer:
         hand = cast(Hand, worker.plugins[name])
         return hand.predict(task) if isinstance(task, Block) else hand.finish(task)
     except GeohrError as error:
-        raise type(error)(f"worker {worker.address}: {error}") from error
+        told = of_worker(error)
+    raise told
+
+
+def of_worker(error: GeohrError) -> GeohrError:
+    """The same error with the worker's name, for the driver.
+
+    Raised where the other is no longer handled, it goes without its causes: those of GDAL cannot
+    be sent, and Dask would send a text in place of all.
+    """
+    return type(error)(f"worker {get_worker().address}: {error}")
 
 
 def facts_of(opening: Opening, content: bytes) -> Facts:
@@ -216,9 +226,10 @@ def facts_of(opening: Opening, content: bytes) -> Facts:
         path.write_bytes(content)
         try:
             predictor = opened(opening, path)
+            return Facts(predictor.engine, predictor.batch)
         except GeohrError as error:
-            raise type(error)(f"worker {worker.address}: {error}") from error
-    return Facts(predictor.engine, predictor.batch)
+            told = of_worker(error)
+    raise told
 
 
 _OPENED: OrderedDict[object, Predictor] = OrderedDict()

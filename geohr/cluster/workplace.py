@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distributed import Client
@@ -15,6 +15,7 @@ from distributed.client import FutureCancelledError
 from geohr.blocks import Block, Cut, square
 from geohr.calibration import Calibration
 from geohr.cluster.dealer import Dealer, Plan, Task, describe, lost
+from geohr.cluster.naming import anywhere
 from geohr.cluster.worker import Answer, Facts, Hand, Job, Opening, facts_of
 from geohr.errors import EngineError, GeohrError, OutputError
 from geohr.files import written_whole
@@ -83,7 +84,8 @@ class Cluster:
             EngineError: When no worker can, or none joins.
             InputError: When the model's weights cannot be used.
         """
-        opening = Opening(model.digest, tile, options, calibration)
+        shown = replace(calibration, scene=anywhere(calibration.scene))
+        opening = Opening(model.digest, tile, options, shown)
         with warnings.catch_warnings():
             # A model is a large argument, sent to one worker.
             warnings.simplefilter("ignore")
@@ -138,7 +140,7 @@ class Cluster:
         job = Job(
             opening=run.predictor.opening,
             facts=run.predictor.facts,
-            scene=run.scene,
+            scene=anywhere(run.scene),
             grid=run.grid,
             classes=len(run.card.classes),
             finishing=finishing,

@@ -7,13 +7,13 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import rasterio
 import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
 
+from geohr.endpoints import gdal_options
 from geohr.errors import InputError
 from geohr.stores import CREDENTIALS
 
@@ -38,8 +38,9 @@ NETWORK = {
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
 }
 """How GDAL reads over a network; what the environment sets wins."""
-ENDPOINT = "AWS_ENDPOINT_URL"
-"""Names another server than Amazon's, as for Amazon's own tools."""
+
+ARCHIVES = ("zip", "tar", "gzip")
+"""Kinds of names that lead into a file."""
 
 FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
 """What rasterio raises for a file that it cannot make sense of."""
@@ -63,14 +64,7 @@ def settings(path: str | Path) -> dict[str, str]:
     if not is_remote(path):
         return SAFETY
     chosen = {name: value for name, value in NETWORK.items() if name not in os.environ}
-    if ENDPOINT in os.environ and "AWS_S3_ENDPOINT" not in os.environ:
-        server = urlsplit(os.environ[ENDPOINT])
-        chosen |= {
-            "AWS_S3_ENDPOINT": server.netloc,
-            "AWS_HTTPS": "YES" if server.scheme == "https" else "NO",
-            "AWS_VIRTUAL_HOSTING": "FALSE",
-        }
-    return SAFETY | chosen
+    return SAFETY | chosen | gdal_options(os.environ)
 
 
 def open_raster(path: str | Path) -> rasterio.DatasetReader:
@@ -86,13 +80,24 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
         with rasterio.Env(**settings(path)), warnings.catch_warnings():
             # A scene without a place on the ground is told of once, and not at each opening.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            return open_with(str(path), DRIVERS)
+            return open_with(str(path) if local else absolute(str(path)), DRIVERS)
     except FAILURES as error:
         if local and not Path(path).exists():
             raise InputError(f"{path}: no such file; check the path") from error
         if local and zipfile.is_zipfile(path):
             raise InputError(f"{path}: is an archive; {members(Path(path))}") from error
         raise InputError(refusal(path, error)) from error
+
+
+def absolute(name: str) -> str:
+    """A raster's name that holds in any working folder.
+
+    Archives need it in this one, too: rasterio takes what comes first in their name for a host.
+    """
+    if is_local(name):
+        return str(Path(name).absolute())
+    kind, _, rest = name.partition("://")
+    return f"{kind}://{Path(rest).absolute()}" if kind in ARCHIVES else name
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]

@@ -92,6 +92,45 @@ def test_any_cut_and_number_of_workers_gives_the_same_bytes(
     assert not (tmp_path / WORK_FOLDER).exists()
 
 
+def test_processes_that_are_started_here_watch_themselves_little() -> None:
+    with connected("local:1") as client:
+        (told,) = client.run(settings_of_a_process).values()
+    assert told == (False, "500ms", None, "1")
+
+
+def settings_of_a_process() -> tuple[object, ...]:
+    """Of Dask's profiler and loop, and of memory and threads."""
+    import dask
+
+    names = ("distributed.worker.profile.enabled", "distributed.admin.tick.interval")
+    memory, threads = "MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS"
+    return (*map(dask.config.get, names), os.environ.get(memory), os.environ.get(threads))
+
+
+def test_workers_find_a_scene_that_is_named_from_the_drivers_folder(
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, one_worker: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(scene.parent)
+    run(one_worker, Path(scene.name), tmp_path, model)
+    # The name itself is the same in both, for only its last part is written.
+    assert contents(tmp_path) == whole
+
+
+def test_what_a_worker_cannot_read_is_told_as_on_one_machine(
+    scene: Path, model: Path, tmp_path: Path, one_worker: str, geohr: Geohr
+) -> None:
+    torn = tmp_path / "torn.tif"
+    torn.write_bytes(scene.read_bytes()[:-20_000])
+    ended = geohr(
+        "segment", torn, "--model", model, "--out", tmp_path / NAMES[0], "--tile", "32",
+        "--backend", "torch", "--dask", one_worker,
+    )  # fmt: skip
+    assert ended.code == 3, ended.err
+    assert "worker tcp://" in ended.err
+    assert "torn.tif: cannot be read at rows" in ended.err
+
+
 def test_one_machine_takes_any_cut(
     scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, geohr: Geohr
 ) -> None:

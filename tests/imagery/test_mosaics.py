@@ -122,6 +122,32 @@ def test_stac_names_scenes_from_a_file_and_over_the_web(
         assert len(scene.files) == 4
 
 
+def test_a_vrt_is_the_mosaic_of_its_sources(tmp_path: Path) -> None:
+    pixels = noise(100, 180)
+    names = [path.name for path in pieces(tmp_path, pixels, side=100, overlap=0)]
+    with rasterio.open(tmp_path / names[0]) as first:
+        place, crs = ", ".join(map(str, first.transform.to_gdal())), first.crs
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">'
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{name}</SourceFilename>'
+            f'<SourceBand>{band}</SourceBand><SrcRect xOff="0" yOff="0" xSize="{width}" '
+            f'ySize="100"/><DstRect xOff="{col}" yOff="0" xSize="{width}" '
+            'ySize="100"/></SimpleSource>'
+            for name, col, width in zip(names, (0, 100), (100, 80), strict=True)
+        )
+        + "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    (tmp_path / "all.vrt").write_text(
+        f'<VRTDataset rasterXSize="180" rasterYSize="100"><SRS>{crs}</SRS>'
+        f"<GeoTransform>{place}</GeoTransform>{bands}</VRTDataset>"
+    )
+    scene = open_view(tmp_path / "all.vrt", ViewOptions())
+    assert (all_of(scene).pixels == pixels).all()
+    assert {Path(each).name for each in scene.files} == {"all.vrt", *names}
+
+
 def test_scenes_that_do_not_fit_together_give_one_line(tmp_path: Path) -> None:
     first = write_scene(tmp_path / "a.tif", noise(50, 50))
     two = write_scene(tmp_path / "b.tif", noise(50, 50, bands=2))

@@ -94,12 +94,14 @@ def test_what_changes_at_an_address_is_another_input(
 
 
 def test_a_member_of_an_archive_is_read_and_an_archive_is_explained(
-    big: Path, tmp_path: Path
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = tmp_path / "scenes.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.write(big, "deep/big.tif")
-    assert digest(f"zip://{archive}!deep/big.tif") == digest(big)
+    monkeypatch.chdir(tmp_path)
+    for name in (archive, archive.name, f"./{archive.name}"):
+        assert digest(f"zip://{name}!deep/big.tif") == digest(big)
     with pytest.raises(InputError, match=r"is an archive; name one .* zip://.*!deep/big.tif"):
         Scene.open(archive)
 

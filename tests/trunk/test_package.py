@@ -15,9 +15,8 @@ ROOT = Path(geohr.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "version", "messages", "redact", "stopping"),
-    ("options", "export_options", "grid", "blend", "metrics", "files", "stores", "locks",
-     "pipeline",
-     "progress", "predictor"),
+    ("options", "export_options", "grid", "blend", "metrics", "files", "endpoints", "stores",
+     "locks", "pipeline", "progress", "predictor"),
     ("card", "ground", "hrnet"),
     ("scene", "clipping", "pixels", "mosaic", "raster", "pictures"),
     ("polygons", "vector", "vectorizing"),
