@@ -4,8 +4,9 @@
     geohr train --data data.json --card training/buildings.json --out run.safetensors ...
     python -m training.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
 
-DATA is a folder with the data sets' `manifest.json`. Threshold and smallest object are chosen on
-Kampala a and Lyon; Kampala b and the Geneva tiles are only reported.
+DATA is a folder with the data sets' `manifest.json`. Threshold, parting and smallest object are
+chosen on Kampala a, as it is and resampled to what satellites see, and on Lyon; Kampala b and the
+Geneva tiles are only reported.
 """
 
 from __future__ import annotations
@@ -297,7 +298,8 @@ def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
     """Choose threshold, parting and smallest object, score everywhere, write float16."""
     folder.mkdir(exist_ok=True)
     model = read_trained(trained)
-    card = choose(model, [kampala(data, folder, "a"), lyon(data, folder)])
+    coarser = [kampala(data, folder, "a", gsd) for gsd in COARSER]
+    card = choose(model, [kampala(data, folder, "a"), *coarser, lyon(data, folder)])
     report(data, Model(model.network, card), out, folder=folder)
 
 
