@@ -75,9 +75,12 @@ class TrainOptions(NetworkOptions, WindowOptions):
     )
     accumulate: int = opt(1, "Passes whose gradients are added up for one step.", low=1)
     learning_rate: float = opt(1e-3, "Largest learning rate.", low=0)
-    weight_decay: float = opt(0.01, "Weight decay of AdamW.", low=0)
+    optimizer: Literal["adamw", "sgd"] = opt(
+        "adamw", "Optimiser: adamw, or sgd with Nesterov's momentum of 0.9."
+    )
+    weight_decay: float = opt(0.01, "Weight decay of convolutions.", low=0)
     warmup: int = opt(200, "Steps over which the learning rate rises.", low=0)
-    schedule: Literal["cosine", "constant"] = opt(
+    schedule: Literal["cosine", "poly", "constant"] = opt(
         "cosine", "How the learning rate falls after warm-up."
     )
     ema: float = opt(0.999, "Decay of the averaged weights, which are kept.", low=0, high=0.99999)

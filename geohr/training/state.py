@@ -24,6 +24,24 @@ WARM_AVERAGE = 10
 """The average forgets faster in the first steps: decay (1 + step) / (this + step) at most."""
 
 
+Groups = list[dict[str, Any]]
+"""Parameters with what holds for them, as torch's optimisers take them."""
+
+
+def adamw(groups: Groups, rate: float) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter, 2019)."""
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def sgd(groups: Groups, rate: float) -> torch.optim.Optimizer:
+    """Stochastic gradient descent with Nesterov's momentum, as HRNet's authors train."""
+    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+
+
+OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
+"""By the names that `--optimizer` knows."""
+
+
 @dataclass
 class State:
     """A run between two steps.
@@ -58,13 +76,11 @@ class State:
         every = [*network.parameters(), *(hints.parameters() if hints else ())]
         decayed = [each for each in every if each.ndim > 1]
         others = [each for each in every if each.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": options.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=options.learning_rate,
-        )
+        groups = [
+            {"params": decayed, "weight_decay": options.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        optimizer = OPTIMIZERS[options.optimizer](groups, options.learning_rate)
         average = copy.deepcopy(network).eval().requires_grad_(False)
         return cls(network, average, hints, optimizer)
 

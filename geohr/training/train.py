@@ -35,6 +35,7 @@ from geohr.training.state import State, load_checkpoint, save_checkpoint
 from geohr.training.validate import count_pixels, scores
 from geohr.training.windows import Windows
 
+POLY_POWER = 0.9
 GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""
 
@@ -292,13 +293,18 @@ def check_target(target: Tensor, classes: int) -> None:
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
-    """The learning rate of a step: a linear rise, then half a cosine to zero, or level."""
+    """The learning rate of a step: a linear rise, then a fall to zero, or level.
+
+    It falls by half a cosine, or by a polynomial of power 0.9, as HRNet's authors train.
+    """
     if step < options.warmup:
         return options.learning_rate * (step + 1) / options.warmup
     if options.schedule == "constant":
         return options.learning_rate
-    done = (step - options.warmup) / max(options.steps - options.warmup, 1)
-    return options.learning_rate * (1 + math.cos(math.pi * min(done, 1))) / 2
+    done = min((step - options.warmup) / max(options.steps - options.warmup, 1), 1)
+    if options.schedule == "poly":
+        return float(options.learning_rate * (1 - done) ** POLY_POWER)
+    return options.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -250,8 +250,9 @@ def test_the_other_heads_train_and_are_read_back(
         assert torch.allclose(found, model.network.eval()(pixels), atol=1e-5)
 
 
-def test_the_rate_rises_then_falls_to_nothing() -> None:
-    options = TrainOptions(steps=100, warmup=10, learning_rate=1.0)
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_the_rate_rises_then_falls_to_nothing(schedule: Literal["cosine", "poly"]) -> None:
+    options = TrainOptions(steps=100, warmup=10, learning_rate=1.0, schedule=schedule)
     rates = [learning_rate(step, options) for step in range(101)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0) == rates[10]
@@ -259,6 +260,23 @@ def test_the_rate_rises_then_falls_to_nothing() -> None:
     assert all(one > two for one, two in pairwise(rates[10:]))
     level = dataclasses.replace(options, schedule="constant")
     assert learning_rate(99, level) == 1.0
+
+
+def test_the_authors_schedule_falls_nearly_evenly() -> None:
+    options = TrainOptions(steps=100, warmup=0, learning_rate=1.0, schedule="poly")
+    assert learning_rate(50, options) == pytest.approx(0.5**0.9)
+
+
+def test_sgd_learns_and_resumes(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    options = dataclasses.replace(QUICK, optimizer="sgd", learning_rate=0.05)
+    whole = train(samples, tmp_path / "a.safetensors", card=one_class_card(), options=options)
+    adam = train(samples, tmp_path / "c.safetensors", card=one_class_card(), options=QUICK)
+    assert not same_weights(whole, adam)
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(InterruptedRunError):
+        train(samples, out, card=one_class_card(), options=options, progress=stop_after(2))
+    parts = train(samples, out, card=one_class_card(), options=options, resume=True)
+    assert same_weights(whole, parts)
 
 
 def test_classes_weigh_as_they_are_told_to(samples: tuple[Sample, ...], tmp_path: Path) -> None:
