@@ -39,7 +39,9 @@ def take_steps(folder: Path, team: Team, _: Progress | None = None) -> None:
     """Train each network; writes weights, averaged weights and losses by name and rank."""
     for name, build in NETWORKS.items():
         state = State.start(build(), None, OPTIONS)
-        run = Run(state.network, None, None, one_class_card(), OPTIONS, (), (), "cpu", Store(), team)
+        run = Run(
+            state.network, None, None, one_class_card(), OPTIONS, (), (), "cpu", Store(), team
+        )
         losses = [step(run, state, share(number, team)) for number in range(OPTIONS.steps)]
         held = (state.network.state_dict(), state.average.state_dict(), losses)
         torch.save(held, folder / f"{name}-{team.size}-{team.rank}.pt")
