@@ -102,6 +102,8 @@ class Card:
         instances: Probability that the middles of touching objects reach, and what is between
             them does not; None for a model that does not tell them apart.
         instance_area: Smallest such middle, in square metres.
+        walls: Metres that a wall drawn by `regularize` may leave the traced outline; None for what
+            suits the pixels.
         licence: Of the weights.
         version: Of the model.
         sources: What it was trained on.
@@ -128,6 +130,7 @@ class Card:
     min_area: float = 0.0
     instances: float | None = None
     instance_area: float = INSTANCE_AREA
+    walls: float | None = None
     licence: str = ""
     version: str = "1"
     sources: tuple[Source, ...] = ()
@@ -169,6 +172,8 @@ class Card:
             raise ValueError(f"instances must be in (0, 1]; got {self.instances:g}")
         if self.instance_area < 0:
             raise ValueError(f"instance_area must be at least 0; got {self.instance_area:g}")
+        if self.walls is not None and not self.walls > 0:
+            raise ValueError(f"walls must be above 0 metres; got {self.walls:g}")
 
     @property
     def channels(self) -> int:

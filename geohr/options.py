@@ -252,7 +252,11 @@ class PolygonOptions(Options):
         metavar="M2",
     )
     simplify: float = opt(
-        0.0, "Largest distance an outline may move when simplified, in metres.", low=0, metavar="M"
+        0.0,
+        "Largest distance in metres that an outline may move when simplified, or a wall when "
+        "regularized; by default walls move by what the model card says.",
+        low=0,
+        metavar="M",
     )
     regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
     instances: float | None = opt(

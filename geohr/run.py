@@ -30,6 +30,7 @@ from geohr.mosaic import Rows
 from geohr.options import SegmentOptions
 from geohr.pixels import Normalizer, check_range
 from geohr.polygons import Polygons, Tracer
+from geohr.polygons.neighbours import WALL_PIXELS
 from geohr.polygons.polygons import reprojected
 from geohr.polygons.tracing import Tracing
 from geohr.predictor import Predictor
@@ -220,6 +221,7 @@ def prepare(
         tile=options.tile or card.tile,
         threshold=card.threshold if options.threshold is None else options.threshold,
         min_area=default_min_area(scene, card) if options.min_area is None else options.min_area,
+        simplify=default_simplify(scene, card, options),
         instances=default_instances(scene, card, options),
         instance_area=(
             card.instance_area if options.instance_area is None else options.instance_area
@@ -261,6 +263,13 @@ def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> floa
     if options.instances is not None or scene.crs is None:
         return options.instances
     return card.instances
+
+
+def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float:
+    """For walls what the card says, but no less than two of the scene's pixels."""
+    if options.simplify or not options.regularize or card.walls is None or scene.gsd is None:
+        return options.simplify
+    return max(card.walls, WALL_PIXELS * scene.gsd)
 
 
 def default_min_area(scene: Scene, card: Card) -> float | None:

@@ -4,9 +4,9 @@
     geohr train --data data.json --card training/buildings.json --out run.safetensors ...
     python -m training.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
 
-DATA is a folder with the data sets' `manifest.json`. Threshold, parting and smallest object are
-chosen on Kampala a, as it is and resampled to what satellites see, and on Lyon; Kampala b and the
-Geneva tiles are only reported.
+DATA is a folder with the data sets' `manifest.json`. Threshold, parting, smallest object and the
+tolerance of regularized walls are chosen on Kampala a, as it is and resampled to what satellites
+see, and on Lyon; Kampala b and the Geneva tiles are only reported.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
 """Smallest objects tried, in square metres."""
 INSTANCES = (None, 0.7, 0.8, 0.9)
 """Probabilities tried at which touching houses are parted; None parts none."""
+WALLS = (0.2, 0.3, 0.5, 0.7, 1.0)
+"""Tolerances of regularized walls tried, in metres."""
 MEASURES = (
     "iou", "precision", "recall", "boundary_iou", "object_precision", "object_recall",
     "object_f1", "panoptic_quality",
@@ -236,6 +238,26 @@ def choose(model: Model, places: list[Place]) -> Card:
     return card
 
 
+def choose_walls(model: Model, places: list[Place]) -> float:
+    """The tolerance whose regularized outlines have the best mean boundary IoU at the places."""
+    found = {}
+    for walls in WALLS:
+        card = dataclasses.replace(model.card, walls=walls)
+        options = SegmentOptions(regularize=True, backend="torch")
+        told = []
+        for place in places:
+            segment(Model(model.network, card), place, options)
+            evaluated = EvaluateOptions(aoi=str(place.labels), replicates=0)
+            told.append(evaluate(place.found, place.truth, options=evaluated).scores)
+        means = {
+            each: float(np.mean([scores[each] for scores in told]))
+            for each in ("boundary_iou", "iou", "object_f1")
+        }
+        print(f"walls {walls:g} m: " + ", ".join(f"{name} {x:.4f}" for name, x in means.items()))
+        found[means["boundary_iou"]] = walls
+    return found[max(found)]
+
+
 def evaluate_from(place: Place, min_area: float) -> dict[str, float]:
     """Scores of what was last found at a place, objects under `min_area` left out."""
     found = pyogrio.read_dataframe(place.found, layer=place.found.stem)
@@ -295,11 +317,13 @@ def read_trained(path: Path) -> Model:
 
 
 def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
-    """Choose threshold, parting and smallest object, score everywhere, write float16."""
+    """Choose threshold, parting, smallest object and walls, score everywhere, write float16."""
     folder.mkdir(exist_ok=True)
     model = read_trained(trained)
     coarser = [kampala(data, folder, "a", gsd) for gsd in COARSER]
-    card = choose(model, [kampala(data, folder, "a"), *coarser, lyon(data, folder)])
+    places = [kampala(data, folder, "a"), *coarser, lyon(data, folder)]
+    card = choose(model, places)
+    card = dataclasses.replace(card, walls=choose_walls(Model(model.network, card), places))
     report(data, Model(model.network, card), out, folder=folder)
 
 

@@ -5,7 +5,7 @@
 DATA is a folder with the data sets' `manifest.json`. Each finished network stays in FOLDER, and an
 interrupted one goes on; the same command goes on until all are there, then prints the table.
 
-Every network sees the same windows in the same order: 6,000 of 256 pixels at 0.1 to 0.3 m, and
+Every network sees the same windows in the same order: 8,000 of 256 pixels at 0.1 to 0.3 m, and
 for the coarser inputs the same ground in half and a quarter as many pixels a side. Scores are
 those of Kampala b, read at 0.15 m and at twice and four times that; the threshold is the one that
 suits Kampala a and Lyon.
@@ -33,7 +33,7 @@ from geohr.training.options import TrainOptions
 from geohr.training.train import train
 from training.buildings import Place, kampala, write_manifest
 
-TILE, BATCH, STEPS = 256, 8, 750
+TILE, BATCH, STEPS = 256, 8, 1000
 SPAN = (0.1, 0.3)
 """Metres a pixel of the training windows at full resolution."""
 SCORED_AT = 0.15

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -9,10 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import affinity
 
-from geohr.options import PolygonOptions
+from geohr.model import Model
+from geohr.options import PolygonOptions, SegmentOptions
 from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
 from geohr.polygons.shapes import main_direction
+from geohr.run import prepare
+from geohr.scene import Scene
+from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
 
@@ -88,3 +95,23 @@ def test_a_ring_of_many_houses_is_followed_closely() -> None:
     (drawn,) = drawn_alone(np.array([lane], object))
     assert drawn.is_valid
     assert drawn.symmetric_difference(lane).area / lane.area < 0.03
+
+
+def test_the_card_says_how_far_walls_may_leave_the_outline(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
+    plain = write_scene(tmp_path / "plain.tif", noise(64, 64), crs=None)
+    card = one_class_card(walls=0.7)
+    fine, coarse = (
+        Model.load(random_model(tmp_path / f"{walls}.safetensors", card=replace(card, walls=walls)))
+        for walls in (0.7, 0.001)
+    )
+    asked = SegmentOptions(regularize=True, gsd="native")
+    pixel = Scene.open(scene).gsd
+    assert pixel is not None
+    assert prepare(scene, fine, asked).options.simplify == max(0.7, 2 * pixel)
+    assert prepare(scene, coarse, asked).options.simplify == 2 * pixel
+    assert prepare(scene, fine, replace(asked, simplify=0.2)).options.simplify == 0.2
+    assert prepare(scene, fine, SegmentOptions(gsd="native")).options.simplify == 0
+    assert prepare(plain, fine, asked).options.simplify == 0
+    with pytest.raises(ValueError, match="walls must be above 0 metres; got 0"):
+        one_class_card(walls=0.0)
