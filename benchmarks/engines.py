@@ -31,6 +31,7 @@ ENGINES = (
     ("torch", "float32"),
     ("onnx", "float32"),
     ("openvino", "float32"),
+    ("openvino", "bfloat16"),
     ("openvino", "int8"),
 )
 

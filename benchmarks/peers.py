@@ -51,8 +51,8 @@ PEERS = {
 """What is installed for each peer, and the script that runs inside.
 
 torchgeo imports requests without asking for it."""
-Precision = Literal["float32", "int8"]
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+Precision = Literal["float32", "bfloat16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 TILE, STRIDE = 512, 384

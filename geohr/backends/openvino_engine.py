@@ -12,6 +12,7 @@ import openvino
 
 from geohr.backends.compiled import Compiler
 from geohr.backends.machine import Shape
+from geohr.errors import EngineError
 from geohr.model import Model
 from geohr.predictor import Batch
 
@@ -101,10 +102,25 @@ def load(path: Path, workers: int, precision: str) -> OpenVINOPredictor:
             "ENABLE_CPU_PINNING": False,
         },
     )
+    check_precision(compiled, precision)
     version = openvino.__version__.split("-")[0]
     return OpenVINOPredictor(
         compiled, workers=workers, engine=f"openvino {version} {precision} on cpu"
     )
+
+
+def check_precision(compiled: Any, precision: str) -> None:
+    """Refuse a network that computes in another format than was asked for.
+
+    Raises:
+        EngineError: Where the processor does not have it.
+    """
+    computes = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if computes != HINTS[precision]:
+        raise EngineError(
+            f"OpenVINO computes in {computes} on this processor, not in {precision}; use "
+            "--precision float32 or int8"
+        )
 
 
 COMPILER = Compiler(

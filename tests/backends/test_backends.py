@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geohr.backends import FallbackWarning, backends_for, open_predictor
+from geohr.backends import FallbackWarning, backends_for, open_predictor, openvino_engine
 from geohr.backends.agreement import Agreement, measure
 from geohr.backends.cache import ABANDONED, MAKING, cache_folder, cached
 from geohr.calibration import WINDOWS, Calibration, spread
@@ -69,6 +69,30 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=says):
         open_predictor(model, 64, options)
+
+
+def test_bfloat16_is_close_to_float32_or_the_processor_is_said_to_lack_it(model: Model) -> None:
+    windows = np.random.default_rng(0).standard_normal((1, 3, 64, 64), np.float32)
+    exact = open_predictor(model, 64, EngineOptions(backend="openvino"))
+    try:
+        coarse = open_predictor(model, 64, EngineOptions(backend="openvino", precision="bfloat16"))
+    except EngineError as error:
+        assert "computes in f32 on this processor, not in bfloat16" in str(error)  # noqa: PT017
+    else:
+        difference = np.abs(exact.predict(windows) - coarse.predict(windows)).max()
+        assert 0 < difference < 0.05
+        assert "bfloat16" in coarse.engine
+
+
+def test_another_format_than_the_one_asked_for_is_refused(model: Model, tmp_path: Path) -> None:
+    path = tmp_path / "network.xml"
+    openvino_engine.write(model, (1, 3, 64, 64), path)
+    compiled = openvino_engine.core().compile_model(
+        path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    openvino_engine.check_precision(compiled, "float32")
+    with pytest.raises(EngineError, match=r"OpenVINO computes in f32 .*, not in bfloat16"):
+        openvino_engine.check_precision(compiled, "bfloat16")
 
 
 def test_int8_that_cannot_be_checked_is_refused(model: Model, tmp_path: Path) -> None:
