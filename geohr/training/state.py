@@ -125,7 +125,6 @@ def save_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
         "stale": state.stale,
         "history": state.history,
         "losses": state.losses,
-        "random": torch.get_rng_state(),
     }
     with written_whole(path) as part:
         torch.save(content, part)
@@ -171,4 +170,3 @@ def load_checkpoint(path: Path, state: State, options: TrainOptions) -> None:
     state.step, state.best = content["step"], content["best"]
     state.stale, state.history = content["stale"], content["history"]
     state.losses = content["losses"]
-    torch.set_rng_state(content["random"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -189,8 +190,6 @@ def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
         sampler=run.team.share(len(source)),
         num_workers=options.workers,
         worker_init_fn=leave_signals,
-        # Otherwise each start of a loader, a resume's too, takes a number from dropout's series.
-        generator=torch.Generator(),
     )
     passes = []
     for pixels, target in loader:
@@ -216,6 +215,7 @@ def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> flo
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.network.train()
+    torch.manual_seed(step_seed(options.seed, state.step, run.team.rank))
     total = 0.0
     for pixels, target in passes:
         check_target(target, len(run.card.classes))
@@ -234,6 +234,11 @@ def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> flo
     state.step += 1
     state.update_average(options.ema)
     return total
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """What dropout draws from in a step, on any device: a resumed run draws the same."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
 def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,48 @@
+"""At which resolution a model is best read: intersection over union by scene and pixel size.
+
+    python -m training.resolutions DATA MODEL [--work FOLDER]
+
+DATA is a folder with the data sets' `manifest.json`, MODEL a bundled name or a model file. Kampala
+a is read as it is and made coarser; Lyon and Geneva as they are. A row is a scene, a column the
+metres a pixel that it is brought to before it is predicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from geohr.model import resolve_model
+from geohr.options import SegmentOptions
+from training.buildings import geneva, kampala, lyon, score
+
+READ_AT = ("native", "0.1", "0.125", "0.15", "0.2")
+COARSER = (0.15, 0.3, 0.6)
+"""Metres to which Kampala is resampled."""
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("model")
+    parser.add_argument("--work", type=Path, default=Path("validation"))
+    arguments = parser.parse_args()
+    data, folder = arguments.data, arguments.work
+    folder.mkdir(exist_ok=True)
+    model = resolve_model(arguments.model)
+    scenes = {
+        "Kampala a": kampala(data, folder, "a"),
+        **{f"resampled to {gsd} m": kampala(data, folder, "a", gsd) for gsd in COARSER},
+        "Lyon": lyon(data, folder),
+        "Geneva": geneva(data, folder),
+    }
+    print(f"| scene | {' | '.join(READ_AT)} |")
+    print("|---" * (len(READ_AT) + 1) + "|")
+    for name, place in scenes.items():
+        found = [score(model, place, SegmentOptions(gsd=gsd)) for gsd in READ_AT]
+        print(f"| {name} | {' | '.join(f'{each:.3f}' for each in found)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
