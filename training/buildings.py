@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from geohr.evaluation.options import EvaluateOptions
 from geohr.model import Model
 from geohr.options import SegmentOptions
 from geohr.samples import pair
+from geohr.scene import Scene
+from geohr.segmenting import segment as find
 from geohr.segmenting import segment_to_files
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, count_pixels
@@ -272,18 +274,36 @@ def segment(model: Model, place: Place, options: SegmentOptions) -> None:
     )
 
 
-def false_areas(data: Path, model: Model) -> dict[str, float]:
-    """By forest: the share of its pixels, which hold no building, that is called one."""
-    samples = []
+def forests(data: Path) -> dict[str, list[Path]]:
+    """Images without a building, by forest."""
+    images: dict[str, list[Path]] = {}
     for entry in json.loads((data / "manifest.json").read_text("utf-8")):
         if entry["dataset"] == "neon_negatives":
             site = Path(entry["image"]).stem.split("_")[0]
-            read = pair([data / entry["image"]], [data / entry["label"]], split="test")[0]
-            samples.append(dataclasses.replace(read, place=f"forest {site}"))
-    counts = count_pixels(model.network, model.card, samples, store=Store(), device="cpu")
+            images.setdefault(f"forest {site}", []).append(data / entry["image"])
+    return images
+
+
+def false_areas(images: Sequence[Path], model: Model) -> dict[str, float]:
+    """The share of ground without a building that is called one: pixels, and area of objects."""
+    labels = [path.parents[1] / "labels" / path.name for path in images]
+    (counts,) = count_pixels(
+        model.network,
+        model.card,
+        [dataclasses.replace(each, place="") for each in pair(images, labels, split="test")],
+        store=Store(),
+        device="cpu",
+    ).values()
     level = round((model.card.threshold or 0.5) * LEVELS)
+    found, ground = 0.0, 0.0
+    for path in images:
+        objects = find(path, model=model, options=SegmentOptions(backend="torch"))
+        scene = Scene.open(path)
+        found += float(objects["area_m2"].sum())
+        ground += scene.height * scene.width * (scene.gsd or 0.0) ** 2
     return {
-        place: float(table[0, level:].sum() / table[0].sum()) for place, table in counts.items()
+        "false_area": float(counts[0, level:].sum() / counts[0].sum()),
+        "false_objects": found / ground,
     }
 
 
@@ -344,8 +364,10 @@ def report(data: Path, model: Model, out: Path, *, folder: Path) -> None:
             low, high = found.intervals[each]
             metrics[name] |= {f"{each}_low": round(low, 4), f"{each}_high": round(high, 4)}
         print(name, metrics[name], flush=True)
-    for name, share in false_areas(data, model).items():
-        metrics[name] = {"false_area": round(share, 5)}
+    for name, images in forests(data).items():
+        metrics[name] = {
+            each: round(share, 5) for each, share in false_areas(images, model).items()
+        }
         print(name, metrics[name], flush=True)
     card = dataclasses.replace(model.card, metrics=metrics)
     Model(model.network, card).save(out, half=True)
