@@ -307,11 +307,16 @@ def false_areas(images: Sequence[Path], model: Model) -> dict[str, float]:
     }
 
 
-def score(model: Model, place: Place, options: SegmentOptions) -> float:
-    """Intersection over union at a place, with the engine and number format of the options."""
+def scores(model: Model, place: Place, options: SegmentOptions) -> dict[str, float]:
+    """What a model reaches at a place, read and computed as the options say."""
     segment(model, place, options)
     evaluated = EvaluateOptions(aoi=str(place.labels), replicates=0)
-    return evaluate(place.found, place.truth, options=evaluated).scores["iou"]
+    return dict(evaluate(place.found, place.truth, options=evaluated).scores)
+
+
+def score(model: Model, place: Place, options: SegmentOptions) -> float:
+    """The intersection over union of the same."""
+    return scores(model, place, options)["iou"]
 
 
 def compare_forms(exact: Model, shipped: Model, places: Mapping[str, Place]) -> None:

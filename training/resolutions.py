@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geohr.evaluation.evaluate import evaluate
-from geohr.evaluation.options import EvaluateOptions
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from training.buildings import Place, geneva, kampala, lyon, segment
+from training.buildings import Place, geneva, kampala, lyon, scores
 
 READ_AT = ("native", "0.1", "0.125", "0.15", "0.2")
 COARSER = (0.15, 0.3, 0.6)
@@ -26,10 +24,8 @@ COARSER = (0.15, 0.3, 0.6)
 
 def cell(model: Model, place: Place, gsd: str) -> str:
     """Both scores of a place read at one resolution."""
-    segment(model, place, SegmentOptions(gsd=gsd))
-    options = EvaluateOptions(aoi=str(place.labels), replicates=0)
-    scores = evaluate(place.found, place.truth, options=options).scores
-    return f"{scores['iou']:.3f} {scores['object_f1']:.3f}"
+    found = scores(model, place, SegmentOptions(gsd=gsd))
+    return f"{found['iou']:.3f} {found['object_f1']:.3f}"
 
 
 def main() -> None:

@@ -100,18 +100,18 @@ def test_a_ring_of_many_houses_is_followed_closely() -> None:
 def test_the_card_says_how_far_walls_may_leave_the_outline(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
     plain = write_scene(tmp_path / "plain.tif", noise(64, 64), crs=None)
-    card = one_class_card(walls=0.7)
-    fine, coarse = (
+    card = one_class_card()
+    wide, narrow = (
         Model.load(random_model(tmp_path / f"{walls}.safetensors", card=replace(card, walls=walls)))
-        for walls in (0.7, 0.001)
+        for walls in (50.0, 0.001)
     )
     asked = SegmentOptions(regularize=True, gsd="native")
     pixel = Scene.open(scene).gsd
     assert pixel is not None
-    assert prepare(scene, fine, asked).options.simplify == max(0.7, 2 * pixel)
-    assert prepare(scene, coarse, asked).options.simplify == 2 * pixel
-    assert prepare(scene, fine, replace(asked, simplify=0.2)).options.simplify == 0.2
-    assert prepare(scene, fine, SegmentOptions(gsd="native")).options.simplify == 0
-    assert prepare(plain, fine, asked).options.simplify == 0
+    assert prepare(scene, wide, asked).options.simplify == 50
+    assert prepare(scene, narrow, asked).options.simplify == 2 * pixel
+    assert prepare(scene, wide, replace(asked, simplify=0.2)).options.simplify == 0.2
+    assert prepare(scene, wide, SegmentOptions(gsd="native")).options.simplify == 0
+    assert prepare(plain, wide, asked).options.simplify == 0
     with pytest.raises(ValueError, match="walls must be above 0 metres; got 0"):
         one_class_card(walls=0.0)
