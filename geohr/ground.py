@@ -204,7 +204,9 @@ def measure(geometries: Geometries, crs: Any) -> Measures:
     for index in np.flatnonzero(frames.extent > LOCAL_EXTENT):
         area[index] = _equal_area(geometries[index], crs)
         perimeter[index] = _edge_by_edge(geometries[index], crs)
-    return Measures(area, perimeter, np.degrees(np.arctan2(sine, cosine) / 4) % 90)
+    orientation = np.degrees(np.arctan2(sine, cosine) / 4) % 90
+    # Tables hold float32, in which what is a hair below 90 would be 90.
+    return Measures(area, perimeter, (orientation.astype(np.float32) % 90).astype(np.float64))
 
 
 def areas(geometries: Geometries, crs: Any) -> Floats:

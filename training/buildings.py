@@ -52,6 +52,8 @@ WEIGHTS = {
 """How often windows are drawn from a place, against each other."""
 UNLABELLED_WEIGHT = 2.0
 """The same for a scene without labels."""
+VALIDATED = 0.125
+"""Metres a pixel at which a training is validated: the middle of what scenes are read at."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
 THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -77,25 +79,34 @@ Bytes = NDArray[np.uint8]
 
 
 def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> None:
-    """The data's manifest with places weighted; validation that only reports becomes test.
+    """The data's training places, weighted, and the places that choose, resampled as they are read.
 
     Args:
         data: The folder with the data sets.
-        out: The manifest to write.
+        out: The manifest to write; the resampled places lie in a folder beside it.
         unlabelled: A scene without labels that a student sees, too.
     """
-    entries: list[dict[str, object]] = []
-    for entry in json.loads((data / "manifest.json").read_text("utf-8")):
-        reported = entry["dataset"] == "geneva_roofs" or "kampala_b" in entry["image"]
-        split = "test" if entry["split"] == "validation" and reported else entry["split"]
+    entries: list[dict[str, object]] = [
+        {
+            "image": str(data / entry["image"]),
+            "label": str(data / entry["label"]),
+            "place": entry["place"],
+            "split": "train",
+            "gsd": entry["gsd"],
+            "weight": WEIGHTS.get(entry["place"], 1.0),
+        }
+        for entry in json.loads((data / "manifest.json").read_text("utf-8"))
+        if entry["split"] == "train"
+    ]
+    folder = out.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    for place in (kampala(data, folder, "a", VALIDATED), lyon(data, folder, VALIDATED)):
         entries.append(
             {
-                "image": str(data / entry["image"]),
-                "label": str(data / entry["label"]),
-                "place": entry["place"],
-                "split": split,
-                "gsd": entry["gsd"],
-                "weight": WEIGHTS.get(entry["place"], 1.0),
+                "image": str(place.scene.resolve()),
+                "label": str(place.labels.resolve()),
+                "place": place.scene.stem,
+                "split": "validation",
             }
         )
     if unlabelled is not None:
@@ -179,15 +190,16 @@ def kampala(data: Path, folder: Path, part: str, gsd: float | None = None) -> Pl
     return dataclasses.replace(place, truth=root / "labels" / f"kampala_{part}.geojson")
 
 
-def lyon(data: Path, folder: Path) -> Place:
-    """The tiles of Lyon as one scene."""
+def lyon(data: Path, folder: Path, gsd: float | None = None) -> Place:
+    """The tiles of Lyon as one scene, as it is or at a coarser ground sampling distance."""
     images = sorted((data / "lyon_grandlyon" / "images").glob("*.tif"))
     labels = [data / "lyon_grandlyon" / "labels" / path.name for path in images]
-    pixels, transform = merge(images)
-    classes, _ = merge(labels, nodata=OUTSIDE)
+    pixels, transform = merge(images, res=gsd, resampling=Resampling.average)
+    classes, _ = merge(labels, res=gsd, resampling=Resampling.mode, nodata=OUTSIDE)
     with rasterio.open(images[0]) as first:
         crs = first.crs
-    return write_place(folder, "lyon", pixels[:3], classes[0], crs=crs, transform=transform)
+    name = "lyon" if gsd is None else f"lyon_{gsd * 100:.0f}"
+    return write_place(folder, name, pixels[:3], classes[0], crs=crs, transform=transform)
 
 
 def geneva(data: Path, folder: Path) -> Place:

@@ -2,8 +2,8 @@
 
     python -m training.reliability_figure DATA MODEL.safetensors FIGURE.png --work DIR
 
-For each place, the share of pixels that are building among those of a probability; on the dotted
-line 0.8 means 0.8. The temperature was fitted on Kampala a and Lyon; Kampala b is only shown.
+For each place, at the resolution that scenes are read at, the share of pixels that are building
+among those of a probability; on the dotted line 0.8 means 0.8. The temperature was fitted on Kampala a and Lyon; Kampala b is only shown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from geohr.samples import pair
 from geohr.training.reliability import reliability
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels
-from training.buildings import kampala, lyon
+from training.buildings import VALIDATED, kampala, lyon
 
 
 def main() -> None:
@@ -32,17 +32,19 @@ def main() -> None:
     data, folder = arguments.data, arguments.work
     folder.mkdir(exist_ok=True)
     places = {
-        "Kampala a (fitted on)": kampala(data, folder, "a"),
-        "Lyon (fitted on)": lyon(data, folder),
-        "Kampala b": kampala(data, folder, "b"),
+        "Kampala a (fitted on)": kampala(data, folder, "a", VALIDATED),
+        "Lyon (fitted on)": lyon(data, folder, VALIDATED),
+        "Kampala b": kampala(data, folder, "b", VALIDATED),
     }
     model = Model.load(arguments.model)
     figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
     axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", label="0.8 means 0.8")
     for name, place in places.items():
         sample = pair([place.scene], [place.labels], split="test")
-        counts = count_pixels(model.network, model.card, sample, store=Store(), device="cpu")
-        told = reliability(sum(counts.values()))
+        (counts,) = count_pixels(
+            model.network, model.card, sample, store=Store(), device="cpu"
+        ).values()
+        told = reliability(counts)
         print(f"{name}: expected calibration error {told.error:.4f}")
         axes.plot(told.probability, told.share, marker="o", label=f"{name}, error {told.error:.3f}")
     axes.set(xlabel="probability", ylabel="share that is building", xlim=(0, 1), ylim=(0, 1))

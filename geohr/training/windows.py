@@ -20,6 +20,7 @@ from geohr.labels import Classes, aoi_window
 from geohr.metrics import IGNORE
 from geohr.pixels import Normalizer
 from geohr.samples import Sample
+from geohr.scene.views import ENLARGED_MAX
 from geohr.training.augment import augment
 from geohr.training.options import WindowOptions
 from geohr.training.places import group_by_place, join, pick_start, pose
@@ -30,7 +31,8 @@ TRIES = 16
 VALID_SHARE = 0.999
 """Share of valid ground below which a scaled pixel is invalid; the rest is rounding."""
 GSD_SPREAD = (0.7, 8.0)
-"""A scene is drawn from this much finer than it is to this much coarser."""
+"""A scene is drawn from this much finer than it is to this much coarser, where no range is asked for.
+"""
 
 PASTE_SHARE = 0.3
 """Share of windows on which objects of another are laid, where `paste` is asked for."""
@@ -144,10 +146,12 @@ def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | 
     Args:
         rng: Decides.
         native: Of the image.
-        span: The range asked for; the part of it that the image can give is drawn from.
+        span: The range asked for; the part of it that the image can give is drawn from, enlarged
+            as far as a scene is that is segmented.
     """
     low, high = native * GSD_SPREAD[0], native * GSD_SPREAD[1]
     if span is not None:
+        low = native / ENLARGED_MAX
         low, high = min(max(low, span[0]), high), max(min(high, span[1]), low)
     return float(np.exp(rng.uniform(np.log(min(low, high)), np.log(max(low, high)))))
 

@@ -71,6 +71,13 @@ def test_orientation_is_the_direction_of_the_walls_on_the_ground(angle: float) -
     assert abs((found - angle + 45) % 90 - 45) < 0.1
 
 
+@pytest.mark.parametrize("angle", [1e-15, 1e-9, 1e-6])
+def test_orientation_stays_below_90_in_a_table(angle: float) -> None:
+    house = shapely.affinity.rotate(shapely.box(0, 0, 30, 10), angle)
+    (found,) = measure(np.array([house], object), "EPSG:32636").orientation
+    assert 0 <= np.float32(found) < 90
+
+
 def test_coordinates_outside_the_crs_are_refused() -> None:
     with pytest.raises(InputError, match="georeference is wrong"):
         local_scale("EPSG:32636", np.array([1e12]), np.array([1e12]))
