@@ -100,15 +100,15 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
     ]
     folder = out.with_suffix("")
     folder.mkdir(exist_ok=True)
-    for place in (kampala(data, folder, "a", VALIDATED), lyon(data, folder, VALIDATED)):
-        entries.append(
-            {
-                "image": str(place.scene.resolve()),
-                "label": str(place.labels.resolve()),
-                "place": place.scene.stem,
-                "split": "validation",
-            }
-        )
+    entries.extend(
+        {
+            "image": str(place.scene.resolve()),
+            "label": str(place.labels.resolve()),
+            "place": place.scene.stem,
+            "split": "validation",
+        }
+        for place in (kampala(data, folder, "a", VALIDATED), lyon(data, folder, VALIDATED))
+    )
     if unlabelled is not None:
         entries.append(
             {

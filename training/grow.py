@@ -96,7 +96,8 @@ def last_norms(module: nn.Module) -> Iterator[nn.BatchNorm2d]:
         for paths in module.fuse_layers:
             assert isinstance(paths, nn.ModuleList)
             for path in paths:
-                yield from [each for each in path.modules() if isinstance(each, nn.BatchNorm2d)][-1:]
+                norms = [each for each in path.modules() if isinstance(each, nn.BatchNorm2d)]
+                yield from norms[-1:]
 
 
 def main() -> None:

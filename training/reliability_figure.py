@@ -3,7 +3,8 @@
     python -m training.reliability_figure DATA MODEL.safetensors FIGURE.png --work DIR
 
 For each place, at the resolution that scenes are read at, the share of pixels that are building
-among those of a probability; on the dotted line 0.8 means 0.8. The temperature was fitted on Kampala a and Lyon; Kampala b is only shown.
+among those of a probability; on the dotted line 0.8 means 0.8. The temperature was fitted on
+Kampala a and Lyon; Kampala b is only shown.
 """
 
 from __future__ import annotations

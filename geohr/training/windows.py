@@ -31,8 +31,7 @@ TRIES = 16
 VALID_SHARE = 0.999
 """Share of valid ground below which a scaled pixel is invalid; the rest is rounding."""
 GSD_SPREAD = (0.7, 8.0)
-"""A scene is drawn from this much finer than it is to this much coarser, where no range is asked for.
-"""
+"""Without a range, a scene is drawn from this much finer than it is to this much coarser."""
 
 PASTE_SHARE = 0.3
 """Share of windows on which objects of another are laid, where `paste` is asked for."""

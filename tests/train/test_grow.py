@@ -34,5 +34,7 @@ def test_what_is_added_learns_from_the_first_step_on() -> None:
     large(torch.randn(2, 3, 64, 64)).square().mean().backward()
     added = large.get_parameter("encoder.stage3.2.branches.0.0.bn2.weight")
     widened = large.get_parameter("segmentation_head.weight")
-    assert added.grad is not None and added.grad.abs().max() > 0
-    assert widened.grad is not None and widened.grad[:, 240:].abs().min() > 0
+    assert added.grad is not None
+    assert added.grad.abs().max() > 0
+    assert widened.grad is not None
+    assert widened.grad[:, 240:].abs().min() > 0

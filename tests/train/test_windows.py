@@ -160,9 +160,15 @@ def test_scales_stay_in_the_range_that_the_image_can_give(
 ) -> None:
     span = (low, low * spread)
     gsd = pick_gsd(np.random.default_rng(seed), native, span)
-    assert native * 0.7 * 0.999 <= gsd <= native * 8 * 1.001
-    if span[0] >= native * 0.7 and span[1] <= native * 8:
+    assert native / 4 * 0.999 <= gsd <= native * 8 * 1.001
+    if span[0] >= native / 4 and span[1] <= native * 8:
         assert span[0] * 0.999 <= gsd <= span[1] * 1.001
+
+
+def test_without_a_range_scales_stay_near_the_image_s_own() -> None:
+    scales = [pick_gsd(np.random.default_rng(seed), 1.0, None) for seed in range(99)]
+    assert 0.7 <= min(scales) < 0.8
+    assert 6 < max(scales) <= 8
 
 
 def test_a_class_wins_where_it_covers_most() -> None:
