@@ -94,8 +94,9 @@ class Card:
         mean: By band, in [0, 1].
         std: By band, in [0, 1].
         gsd: Smallest and largest ground sampling distance trained on, in metres.
-        gsd_best: Smallest and largest ground sampling distance at which it was measured to predict
-            best, in metres; scenes beyond are brought to it. None for `gsd`.
+        gsd_best: Smallest and largest ground sampling distance at which it predicts best, in
+            metres: measured, or those of the images it was trained on, where it saw them coarser
+            by augmentation alone. Scenes beyond are brought to it. None for `gsd`.
         tile: Side in pixels of the window it predicts best.
         threshold: Probability from which a pixel belongs to a class; None for the likeliest.
         min_area: Smallest object worth keeping, in square metres.

@@ -16,6 +16,9 @@ from geohr.errors import OutputError, UsageError
 ROOM_BYTES = 1 << 20
 """A disk with less free than this counts as full when something cannot be written to it."""
 
+SHAPEFILE_COMPANIONS = (".cpg", ".prj", ".qix", ".sbn", ".sbx")
+"""What lies beside a Shapefile and is wrong for another one of its name: indexes, CRS, encoding."""
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -73,15 +76,24 @@ def staged(paths: Sequence[Path], folder: str) -> Iterator[dict[Path, Path]]:
             each.mkdir(parents=True)
         yield names
         for parent, each in folders.items():
-            # The .shp comes last: whoever sees it finds its companions.
-            for file in sorted(each.iterdir(), key=lambda one: one.suffix == ".shp"):
-                os.replace(file, parent / file.name)  # noqa: PTH105
+            publish(sorted(each.iterdir()), parent)
     except OSError as error:
         raise under_final_names(error, names) from error
     finally:
         for parent, each in folders.items():
             shutil.rmtree(each, ignore_errors=True)
             remove_empty(*list(each.parents)[: len(each.relative_to(parent).parts) - 1])
+
+
+def publish(files: Sequence[Path], folder: Path) -> None:
+    """Move whole files to a folder; those of a Shapefile that was there before go with it."""
+    # The .shp comes last: whoever sees it finds its companions.
+    for file in sorted(files, key=lambda each: each.suffix == ".shp"):
+        if file.suffix == ".shp":
+            for suffix in SHAPEFILE_COMPANIONS:
+                if file.with_suffix(suffix) not in files:
+                    (folder / file.name).with_suffix(suffix).unlink(missing_ok=True)
+        os.replace(file, folder / file.name)  # noqa: PTH105
 
 
 def under_final_names(error: OSError, names: Mapping[Path, Path]) -> OSError:

@@ -68,9 +68,8 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     a, f = ellipsoid.semi_major_metre, 1 / (ellipsoid.inverse_flattening or np.inf)
     # The unit's factor is radians for degrees, metres for feet.
     step = _STEP / (unit * a if known.is_geographic else unit)
-    to_degrees = _to_degrees(known)
     shifts = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]]) * step
-    lon, lat = to_degrees.transform(x + shifts[:, :1], y + shifts[:, 1:])
+    lon, lat = _to_degrees(known, x + shifts[:, :1], y + shifts[:, 1:])
     if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
         raise InputError(
             f"coordinates such as ({x[0]:g}, {y[0]:g}) lie outside what {known.name} can map; "
@@ -102,7 +101,7 @@ def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
         InputError: When the point lies outside the area that the CRS can map.
     """
     known = parse_crs(crs)
-    lon, lat = _to_degrees(known).transform(x, y)
+    lon, lat = _to_degrees(known, x, y)
     if not (np.isfinite(lon) and np.isfinite(lat)) or abs(lat) > _LATITUDE_MAX:
         raise InputError(
             f"coordinates such as ({x:g}, {y:g}) lie outside what {known.name} can map; "
@@ -242,7 +241,7 @@ def _equal_area(geometry: Any, crs: Any) -> float:
     if ellipsoid is None:
         return float(shapely.area(geometry)) * known.axis_info[0].unit_conversion_factor ** 2
     west, south, east, north = shapely.bounds(geometry)
-    lon, lat = _to_degrees(known).transform((west + east) / 2, (south + north) / 2)
+    lon, lat = _to_degrees(known, (west + east) / 2, (south + north) / 2)
     flat = pyproj.CRS.from_dict(
         {
             "proj": "laea",
@@ -261,10 +260,20 @@ def _equal_area(geometry: Any, crs: Any) -> float:
     return float(shapely.area(shapely.transform(fine, unroll)))
 
 
+def _to_degrees(known: pyproj.CRS, x: Any, y: Any) -> tuple[Any, Any]:
+    """Longitude and latitude in degrees, on the CRS's own datum; its own unit may be grads."""
+    to_geodetic, unit = _geodetic(known)
+    lon, lat = to_geodetic.transform(x, y)
+    return np.multiply(lon, unit), np.multiply(lat, unit)
+
+
 @lru_cache(maxsize=32)
-def _to_degrees(known: pyproj.CRS) -> pyproj.Transformer:
-    """To longitude and latitude on the CRS's own datum."""
-    return pyproj.Transformer.from_crs(known, known.geodetic_crs, always_xy=True)
+def _geodetic(known: pyproj.CRS) -> tuple[pyproj.Transformer, float]:
+    """To the CRS's own longitude and latitude, and the degrees of their unit."""
+    geodetic = known.geodetic_crs
+    assert geodetic is not None  # every CRS on an ellipsoid has one
+    unit = float(np.degrees(geodetic.axis_info[0].unit_conversion_factor))
+    return pyproj.Transformer.from_crs(known, geodetic, always_xy=True), round(unit, 12)
 
 
 def _turn(angle: Floats) -> Floats:

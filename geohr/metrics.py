@@ -18,10 +18,11 @@ Score = NDArray[np.float64]
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Score:
-    """`part / whole`, and 1 where both are 0."""
+    """`part / whole`, 1 where both are 0, and NaN where the whole alone is."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(whole == 0, 1.0, part / whole))
+        defined = np.where(whole == 0, np.where(part == 0, 1.0, np.nan), part / whole)
+        return np.asarray(defined)
 
 
 def precision(true: ArrayLike, false: ArrayLike) -> Score:

@@ -18,6 +18,9 @@ from geohr.errors import UsageError
 
 T = TypeVar("T")
 
+THRESHOLD_MIN = 0.004
+"""The smallest threshold: the first step of probability above 0 that is told apart."""
+
 
 def opt(
     default: T,
@@ -283,7 +286,7 @@ class VectorizeOptions(PolygonOptions):
     background: int = opt(0, "The class value that is not traced.", low=0, high=255)
     band: int = opt(1, "The raster's band that holds the classes, from 1.", low=1)
     threshold: float = opt(
-        0.5, "Probability at which contours meet the background.", low=0.004, high=1
+        0.5, "Probability at which contours meet the background.", low=THRESHOLD_MIN, high=1
     )
 
 
@@ -331,7 +334,7 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
     threshold: float | None = opt(
         None,
         "Probability from which a pixel belongs to a class; by default the model card's.",
-        low=0.004,
+        low=THRESHOLD_MIN,
         high=1,
     )
     out_crs: str | None = opt(

@@ -72,8 +72,16 @@ class Normalizer:
         return seen.size == 0 or bool(self.low <= seen.min() and seen.max() <= self.high)
 
 
-def check_range(scene: Scene, normalizer: Normalizer) -> None:
+SCALE_REMEDY = "give the scene's own range with --scale MIN,MAX"
+
+
+def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REMEDY) -> None:
     """Look at windows spread over the scene and refuse values that the model cannot mean.
+
+    Args:
+        scene: With the model's bands.
+        normalizer: Of the model.
+        remedy: What to do, for the message.
 
     Raises:
         InputError: With the values seen and the advice to give a scale.
@@ -88,7 +96,7 @@ def check_range(scene: Scene, normalizer: Normalizer) -> None:
     # A float scene in [0, 1] lies inside [0, 255] and is still on another scale.
     reflectance = scene.dtype.startswith("float") and high <= 1 < normalizer.high / 16
     if outside or reflectance:
-        raise InputError(range_message(scene, normalizer, low, high))
+        raise InputError(range_message(scene, normalizer, low, high, remedy=remedy))
 
 
 def check_tile(tile: Tile, scene: Scene, normalizer: Normalizer) -> None:
@@ -102,12 +110,18 @@ def check_tile(tile: Tile, scene: Scene, normalizer: Normalizer) -> None:
         raise InputError(range_message(scene, normalizer, float(seen.min()), float(seen.max())))
 
 
-def range_message(scene: Scene, normalizer: Normalizer, low: float, high: float) -> str:
+def range_message(
+    scene: Scene,
+    normalizer: Normalizer,
+    low: float,
+    high: float,
+    *,
+    remedy: str = SCALE_REMEDY,
+) -> str:
     """What came, what is allowed, what to do."""
     return (
         f"{scene.path}: {scene.dtype} values from {low:g} to {high:g}, but the model expects "
-        f"{normalizer.low:g} to {normalizer.high:g}; give the scene's own range with "
-        "--scale MIN,MAX"
+        f"{normalizer.low:g} to {normalizer.high:g}; {remedy}"
     )
 
 

@@ -94,6 +94,8 @@ def read_entry(entry: Any, where: str, folder: Path, options: SceneOptions | Non
         raise InputError(
             f"{where} has split {entry['split']!r}; allowed are {', '.join(get_args(Split))}"
         )
+    if not isinstance(entry["place"], str):
+        raise InputError(f"{where} has place {entry['place']!r}; it must be a text")
     weight = entry.get("weight", 1.0)
     if not isinstance(weight, (int, float)) or weight < 0:
         raise InputError(f"{where} has weight {weight!r}; it must be a number from 0")

@@ -27,6 +27,7 @@ from geohr.polygons.tracer import Tracer
 from geohr.polygons.tracing import Tracing
 from geohr.redact import redact
 from geohr.scene.dates import acquired
+from geohr.scene.views import OFF_GRID
 from geohr.vector.sink import check_extension, open_sink
 from geohr.version import __version__
 
@@ -143,12 +144,21 @@ def _check_classes(source: Any, band: int) -> None:
 
 def _check_scores(scores: Any, source: Any) -> None:
     """Refuse probabilities that do not lie on the classes' grid."""
-    if (scores.width, scores.height) != (source.width, source.height) or not (
-        scores.transform.almost_equals(source.transform)
-    ):
+    a, b, c, d, e, f = (~source.transform @ scores.transform)[:6]
+    apart = max(
+        abs(a * col + b * row + c - col) + abs(d * col + e * row + f - row)
+        for col, row in ((0, 0), (source.width, 0), (0, source.height))
+    )
+    if (scores.width, scores.height) != (source.width, source.height) or apart > OFF_GRID:
         raise InputError(
             f"{scores.name}: probabilities must lie on the grid of {source.name} "
-            f"({source.height} x {source.width}), these are {scores.height} x {scores.width}"
+            f"({source.height} x {source.width}), these are {scores.height} x {scores.width} and "
+            f"lie up to {apart:.3g} pixels off"
+        )
+    if scores.crs != source.crs:
+        raise InputError(
+            f"{scores.name}: probabilities must have the CRS of {source.name}, {source.crs}; they "
+            f"have {scores.crs}"
         )
     if any(dtype != "uint8" for dtype in scores.dtypes):
         raise InputError(
@@ -170,7 +180,7 @@ def _bands(
             try:
                 values = source.read(band, window=window)
                 empty = None
-                if source.mask_flag_enums[band - 1] != [MaskFlags.all_valid]:
+                if has_nodata(source, band, background):
                     empty = source.read_masks(band, window=window) == 0
                 probability = None if scores is None else scores.read(window=window)
             except rasterio.errors.RasterioError as error:
@@ -182,6 +192,14 @@ def _bands(
             if scores is not None:
                 _check_known(classes, scores, background)
             yield classes, probability
+
+
+def has_nodata(source: Any, band: int, background: int) -> bool:
+    """Whether some pixels may hold nothing; a nodata value that is the background's says no."""
+    flags = source.mask_flag_enums[band - 1]
+    if flags == [MaskFlags.nodata]:
+        return bool(source.nodatavals[band - 1] != background)
+    return bool(flags != [MaskFlags.all_valid])
 
 
 def _check_known(classes: Bytes, scores: Any, background: int) -> None:

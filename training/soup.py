@@ -21,7 +21,7 @@ from torch import Tensor
 from geohr.model import Model, resolve_model
 from geohr.samples import read_manifest
 from geohr.training.finish import with_threshold
-from geohr.training.reliability import cool, divide_logits, fit_temperature
+from geohr.training.reliability import cool_threshold, divide_logits, fit_temperature
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels, scores
 
@@ -66,7 +66,7 @@ def main() -> None:
     network.load_state_dict(average(before, after, share))
     temperature = fit_temperature(list(counts.values()))
     divide_logits(network, temperature)
-    threshold = round(cool(card.threshold or 0.5, temperature), 3)
+    threshold = cool_threshold(card.threshold or 0.5, temperature)
     Model(network, dataclasses.replace(card, threshold=threshold)).save(arguments.out)
     print(f"{arguments.out}: {share:g} of {arguments.after}, temperature {temperature:.3f}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ class Evaluation:
     """Scores and their intervals.
 
     Attributes:
-        scores: By measure.
+        scores: By measure; NaN for what is not defined, such as an error in a count of none.
         intervals: By measure, the bounds of the 95% interval; empty without a bootstrap.
     """
 
@@ -46,8 +47,13 @@ class Evaluation:
 
     def to_json(self) -> str:
         """Both as JSON."""
-        content = {"scores": self.scores, "intervals_95": self.intervals}
-        return json.dumps(content, indent=2)
+        content = {
+            "scores": {name: known(value) for name, value in self.scores.items()},
+            "intervals_95": {
+                name: [known(bound) for bound in bounds] for name, bounds in self.intervals.items()
+            },
+        }
+        return json.dumps(content, indent=2, allow_nan=False)
 
     def describe(self) -> str:
         """A line a measure."""
@@ -55,6 +61,8 @@ class Evaluation:
         lines = []
         for name, value in self.scores.items():
             text = f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
+            if math.isnan(value):
+                text = "not defined"
             if name in self.intervals:
                 low, high = self.intervals[name]
                 text += f"  [{low:.4f}, {high:.4f}]"
@@ -156,6 +164,11 @@ def object_counts(
         yield f"match_{name}", (inside & (table["iou"] >= THRESHOLDS[0])).astype(float)
 
 
+def known(value: float) -> float | None:
+    """The value for JSON, which has no NaN: None for what is not defined."""
+    return None if math.isnan(value) else value
+
+
 def size_names(options: EvaluateOptions) -> list[str]:
     """A name for each size class."""
     limits = options.sizes
@@ -220,6 +233,8 @@ def intervals(sums: pd.DataFrame, options: EvaluateOptions) -> dict[str, tuple[f
     bounds = {}
     for name, values in replicates.items():
         if not name.startswith(("count_truth", "count_found")):
-            low, high = np.percentile(values, [tail, 100 - tail])
-            bounds[name] = (float(low), float(high))
+            defined = values[~np.isnan(values)]
+            if len(defined):
+                low, high = np.percentile(defined, [tail, 100 - tail])
+                bounds[name] = (float(low), float(high))
     return bounds

@@ -96,7 +96,7 @@ class Finish:
     ) -> tuple[Polygons, Statistics]:
         """Geometries with their columns; without those of which nothing is left."""
         left = ~shapely.is_missing(geometry)
-        geometry, statistics = geometry[left], statistics.take(left)
+        geometry, statistics = counterclockwise(geometry[left]), statistics.take(left)
         if len(statistics) == 0:
             return Polygons.none(), statistics
         drawn = Polygons(geometry, self._columns(geometry, statistics, has_scores))
@@ -170,6 +170,19 @@ class Finish:
             values["perimeter_m"] = measures.perimeter
             values["orientation"] = measures.orientation
         return {name: np.asarray(values[name], dtype) for name, dtype in DTYPES.items()}
+
+
+def counterclockwise(geometry: Geometries) -> Geometries:
+    """Polygons and multipolygons whose exteriors turn counterclockwise.
+
+    What is traced turns so; GEOS gives the faces of drawn walls the other way round.
+    """
+    parts, owner = shapely.get_parts(geometry, return_index=True)
+    wrong = ~shapely.is_ccw(shapely.get_exterior_ring(parts))
+    if not wrong.any():
+        return geometry
+    parts[wrong] = shapely.reverse(parts[wrong])
+    return _by_owner(parts, owner)
 
 
 def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:

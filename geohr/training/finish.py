@@ -13,11 +13,12 @@ import torch
 from geohr.card import Card
 from geohr.metrics import iou
 from geohr.model import Model
-from geohr.training.reliability import cool, divide_logits, fit_temperature, reliability
+from geohr.training.reliability import cool_threshold, divide_logits, fit_temperature, reliability
 from geohr.training.run import Run
 from geohr.training.showcase import Showcase
 from geohr.training.state import State
 from geohr.training.validate import Table, best_threshold, count_pixels, scores
+from geohr.training.windows import gsd_span
 
 EVEN = 0.5
 """The threshold of a card that names none."""
@@ -46,14 +47,15 @@ def finish(run: Run, state: State, out: Path) -> Finished:
     """Write the best weights; threshold and temperature are chosen on the validation samples."""
     network = state.average
     network.load_state_dict(state.best_weights or network.state_dict())
-    span = run.options.gsd_range
+    spans = [gsd_span(each.gsd, run.options.gsd_range) for each in run.train]
+    gsd = (min(low for low, _ in spans), max(high for _, high in spans))
     native = [each.gsd for each in run.train]
-    gsd = (span[0], span[1]) if span else (min(native), max(native))
+    best = run.card.gsd_best or (None if run.options.gsd_range else (min(native), max(native)))
     showcase = Showcase(run.store, run.card)
     counts = count_pixels(
         network, run.card, run.validation, store=run.store, device=run.device, watch=showcase.see
     )
-    card = with_threshold(dataclasses.replace(run.card, gsd=gsd), counts)
+    card = with_threshold(dataclasses.replace(run.card, gsd=gsd, gsd_best=best), counts)
     metrics = {place: {"iou": round(score, 4)} for place, score in scores(counts, card).items()}
     if card.background:
         for place, table in counts.items():
@@ -66,7 +68,7 @@ def finish(run: Run, state: State, out: Path) -> Finished:
         for place, table in counts.items():
             error = reliability(table, temperature).error
             metrics[place]["calibration_error"] = round(error, 4)
-        cooled = round(cool(threshold or EVEN, temperature), 3)
+        cooled = cool_threshold(threshold or EVEN, temperature)
         card = dataclasses.replace(card, threshold=cooled)
     card = dataclasses.replace(card, metrics=metrics)
     model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)

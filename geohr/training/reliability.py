@@ -15,6 +15,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from geohr.errors import InputError
+from geohr.options import THRESHOLD_MIN
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.int64]
@@ -96,6 +97,11 @@ def cool(probability: float, temperature: float) -> float:
     if not 0 < probability < 1:
         return probability
     return float(sigmoid(np.log(probability / (1 - probability)) / np.float64(temperature)))
+
+
+def cool_threshold(threshold: float, temperature: float) -> float:
+    """A card's threshold for logits that are divided by a temperature, to three decimals."""
+    return max(round(cool(threshold, temperature), 3), THRESHOLD_MIN)
 
 
 @torch.no_grad()

@@ -14,12 +14,14 @@ from geohr.card import Card
 from geohr.errors import InputError, UsageError
 from geohr.model import resolve_model
 from geohr.networks import build
-from geohr.pixels import Normalizer
+from geohr.pixels import Normalizer, check_range
 from geohr.samples import Sample
 from geohr.training.features import Hints
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Team
 from geohr.training.store import Store
+
+RANGE_REMEDY = 'train with a --card whose "range" is that of the scenes'
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Run:
             )
         device = team.device or choose_device(options.device)
         network, card = start_network(card, options)
+        samples = [as_segmented(each, card) for each in samples if each.split != "test"]
         learnt = tuple(each for each in samples if each.split == "train")
         if not learnt:
             raise InputError("there is no sample of split train to learn from")
@@ -84,6 +87,17 @@ class Run:
     def normalizer(self) -> Normalizer:
         """From scene values to the network's."""
         return Normalizer.of(self.card, None)
+
+
+def as_segmented(sample: Sample, card: Card) -> Sample:
+    """A sample with the model's bands, as `segment` takes them from a scene.
+
+    Raises:
+        InputError: When the scene has fewer, or values that the model cannot mean.
+    """
+    scene = sample.scene.select(card.bands)
+    check_range(scene, Normalizer.of(card, None), remedy=RANGE_REMEDY)
+    return dataclasses.replace(sample, scene=scene)
 
 
 def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:

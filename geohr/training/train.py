@@ -135,6 +135,10 @@ def advance(
     """Step until the steps are done, patience ends or a signal comes."""
     options, team = run.options, run.team
     began = time.monotonic()
+    if team.leads and state.step >= options.steps and state.losses:
+        # Interrupted between two validations, and resumed with no more steps to do.
+        note(run, state, 0.0)
+        write_log(folder / "log.csv", state)
     for passes in step_batches(run, state.step):
         state.losses.append(step(run, state, passes))
         last = state.step == options.steps

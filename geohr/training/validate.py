@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from geohr.card import Card
+from geohr.errors import InputError
 from geohr.grid import Grid, Window, lattice
 from geohr.metrics import IGNORE, confusion, iou, mean_iou
 from geohr.pixels import Normalizer
@@ -39,7 +40,7 @@ def count_pixels(
     device: str,
     watch: Callable[[Sample, Window, Bytes, Bytes], None] | None = None,
 ) -> dict[str, Table]:
-    """Counts by place, at the images' own resolution.
+    """Counts by place, at the images' own resolution; places without an annotated pixel have none.
 
     Args:
         network: In evaluation mode, on `device`.
@@ -51,11 +52,15 @@ def count_pixels(
 
     Returns:
         For one class `(truth 0 or 1, probability level)`, else `(true class, found class)`.
+
+    Raises:
+        InputError: When a label holds a class that the card does not name.
     """
     counts: dict[str, Table] = {}
     for sample in samples:
         for window, found in predict(network, card, sample, store=store, device=device):
             truth = store.read(sample, window).classes
+            check_labels(truth, sample, len(card.classes))
             if watch is not None:
                 watch(sample, window, truth, found)
             table = (
@@ -64,7 +69,21 @@ def count_pixels(
                 else histogram(truth, found)
             )
             counts[sample.place] = counts.get(sample.place, 0) + table
-    return dict(sorted(counts.items()))
+    return {place: table for place, table in sorted(counts.items()) if table.any()}
+
+
+def check_labels(truth: Bytes, sample: Sample, classes: int) -> None:
+    """Refuse class ids that the card does not name.
+
+    Raises:
+        InputError: With the id and the range allowed.
+    """
+    highest = int(truth.max(where=truth != IGNORE, initial=0))
+    if highest > classes:
+        raise InputError(
+            f"{sample.label}: a label holds class {highest}, but the model has {classes}; allowed "
+            f"are 0 to {classes}, and 255 where nothing is annotated"
+        )
 
 
 def histogram(truth: Bytes, levels: Bytes) -> Table:

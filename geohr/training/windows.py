@@ -140,10 +140,15 @@ def paste(below: tuple[Floats, Classes], above: tuple[Floats, Classes]) -> tuple
 
 
 def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | None) -> float:
-    """A ground sampling distance in metres, evenly drawn on a logarithmic scale.
+    """A ground sampling distance in metres, evenly drawn on a logarithmic scale; see `gsd_span`."""
+    low, high = gsd_span(native, span)
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def gsd_span(native: float, span: tuple[float, ...] | None) -> tuple[float, float]:
+    """The smallest and the largest ground sampling distance that an image is drawn at, in metres.
 
     Args:
-        rng: Decides.
         native: Of the image.
         span: The range asked for; the part of it that the image can give is drawn from, enlarged
             as far as a scene is that is segmented.
@@ -152,7 +157,7 @@ def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | 
     if span is not None:
         low = native / ENLARGED_MAX
         low, high = min(max(low, span[0]), high), max(min(high, span[1]), low)
-    return float(np.exp(rng.uniform(np.log(min(low, high)), np.log(max(low, high)))))
+    return min(low, high), max(low, high)
 
 
 def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:

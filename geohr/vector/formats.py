@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sqlite3
 import tempfile
 import warnings
@@ -17,7 +16,7 @@ import numpy as np
 import pyproj
 import shapely
 
-from geohr.files import as_output_error, written_whole
+from geohr.files import as_output_error, publish, written_whole
 from geohr.ground import parse_crs
 from geohr.polygons.polygons import Geometries, Polygons
 from geohr.vector.geoparquet import parquet_writer
@@ -125,9 +124,7 @@ def shapefile_writer(path: Path, info: LayerInfo) -> Iterator[Writer]:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as folder:
             yield _Appender(Path(folder) / path.name, "ESRI Shapefile", info, SHAPEFILE_NAMES)
-            # The .shp comes last: whoever sees it finds its companions.
-            for file in sorted(Path(folder).iterdir(), key=lambda each: each.suffix == ".shp"):
-                os.replace(file, path.with_name(file.name))  # noqa: PTH105
+            publish(sorted(Path(folder).iterdir()), path.parent)
     except OSError as error:
         raise as_output_error(error, path) from error
 

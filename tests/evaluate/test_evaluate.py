@@ -349,3 +349,15 @@ def test_rasterised_polygons_are_the_pixels_they_cover(tmp_path: Path) -> None:
     scores = evaluate(found, truth, options=QUICK).scores
     assert scores["iou"] == 1
     assert scores["count_found"] == scores["count_truth"] == 30
+
+
+def test_an_error_in_a_count_of_none_is_not_defined(tmp_path: Path) -> None:
+    empty = write_polygons(tmp_path / "empty.gpkg", [])
+    found = write_polygons(tmp_path / "found.gpkg", houses(0, 20))
+    told = evaluate(found, empty, options=EvaluateOptions(replicates=50))
+    content = json.loads(told.to_json())
+    assert content["scores"]["count_error"] is None
+    assert content["scores"]["area_error"] is None
+    assert content["scores"]["object_precision"] == 0
+    assert "count error" in told.describe()
+    assert "not defined" in told.describe()

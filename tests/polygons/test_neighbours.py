@@ -139,6 +139,8 @@ def test_a_corner_on_a_neighbours_wall_is_a_corner_of_both(
     found = trace(*prediction, options=options, transform=transform, crs=UTM)
     assert shapely.is_valid(found.geometry).all()
     assert unshared(found.geometry, 1e-6) == 0
+    rings = shapely.get_exterior_ring(shapely.get_parts(found.geometry))
+    assert shapely.is_ccw(rings).all()
 
 
 def test_adjoining_classes_have_one_border() -> None:

@@ -138,6 +138,32 @@ def test_a_raster_that_holds_no_classes_is_refused(
     assert not (tmp_path / "x.gpkg").exists()
 
 
+def test_nodata_that_is_the_background_is_ground_like_any_other(tmp_path: Path) -> None:
+    classes = np.zeros((20, 20), np.uint8)
+    classes[5:15, 5:15] = 1
+    mask = write(tmp_path / "mask.tif", classes, nodata=0)
+    vectorize(mask, tmp_path / "x.gpkg")
+    (row,) = geopandas.read_file(tmp_path / "x.gpkg", layer="x").itertuples()
+    assert not row.touches_edge
+
+
+@pytest.mark.parametrize("transform", [METRES, Affine(2.7e-6, 0, 32.0, 0, -2.7e-6, 0.3)])
+def test_probabilities_elsewhere_are_refused(transform: Affine, tmp_path: Path) -> None:
+    crs = UTM if transform is METRES else "EPSG:4326"
+    mask = write(tmp_path / "mask.tif", blocks(), crs=crs, transform=transform)
+    scores = np.stack([np.full(blocks().shape, 200, np.uint8)] * 2)
+    for number, off in enumerate((Affine.translation(3, 0), Affine.scale(1.1))):
+        other = tmp_path / f"{number}.tif"
+        write(other, scores, crs=crs, transform=transform @ off)
+        with pytest.raises(InputError, match=r"lie up to .* pixels off"):
+            vectorize(mask, tmp_path / "x.gpkg", probabilities=other)
+    elsewhere = write(tmp_path / "crs.tif", scores, crs="EPSG:3857", transform=transform)
+    with pytest.raises(InputError, match="must have the CRS of"):
+        vectorize(mask, tmp_path / "x.gpkg", probabilities=elsewhere)
+    near = write(tmp_path / "near.tif", scores, crs=crs, transform=transform)
+    assert vectorize(mask, tmp_path / "x.gpkg", probabilities=near) > 0
+
+
 def test_other_bad_input_is_refused(tmp_path: Path) -> None:
     mask = write(tmp_path / "mask.tif", blocks())
     with pytest.raises(InputError, match="band 2 asked for, the raster has 1"):

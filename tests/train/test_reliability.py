@@ -12,8 +12,10 @@ from torch import nn
 from geohr.card import Card
 from geohr.errors import InputError
 from geohr.networks import build
+from geohr.options import SegmentOptions
 from geohr.training.reliability import (
     cool,
+    cool_threshold,
     divide_logits,
     fit_temperature,
     level_logits,
@@ -67,6 +69,13 @@ def test_a_cooled_threshold_keeps_the_same_pixels(threshold: float, temperature:
     near = np.abs(sigmoid(logits) - threshold) < 1e-9
     after = sigmoid(logits / temperature) >= cool(threshold, temperature)
     assert (kept == after)[~near].all()
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.5, 1.0, 5.0])
+def test_a_cooled_threshold_is_one_that_a_run_accepts(temperature: float) -> None:
+    for threshold in (0.004, 0.5, 1.0):
+        SegmentOptions(threshold=cool_threshold(threshold, temperature))
+    assert cool_threshold(0.5, temperature) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,18 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from geohr.card import Card, ClassLabel, start_card
 from geohr.errors import InputError, InterruptedRunError, UsageError
+from geohr.grid import Window
 from geohr.model import Model
 from geohr.samples import Sample, pair, read_manifest
 from geohr.training.options import TrainOptions
+from geohr.training.run import as_segmented
 from geohr.training.train import learning_rate, train
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.train.towns import Town, make_town
@@ -307,6 +310,82 @@ def test_an_option_younger_than_the_checkpoint_had_its_default(
         train(samples, out, card=one_class_card(), options=weighted, resume=True)
 
 
+def test_a_run_resumed_with_the_steps_it_has_done_is_validated_and_written(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    out = tmp_path / "m.safetensors"
+    options = dataclasses.replace(QUICK, steps=8, validate_every=8)
+    with pytest.raises(InterruptedRunError):
+        train(samples, out, card=one_class_card(), options=options, progress=stop_after(3))
+    options = dataclasses.replace(options, steps=3)
+    model = train(samples, out, card=one_class_card(), options=options, resume=True)
+    assert set(model.card.metrics) == {"other"}
+    (row,) = csv.DictReader((tmp_path / "m.run" / "log.csv").read_text().splitlines())
+    assert float(row["step"]) == 3
+
+
+def test_a_place_without_labels_has_no_score(samples: tuple[Sample, ...], tmp_path: Path) -> None:
+    empty = write_scene(tmp_path / "empty.tif", np.full((1, 70, 80), 255, np.uint8))
+    image = write_scene(tmp_path / "bare.tif", noise(70, 80))
+    bare = pair([image], [empty], split="validation")
+    out = tmp_path / "m.safetensors"
+    model = train((*samples, *bare), out, card=one_class_card(), options=QUICK)
+    assert set(model.card.metrics) == {"other"}
+
+
+def test_bands_are_learnt_as_they_are_segmented(town: Town, tmp_path: Path) -> None:
+    with rasterio.open(town.image) as source:
+        red, green, blue = source.read()
+    path = write_scene(tmp_path / "turned.tif", np.stack([blue, green, red, green]))
+    with rasterio.open(path, "r+") as raster:
+        raster.descriptions = ("blue", "green", "red", "nir")
+    (turned,) = pair([path], [town.raster], split="train")
+    (plain,) = pair([town.image], [town.raster], split="train")
+    one, other = (as_segmented(each, one_class_card()).scene for each in (turned, plain))
+    window = Window(0, 0, 128, 160)
+    assert (one.read(window).pixels == other.read(window).pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (noise(70, 80).astype(np.uint16) * 40, "uint16 values from .* to .* expects 0 to 255"),
+        (noise(70, 80).astype(np.float32) / 255, "float32 values from"),
+    ],
+)
+def test_values_that_segment_would_refuse_are_not_learnt(
+    pixels: Any, says: str, tmp_path: Path
+) -> None:
+    image = write_scene(tmp_path / "wide.tif", pixels)
+    labels = write_scene(tmp_path / "labels.tif", np.zeros((1, 70, 80), np.uint8))
+    with pytest.raises(InputError, match=f'{says}.*--card whose "range"'):
+        refused(pair([image], [labels], split="train"), tmp_path)
+
+
+def test_validation_labels_of_no_class_are_refused(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    labels = write_scene(tmp_path / "labels.tif", np.full((1, 70, 80), 7, np.uint8))
+    image = write_scene(tmp_path / "image.tif", noise(70, 80))
+    wrong = pair([image], [labels], split="validation")
+    with pytest.raises(
+        InputError, match=r"labels\.tif: a label holds class 7, but the model has 1"
+    ):
+        refused((*samples, *wrong), tmp_path)
+
+
+def test_the_card_says_at_which_resolutions_it_was_trained(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    model = train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=QUICK)
+    assert model.card.gsd == pytest.approx((0.35, 4.0), rel=1e-3)
+    assert model.card.gsd_best == pytest.approx((0.5, 0.5), rel=1e-3)
+    asked = dataclasses.replace(QUICK, gsd_range=(0.05, 1.0))
+    model = train(samples, tmp_path / "n.safetensors", card=one_class_card(), options=asked)
+    assert model.card.gsd == pytest.approx((0.125, 1.0), rel=1e-3)
+    assert model.card.gsd_best is None
+
+
 def test_training_stops_when_patience_ends(samples: tuple[Sample, ...], tmp_path: Path) -> None:
     steps: list[int] = []
     options = dataclasses.replace(
@@ -424,6 +503,7 @@ def test_a_manifest_gives_samples(town: Town, tmp_path: Path) -> None:
     [
         ({"split": "dev"}, "split 'dev'; allowed are train, validation, test"),
         ({"weight": -1}, "weight -1; it must be a number from 0"),
+        ({"place": 3}, "place 3; it must be a text"),
         ({"gsd": 0}, "gsd must be metres above 0"),
         ({"image": "missing.tif"}, "missing.tif: no such file"),
         ({"place": None}, "lacks place"),

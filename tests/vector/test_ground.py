@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from geohr.errors import InputError
-from geohr.ground import local_scale, measure
+from geohr.ground import local_metric_crs, local_scale, measure
 
 GEOD = pyproj.Geod(ellps="WGS84")
 PLACES = [
@@ -20,6 +20,9 @@ PLACES = [
     ("EPSG:2263", 980_000.0, 200_000.0, 3.0),
     ("EPSG:3031", 1_000_000.0, 1_500_000.0, 1.0),
     ("EPSG:4326", 179.9999, -17.0, 1e-5),
+    # Their own longitudes and latitudes are in grads.
+    ("EPSG:27572", 600_000.0, 2_200_000.0, 1.0),
+    ("EPSG:4807", 0.5, 52.0, 1e-5),
 ]
 
 
@@ -76,6 +79,15 @@ def test_orientation_stays_below_90_in_a_table(angle: float) -> None:
     house = shapely.affinity.rotate(shapely.box(0, 0, 30, 10), angle)
     (found,) = measure(np.array([house], object), "EPSG:32636").orientation
     assert 0 <= np.float32(found) < 90
+
+
+def test_the_zone_of_a_point_in_grads_is_where_it_lies() -> None:
+    degrees = np.array([9.0, 45.0])
+    there = pyproj.Transformer.from_crs("EPSG:4275", "EPSG:4807", always_xy=True)
+    metric = local_metric_crs("EPSG:4807", *there.transform(*degrees))
+    assert metric.coordinate_operation is not None
+    parameters = {each.name: each.value for each in metric.coordinate_operation.params}
+    assert parameters["Longitude of natural origin"] == pytest.approx(9)
 
 
 def test_coordinates_outside_the_crs_are_refused() -> None:

@@ -182,3 +182,16 @@ def test_a_disk_that_fails_while_the_style_is_written_is_an_output_error(
     with pytest.raises(OutputError, match=r"out\.gpkg: cannot be written"):
         write_on_a_bad_disk(tmp_path / "out.gpkg")
     assert not list(tmp_path.glob("*.gpkg"))
+
+
+def test_an_index_of_the_shapefile_that_is_replaced_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.shp"
+    written(path, polygons())
+    stale = [path.with_suffix(suffix) for suffix in (".qix", ".sbn", ".sbx")]
+    other = tmp_path / "y.qix"
+    for each in (*stale, other):
+        each.write_bytes(b"of the old one")
+    assert len(written(path, polygons())) == len(polygons())
+    assert not any(each.exists() for each in stale)
+    assert path.with_suffix(".prj").exists()
+    assert other.exists()
