@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 import uuid
@@ -39,7 +40,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise as_output_error(error, path) from error
     finally:
-        for leftover in part.parent.glob(f"{part.name}*"):
+        for leftover in part.parent.glob(f"{glob.escape(part.name)}*"):
             with suppress(OSError):
                 leftover.unlink()
 

@@ -13,6 +13,7 @@ another fingerprint are of a run that can no longer go on, and are removed.
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -175,6 +176,31 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         with suppress(OSError):
             part.unlink()
         raise as_output_error(error, path) from error
+
+
+@contextmanager
+def held_elsewhere(outputs: Iterable[Path], root: Path, name: str) -> Iterator[None]:
+    """Locks where outputs are made that lie in other folders than the blocks do.
+
+    Args:
+        outputs: The final names.
+        root: The folder of all work folders, in which the run holds its own lock.
+        name: Of what is written.
+
+    Raises:
+        LockedError: When another run writes there under this name.
+        OutputError: When a folder cannot be written.
+    """
+    homes = {path.parent.resolve() / WORK_FOLDER / name for path in outputs}
+    homes.discard(root.resolve() / name)
+    try:
+        with ExitStack() as stack:
+            for home in sorted(homes):
+                stack.enter_context(locked(home / LOCK, what=name, wait=LOCK_WAIT_SECONDS))
+            yield
+    finally:
+        for home in homes:
+            remove_empty(home, home.parent)
 
 
 @contextmanager
@@ -339,7 +365,7 @@ def state_at(address: str) -> tuple[object, ...]:
     try:
         with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as answer:
             told = [answer.headers[each] for each in ("ETag", "Last-Modified", "Content-Length")]
-    except (OSError, urllib.error.URLError, ValueError):
+    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
         return (uuid4().hex,)
     return tuple(told) if any(told[:2]) else (uuid4().hex,)
 

@@ -13,11 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr.blend import weights
+from geohr.errors import UsageError
 from geohr.grid import Window
 from geohr.scene import Mask
 
 SCORE_MAX = 4095
-"""A score of 1 in fixed point. 4095 x 255 x 255 x 16 windows over one pixel fit into 32 bits."""
+"""A score of 1 in fixed point."""
+WEIGHTS_MAX = (2**32 - 1) // SCORE_MAX
+"""What the weights over one pixel may add up to, so that scores times weights fit into 32 bits: 16
+windows of the largest weight."""
 PROBABILITY_MAX = 254
 """A probability of 1 in a raster of uint8."""
 CHUNK_ROWS = 32
@@ -99,12 +103,15 @@ class Mosaic:
         rows = slice(inside.row - window.row, inside.row_stop - window.row)
         cols = slice(inside.col - window.col, inside.col_stop - window.col)
         weight = window_weights(self._blend, window.height, window.width)[rows, cols]
+        inside_valid = valid[rows, cols]
+        if not inside_valid.all():
+            weight = np.where(inside_valid, weight, np.uint32(0))
         to_rows = slice(inside.row - self._first, inside.row_stop - self._first)
         to_cols = slice(inside.col, inside.col_stop)
         for channel, sums in zip(scores, self._sums, strict=True):
             add_weighted(channel[rows, cols], weight, sums[to_rows, to_cols])
         self._weights[to_rows, to_cols] += weight
-        self._valid[to_rows, to_cols] |= valid[rows, cols]
+        self._valid[to_rows, to_cols] |= inside_valid
         self._windows += 1
 
     def part(self, window: Window) -> Part:
@@ -178,7 +185,15 @@ def weighted_means(
 
     Returns:
         `(class, row, col)`, as in `Rows`.
+
+    Raises:
+        UsageError: When more windows lie over a pixel than can be summed.
     """
+    if weights.max(initial=0) > WEIGHTS_MAX:
+        raise UsageError(
+            "too many windows or tiles lie over one place to be summed exactly, more than 16 of "
+            "full weight; lower the overlap, or leave tiles out"
+        )
     probabilities = np.empty(sums.shape, np.uint8)
     for start in range(0, len(weights), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)

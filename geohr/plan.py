@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import time
@@ -230,6 +231,30 @@ def disk_bytes(
     return math.ceil(images * COPIES + polygons + blocks), math.ceil(images + polygons)
 
 
+def check_disks(
+    folder: Path, root: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, keeps: bool
+) -> None:
+    """Refuse a run whose disk, or whose work folder's, cannot hold what goes there.
+
+    Args:
+        folder: Where outputs and temporary files go.
+        root: The folder of all work folders; it need not be there yet.
+        scene: What is to be segmented.
+        grid: How it is cut.
+        outputs: What is to be written.
+        keeps: Whether finished blocks are kept in the work folder while the run lasts.
+
+    Raises:
+        OutputError: With what is free and what is needed.
+    """
+    held = next(each for each in (root.resolve(), *root.resolve().parents) if each.exists())
+    together = held.stat().st_dev == folder.stat().st_dev
+    check_disk(folder, scene, grid, outputs=outputs, resume=keeps and together)
+    if keeps and not together:
+        blocks = dataclasses.replace(outputs, vectors=0, rasters=0, probabilities=0)
+        check_disk(held, scene, grid, outputs=blocks, resume=True)
+
+
 def check_disk(
     folder: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, resume: bool
 ) -> None:
@@ -253,5 +278,5 @@ def check_disk(
     if free < needed:
         raise OutputError(
             f"{folder}: {free / 1e6:.1f} MB free, and the run needs about {needed / 1e6:.1f} MB; "
-            "make room, name outputs on another disk, or ask for fewer"
+            "make room, name outputs or --work-dir on another disk, or ask for fewer outputs"
         )

@@ -16,12 +16,12 @@ from geohr.errors import UsageError
 from geohr.files import check_writable, staged
 from geohr.finishing import Piece, Wanted, finish_rows
 from geohr.grid import Grid
-from geohr.journal import WORK_FOLDER, WorkFolder, work_folder, work_name
+from geohr.journal import WORK_FOLDER, WorkFolder, held_elsewhere, work_folder, work_name
 from geohr.model import Model, resolve_model
 from geohr.mosaic import NODATA, PROBABILITY_MAX, classify
 from geohr.options import SegmentOptions
 from geohr.outputs import Targets, Written, clipped, raster_of_disagreement, write_outputs
-from geohr.plan import OutputCounts, check_disk
+from geohr.plan import OutputCounts, check_disks
 from geohr.polygons import concatenate
 from geohr.prediction import Prediction
 from geohr.progress import watched
@@ -292,12 +292,15 @@ def _segment_to_files(
         opener=None if workplace is None else workplace.opener,
     )
     keeps = workplace is not None or (resume and len(run.blocks) > 1)
-    check_disk(beside, run.scene, run.grid, outputs=count_outputs(run, targets), resume=keeps)
+    check_disks(beside, root, run.scene, run.grid, outputs=count_outputs(run, targets), keeps=keeps)
     fingerprint = run.fingerprint() if workplace is None else workplace.fingerprint(run)
     with work_folder(root, name, fingerprint, resume=resume) as work:
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
-        with staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names:
+        with (
+            held_elsewhere(targets.paths, root, name),
+            staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names,
+        ):
             part = targets.under(names)
             if workplace is None:
                 # Where there is but one block, all is done when it is.

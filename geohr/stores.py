@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
@@ -179,6 +180,7 @@ def deliver(files: Mapping[str, Path]) -> None:
                 planned.append(each)
                 each.store.put(each.staged, each.path)
         for each in planned:
+            address = each.key
             each.publish()
     except Exception as error:
         where = ", ".join(str(path) for path in files.values())
@@ -195,7 +197,7 @@ def deliveries(address: str, path: Path) -> list[Delivery]:
     folder = key.rpartition("/")[0]
     folder = f"{folder}/" if folder else ""
     stage = f"{folder}{STAGE}-{uuid4().hex[:12]}/"
-    parts = [each for each in path.parent.glob(f"{path.stem}.*") if each.is_file()]
+    parts = [each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if each.is_file()]
     parts.sort(key=lambda each: (each == path, each.name))
     return [Delivery(store, each, stage + each.name, folder + each.name) for each in parts]
 

@@ -122,7 +122,7 @@ def batch(
             )
         finally:
             report(log, list(reporter.entries.values()), time.monotonic() - started)
-        if merge is not None:
+        if merge is not None and any(each.state in ("done", "skipped") for each in entries):
             join(entries, out_dir, merge, log, model)
         failures = [entry for entry in entries if entry.state == "failed"]
         if failures:

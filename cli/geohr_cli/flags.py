@@ -155,7 +155,9 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file that can be read ({error})") from error
-    values = values.get(str(ctx.info_name), values)
+    own = values.get(str(ctx.info_name))
+    # An option may have the command's name, such as --tile of `geohr tile`.
+    values = own if isinstance(own, dict) else values
     known = {str(param.name) for param in ctx.command.params if param.name != "config"}
     plain = {name.replace("-", "_"): value for name, value in values.items()}
     for name in plain.keys() - known:

@@ -71,6 +71,9 @@ def main() -> None:
         code = geohr.main(standalone_mode=False, prog_name="geohr")
     except (KeyboardInterrupt, click.Abort):
         code = fail("interrupted", InterruptedRunError.exit_code, debug=debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = UsageError.exit_code
     except click.ClickException as error:
         code = fail(click_message(error), UsageError.exit_code, debug=debug)
     except GeohrError as error:

@@ -25,6 +25,8 @@ from geohr.version import __version__
 
 SIDECARS = (".msk", ".ovr", ".aux.xml")
 """Files beside a raster that change what is read from it."""
+GEOREFERENCES = (".tfw", ".jgw", ".pgw", ".wld", ".hdr")
+"""The same, named after it without its suffix."""
 BACKOFF_SECONDS = 1.0
 """Before the first repetition; doubled before each further one."""
 BACKOFF_SECONDS_MAX = 60.0
@@ -90,7 +92,9 @@ def input_files(source: Source) -> list[str]:
         return [source.name]
     if not Path(source.name).is_file():
         raise InputError(f"{source.name}: no such file; check the path")
+    path = Path(source.name)
     beside = [f"{source.name}{suffix}" for suffix in SIDECARS]
+    beside += [str(path.with_suffix(suffix)) for suffix in GEOREFERENCES]
     return [source.name, *(name for name in beside if Path(name).is_file())]
 
 
@@ -117,10 +121,13 @@ def outputs_of(batch: Batch, source: Source) -> tuple[list[Path], Path | None]:
 
 def fingerprint(batch: Batch, state: object) -> str:
     """What a scene's outputs depend on, as a short text."""
+    segmenting = batch.segmenting
+    named = [name for name in (segmenting.aoi, segmenting.calibrate) if name is not None]
     parts = {
         "input": state,
+        "named": identify(map(str, named)),
         "model": batch.model.digest,
-        "options": dataclasses.asdict(batch.segmenting),
+        "options": dataclasses.asdict(segmenting),
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
@@ -137,8 +144,14 @@ def is_done(batch: Batch, entry: Entry, paths: Sequence[Path]) -> bool:
     existing = [path for path in paths if path.exists()]
     if not existing or batch.options.overwrite or batch.manifest.owns(paths, batch.out_dir):
         return False
+    missing = [path for path in paths if not path.exists()]
+    if batch.options.skip_existing and not missing:
+        return True
     if batch.options.skip_existing:
-        return len(existing) == len(paths)
+        raise UsageError(
+            f"{existing[0]}: exists, and no earlier batch has made it, while {missing[0]} does "
+            "not; pass --overwrite to make both anew, or move it away"
+        )
     raise UsageError(
         f"{existing[0]}: exists, and no earlier batch has made it; pass --overwrite to replace it "
         "or --skip-existing to leave its scene out"

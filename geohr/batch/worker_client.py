@@ -75,18 +75,18 @@ class Worker:
         deadline = None if timeout is None else time.monotonic() + timeout
         asked = False
         while True:
+            if deadline is not None and time.monotonic() > deadline:
+                self.end(at_once=True)
+                return failed(f"took longer than {timeout:g} s, and was given up")
+            if stop.requested and not asked:
+                asked = True
+                self._send({"stop": True})
+            if stop.overdue:
+                self.end(at_once=True)
+                return failed("stopped as asked", InterruptedRunError.exit_code)
             try:
                 answer = self._answers.get(timeout=POLL_SECONDS)
             except Empty:
-                if deadline is not None and time.monotonic() > deadline:
-                    self.end(at_once=True)
-                    return failed(f"took longer than {timeout:g} s, and was given up")
-                if stop.requested and not asked:
-                    asked = True
-                    self._send({"stop": True})
-                if stop.overdue:
-                    self.end(at_once=True)
-                    return failed("stopped as asked", InterruptedRunError.exit_code)
                 continue
             if answer is None:
                 return failed(self._how_it_ended())
@@ -120,7 +120,7 @@ class Worker:
 
     def _start(self) -> None:
         """Start the process, in a session of its own so that signals of a terminal pass it by."""
-        package = str(Path(__file__).parent.parent)
+        package = str(Path(__file__).parents[2])
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         if not self._allow_vrt:

@@ -57,9 +57,11 @@ class Band:
         windows = self._grid.row(index)[start:stop]
         area = scene.area
         wanted = [area is None or area.touches(window) for window in windows]
-        if any(wanted):
-            needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene)
-            self._hold(needed.row, needed.row_stop)
+        if not any(wanted):
+            yield from (nothing(window, scene) for window in windows)
+            return
+        needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene)
+        self._hold(needed.row, needed.row_stop)
         held = Window(self._first, 0, self._count, scene.width)
         for window, asked in zip(windows, wanted, strict=True):
             if asked:

@@ -75,15 +75,21 @@ class FileReader:
         """Read; over a network several times, as answers are cut short now and then."""
         for attempt in range(RETRIES if is_remote(self._scene.path) else 0):
             try:
+                self._reopen()
                 read()
-            except FAILURES as error:
+            except (*FAILURES, InputError) as error:
                 LOG.info("%s: read again (%s)", redact(self._scene.path), error)
                 time.sleep(RETRY_SECONDS * 2**attempt)
                 self._raster.close()
-                self._raster = open_raster(self._scene.path)
             else:
                 return
+        self._reopen()
         read()
+
+    def _reopen(self) -> None:
+        """Open the file again after an attempt that failed."""
+        if self._raster.closed:
+            self._raster = open_raster(self._scene.path)
 
     def _read_what_can_be(self, window: Window, pixels: Pixels, valid: Mask) -> None:
         """Read a window block by block; blocks that cannot be read become no data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -94,7 +95,7 @@ def read_text(name: str) -> str:
             return str(answer.read(BYTES_MAX).decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file; check the path") from error
-    except (OSError, urllib.error.URLError, UnicodeDecodeError) as error:
+    except (OSError, urllib.error.URLError, http.client.HTTPException, UnicodeDecodeError) as error:
         raise InputError(f"{redact(name)}: cannot be read as STAC ({error})") from error
 
 

@@ -70,6 +70,20 @@ def test_an_area_holds_what_the_whole_scene_holds_there(
 
 
 @pytest.mark.usefixtures("local_predictor")
+def test_an_area_may_begin_far_from_the_first_windows(model: Path, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "wide.tif", noise(150, 2000, seed=6))
+    right = shapely.box(X + 980, Y - 10, X + 990, Y - 2)
+    left = shapely.box(X + 5, Y - 70, X + 15, Y - 60)
+    aoi = area(tmp_path / "aoi.gpkg", right, left)
+    whole = predict(scene, model=model, options=SegmentOptions(tile=64), progress=None)
+    part = predict(scene, model=model, options=SegmentOptions(tile=64, aoi=str(aoi)), progress=None)
+    inside = np.isfinite(part.probabilities[0])
+    assert inside.sum() == 16 * 20 + 20 * 20
+    rows, cols = slice(4, 140), slice(10, 1980)
+    assert (part.probabilities[0][inside] == whole.probabilities[0][rows, cols][inside]).all()
+
+
+@pytest.mark.usefixtures("local_predictor")
 def test_only_windows_that_are_touched_are_predicted(
     scene: Path, model: Path, tmp_path: Path, geohr: Geohr
 ) -> None:

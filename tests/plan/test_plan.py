@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from geohr.errors import OutputError
 from geohr.grid import Grid
 from geohr.options import ViewOptions
-from geohr.plan import OutputCounts, check_disk, disk_bytes, make_plan, memory_bytes
+from geohr.plan import OutputCounts, check_disk, check_disks, disk_bytes, make_plan, memory_bytes
 from geohr.scene import Scene
 from geohr.scene.views import open_view
 from tests.makers import Constant, noise, one_class_card, write_scene
@@ -70,6 +72,24 @@ def test_a_run_that_does_not_fit_the_disk_is_refused(tmp_path: Path) -> None:
         check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=True)
     assert refused.value.exit_code == 6
     check_disk(tmp_path, scene, grid, outputs=OUTPUTS, resume=False)
+
+
+def test_blocks_on_another_disk_are_counted_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(400, 400)))
+    grid, scratch = Grid(400, 400, 64, 16), Path("/dev/shm")
+    outputs, _ = disk_bytes(scene, grid, 1.0, outputs=OUTPUTS, resume=False)
+    room = {tmp_path: outputs, scratch: 2**40}
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(room[Path(path)]))
+    check = partial(check_disks, tmp_path, scene=scene, grid=grid, outputs=OUTPUTS, keeps=True)
+    check(scratch)
+    with pytest.raises(OutputError, match="MB free, and the run needs about"):
+        check(tmp_path / "work")
+    room[scratch] = 0
+    with pytest.raises(OutputError, match=r"/dev/shm: 0\.0 MB free"):
+        check(scratch)
 
 
 def test_disk_covers_real_outputs(tmp_path: Path) -> None:

@@ -76,6 +76,24 @@ def test_a_toml_file_sets_options_and_flags_win(
         assert classes.read(1).any()
 
 
+def test_an_option_may_have_the_name_of_its_command(
+    geohr: Geohr, scene: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text("tile = 64\noverlap = 0.0\n")
+    ended = geohr("tile", scene, "--out", tmp_path / "chips", "--config", config)
+    assert ended.code == 0, ended.err
+    with rasterio.open(next((tmp_path / "chips").rglob("*.tif"))) as chip:
+        assert chip.shape == (64, 64)
+
+
+def test_without_a_command_the_commands_are_listed(geohr: Geohr) -> None:
+    ended = geohr()
+    assert ended.code == 2
+    assert len(ended.err.splitlines()) > 10
+    assert "\n  segment " in ended.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geohr.blend import BLENDS
-from geohr.grid import Grid
+from geohr.errors import UsageError
+from geohr.grid import Grid, Window
 from geohr.mosaic import NODATA, PROBABILITY_MAX, SCORE_MAX, Mosaic, classify
 
 SIZES = [1, 2, 31, 64, 65, 129, 300]
@@ -117,3 +118,27 @@ def test_no_data_is_no_class() -> None:
     held = np.full((2, 1, 1), NODATA, np.uint8)
     assert classify(held, None).item() == NODATA
     assert classify(held[:1], 0.5).item() == NODATA
+
+
+@pytest.mark.parametrize(("windows", "fits"), [(16, True), (17, False)])
+def test_more_windows_than_can_be_summed_are_refused(windows: int, fits: bool) -> None:
+    mosaic = Mosaic(32, 32, classes=1, reach=32, blend="flat")
+    score, valid = np.ones((1, 32, 32), np.float32), np.ones((32, 32), bool)
+    for _ in range(windows):
+        mosaic.add(Window(0, 0, 32, 32), valid, score)
+    if fits:
+        assert (mosaic.finish(32).probabilities == PROBABILITY_MAX).all()
+    else:
+        with pytest.raises(UsageError, match="too many windows or tiles lie over one place"):
+            mosaic.finish(32)
+
+
+def test_a_window_without_a_valid_pixel_there_has_no_say() -> None:
+    mosaic = Mosaic(32, 32, classes=1, reach=32, blend="hann")
+    window, nothing = Window(0, 0, 32, 32), np.zeros((32, 32), bool)
+    nothing[:, :16] = True
+    mosaic.add(window, np.ones((32, 32), bool), np.full((1, 32, 32), 0.8, np.float32))
+    mosaic.add(window, nothing, np.full((1, 32, 32), 0.4, np.float32) * nothing)
+    found = mosaic.finish(32).probabilities[0]
+    assert (found[:, 16:] == round(0.8 * PROBABILITY_MAX)).all()
+    assert (found[:, :16] == round(0.6 * PROBABILITY_MAX)).all()

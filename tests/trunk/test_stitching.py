@@ -53,6 +53,19 @@ def test_places_without_a_tile_have_no_data(tmp_path: Path) -> None:
     assert (found == 255).sum() == 520 * 520 - 800
 
 
+def test_nodata_of_one_tile_leaves_another_s_probabilities_as_they_are(tmp_path: Path) -> None:
+    there, gone = np.full((1, 20, 20), 0.8, np.float32), np.full((1, 20, 20), np.nan, np.float32)
+    paths = [
+        write_scene(tmp_path / f"{col}.tif", pixels, transform=place(0, col))
+        for col, pixels in ((0, there), (10, gone))
+    ]
+    stitch(paths, tmp_path / "probs.tif")
+    with rasterio.open(tmp_path / "probs.tif") as raster:
+        found = raster.read(1)
+    assert (found[:, :20] == 203).all()
+    assert (found[:, 20:] == 255).all()
+
+
 def test_whole_numbers_need_a_scale(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "a.tif", np.full((1, 20, 20), 51, np.uint8))
     with pytest.raises(UsageError, match="--scale MIN,MAX, such as --scale 0,255"):

@@ -11,19 +11,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import pyogrio
 import pytest
+import shapely
 
 from geohr.batch.batch import run_batch
 from geohr.batch.manifest import Entry
 from geohr.batch.options import BatchOptions
+from geohr.batch.worker import Task
+from geohr.batch.worker_client import Worker
 from geohr.errors import InterruptedRunError
 from geohr.locks import locked
 from geohr.options import SegmentOptions
 from geohr.stopping import Stop
 from tests.command import Geohr
 from tests.hostile import makers
-from tests.makers import noise, write_scene
+from tests.makers import ORIGIN, UTM, noise, write_scene
 
 ARGUMENTS = ("--backend", "torch", "--tile", "64", "--settle", "0")
 BROKEN = {
@@ -165,6 +169,41 @@ def test_outputs_that_nobody_knows_are_not_replaced(
     assert "exists, and no earlier batch has made it; pass --overwrite" in ended.err
     assert geohr(*arguments, "--skip-existing").code == 0
     assert (out / "good00.gpkg").read_text() == "mine"
+    for _ in range(2):
+        both = (*arguments, "--skip-existing", "--name", "{stem}.gpkg,{stem}.tif")
+        ended = geohr(*both)
+        assert ended.code == 4
+        assert "good00.tif does not; pass --overwrite" in ended.err
+        assert (out / "good00.gpkg").read_text() == "mine"
+
+
+def test_a_changed_area_is_a_changed_scene(geohr: Geohr, model: Path, tmp_path: Path) -> None:
+    drop, out, aoi = make_drop(tmp_path, good=1, broken=0), tmp_path / "out", tmp_path / "a.geojson"
+    arguments = ("batch", drop, "--out-dir", out, "--model", model, "--aoi", aoi, *ARGUMENTS)
+    for side, state in ((20, "done=1"), (20, "skipped=1"), (30, "done=1")):
+        left, top = ORIGIN
+        shape = shapely.box(left, top - side, left + side, top)
+        if side == 30 or not aoi.exists():
+            geopandas.GeoSeries([shape], crs=UTM).to_file(aoi)
+        assert state in geohr(*arguments).out
+
+
+def test_a_busy_scene_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where an answer comes at every turn."""
+    seen: list[int] = []
+    with Worker(allow_vrt=False) as worker:
+        monkeypatch.setattr(worker, "_send", lambda _: None)
+        for number in range(100_000):
+            worker._answers.put({"event": "progress", "done": number, "total": 100_000})
+        answer = worker.run(
+            Task(scene="a.tif", outputs=(), probs=None, stac=False, model="m", options={},
+                 overwrite=False, work_dir=None, resume=False, dask=None, block="1x1"),
+            timeout=0.1,
+            stop=Stop(),
+            progress=lambda done, _: (seen.append(done), time.sleep(0.001))[0],
+        )  # fmt: skip
+    assert "took longer than 0.1 s" in answer["error"]
+    assert 0 < len(seen) < 1000
 
 
 def test_each_scene_gets_an_item(geohr: Geohr, model: Path, tmp_path: Path) -> None:

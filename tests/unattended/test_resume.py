@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from geohr.cleaning import clean_folder
 from geohr.errors import InterruptedRunError, LockedError, OutputError
 from geohr.files import staged
 from geohr.journal import WORK_FOLDER, read_journal, work_folder, work_name
@@ -233,6 +234,31 @@ def test_clean_removes_what_was_left_but_not_what_is_in_use(
     assert (ended.code, "removed" in ended.out) == (0, True)
     assert list(out.iterdir()) == []
     assert geohr("clean", out / "none").code == 2
+
+
+@pytest.mark.usefixtures("cheap")
+def test_clean_leaves_outputs_that_a_run_with_blocks_elsewhere_is_making(
+    scene: Path, model: Path, folders: tuple[Path, Path]
+) -> None:
+    work, out = folders
+    cleaned: list[tuple[Path, int]] = []
+    turns: list[int] = []
+
+    def clean(done: int, _: int) -> None:
+        turns.append(done)
+        cleaned.extend(clean_folder(out))
+
+    segment_to_files(
+        scene,
+        [out / NAMES[0]],
+        model=model,
+        options=OPTIONS,
+        work_dir=work,
+        progress=clean,
+    )
+    assert (cleaned, len(turns) > 3) == ([], True)
+    assert [path.name for path in out.iterdir()] == [NAMES[0]]
+    assert list(work.iterdir()) == []
 
 
 def command(scene: Path, out: Path, model: Path) -> list[str]:
