@@ -258,7 +258,6 @@ def test_clean_leaves_outputs_that_a_run_with_blocks_elsewhere_is_making(
     )
     assert (cleaned, len(turns) > 3) == ([], True)
     assert [path.name for path in out.iterdir()] == [NAMES[0]]
-    assert list(work.iterdir()) == []
 
 
 def command(scene: Path, out: Path, model: Path) -> list[str]:
