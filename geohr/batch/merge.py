@@ -24,7 +24,9 @@ from geohr.vector.sink import check_extension, open_sink
 SAME = 0.5
 """Share of the smaller of two polygons from which both are taken to be one object."""
 SCENE = "scene"
-"""The column that says which scene an object was found in."""
+"""The column that names an object's scene; scenes of two folders may share their name."""
+FILE = "file"
+"""The column that tells the files apart while they are joined."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def merge_files(
     frames = [read_objects(path) for path in dict.fromkeys(files)]
     crs = frames[0].crs
     frames = [frame if crs is None or frame.crs is None else frame.to_crs(crs) for frame in frames]
+    frames = [frame.assign(**{FILE: number}) for number, frame in enumerate(frames)]
     joined = geopandas.GeoDataFrame(pd.concat(frames, ignore_index=True), crs=crs)
     kept = joined[once(joined)]
     names = (*DTYPES, SCENE)
@@ -118,7 +121,7 @@ def once(objects: geopandas.GeoDataFrame) -> NDArray[np.bool_]:
     """Which objects stay, so that none is there twice.
 
     Args:
-        objects: Of all scenes, with the columns of `segment`.
+        objects: Of all scenes, with the columns of `segment` and `FILE`.
 
     Returns:
         `(n,)`, True = stays.
@@ -142,12 +145,12 @@ def once(objects: geopandas.GeoDataFrame) -> NDArray[np.bool_]:
 
 
 def pairs(objects: geopandas.GeoDataFrame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Objects of one class in different scenes that are one object."""
+    """Objects of one class in different files that are one object."""
     geometry = objects.geometry.to_numpy()
-    scene = objects[SCENE].to_numpy()
+    file = objects[FILE].to_numpy()
     kind = objects["class"].to_numpy()
     first, second = shapely.STRtree(geometry).query(geometry, predicate="intersects")
-    near = (first < second) & (scene[first] != scene[second]) & (kind[first] == kind[second])
+    near = (first < second) & (file[first] != file[second]) & (kind[first] == kind[second])
     first, second = first[near], second[near]
     shared = shapely.area(shapely.intersection(geometry[first], geometry[second]))
     smaller = np.minimum(shapely.area(geometry[first]), shapely.area(geometry[second]))

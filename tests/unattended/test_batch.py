@@ -156,6 +156,33 @@ def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: 
     assert set(merged["scene"]) == {"a.tif"}
 
 
+def test_scenes_of_two_folders_may_share_their_name(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    for year in ("2019", "2020"):
+        (tmp_path / year).mkdir()
+        write_scene(tmp_path / year / "ortho.tif", noise(64, 64))
+    out, merged = tmp_path / "out", tmp_path / "m.gpkg"
+    ended = geohr(
+        "batch", tmp_path / "2019", tmp_path / "2020", "--out-dir", out, "--model", model,
+        "--name", "{parent}_{stem}.gpkg", "--merge", merged, *ARGUMENTS,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    single = pyogrio.read_dataframe(out / "2019_ortho.gpkg", layer=0)
+    assert len(pyogrio.read_dataframe(merged, layer=0)) == len(single) > 0
+
+
+def test_nothing_is_merged_where_every_scene_failed(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    drop = make_drop(tmp_path, good=0, broken=2)
+    arguments = ("--out-dir", tmp_path / "out", "--model", model, "--merge", tmp_path / "m.gpkg")
+    ended = geohr("batch", drop, *arguments, *ARGUMENTS)
+    assert ended.code == 4
+    assert "2 of 2 scenes failed" in ended.err
+    assert not (tmp_path / "m.gpkg").exists()
+
+
 def test_outputs_that_nobody_knows_are_not_replaced(
     geohr: Geohr, model: Path, tmp_path: Path
 ) -> None:
