@@ -155,6 +155,14 @@ class Delivery:
     staged: str
     key: str
 
+    def exists(self) -> bool:
+        """Whether there is an object of that name already."""
+        try:
+            self.store.head(self.key)
+        except FileNotFoundError:
+            return False
+        return True
+
     def publish(self) -> None:
         """Give the uploaded file its name."""
         if self.path.stat().st_size <= COPY_BYTES_MAX:
@@ -170,23 +178,31 @@ def deliver(files: Mapping[str, Path]) -> None:
         files: By address; a Shapefile's companions go with it.
 
     Raises:
-        OutputError: When the store cannot be written; the files stay where they are.
+        OutputError: When the store cannot be written; the files stay where they are, and objects
+            that are new are taken back.
     """
     address = ""
-    planned: list[Delivery] = []
+    planned: list[tuple[str, Delivery]] = []
+    published: list[Delivery] = []
     try:
         for address, path in files.items():
             for each in deliveries(address, path):
-                planned.append(each)
+                planned.append((address, each))
                 each.store.put(each.staged, each.path)
-        for each in planned:
-            address = each.key
+        for named, each in planned:
+            address = named  # for the message
+            fresh = not each.exists()
             each.publish()
+            if fresh:
+                published.append(each)
     except Exception as error:
+        for each in published:
+            with suppress(Exception):
+                each.store.delete(each.key)
         where = ", ".join(str(path) for path in files.values())
         raise as_store_error(error, address, note=f"; what was made is kept in {where}") from error
     finally:
-        for each in planned:
+        for _, each in planned:
             with suppress(Exception):
                 each.store.delete(each.staged)
 

@@ -17,7 +17,7 @@ from geohr.grid import Grid
 from geohr.journal import identify
 from geohr.scene import Band, Scene, SceneReader
 from geohr.segmenting import segment_to_files
-from geohr.stores import deliver, open_store, state_of
+from geohr.stores import Delivery, deliver, open_store, state_of
 from tests.command import Geohr
 from tests.imagery.servers import Server, put_object
 from tests.makers import write_scene
@@ -149,6 +149,33 @@ def test_what_cannot_be_published_leaves_nothing_behind(
     assert [each["path"] for part in held.list() for each in part] == ["big.tif"]
     deliver(paths)
     assert bytes(held.get("out/two.gpkg").bytes()) == b"two.gpkg"
+
+
+def test_outputs_of_which_one_gets_no_name_are_taken_back(
+    big: Path, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_object(store, "half", big)
+    paths = {}
+    for name in ("one[1].gpkg", "two.gpkg"):
+        path = tmp_path / f"of {name}" / name
+        path.parent.mkdir()
+        path.write_bytes(name.encode())
+        paths[f"s3://half/out/{name}"] = path
+    publish = Delivery.publish
+
+    def refuse_the_second(delivery: Delivery) -> None:
+        if delivery.key.endswith("two.gpkg"):
+            raise PermissionError("403")
+        publish(delivery)
+
+    held, _ = open_store("s3://half/x")
+    with monkeypatch.context() as patch:
+        patch.setattr(Delivery, "publish", refuse_the_second)
+        with pytest.raises(OutputError, match=r"two\.gpkg: the store cannot be written"):
+            deliver(paths)
+    assert [each["path"] for part in held.list() for each in part] == ["big.tif"]
+    deliver(paths)
+    assert bytes(held.get("out/one[1].gpkg").bytes()) == b"one[1].gpkg"
 
 
 def test_addresses_that_lead_nowhere_give_one_line(
