@@ -85,7 +85,7 @@ class TrainOptions(NetworkOptions, WindowOptions):
     )
     ema: float = opt(0.999, "Decay of the averaged weights, which are kept.", low=0, high=0.99999)
     precision: Literal["auto", "float32", "bfloat16"] = opt(
-        "auto", "Number format of the passes; auto is bfloat16 where the device has it."
+        "auto", "Number format of the passes; auto is bfloat16 on CUDA devices that have it."
     )
     workers: int = opt(
         0, "Processes that prepare windows, for each that trains; 0 prepares them in place.", low=0
