@@ -15,7 +15,7 @@ import pytest
 from geohr.cleaning import clean_folder
 from geohr.errors import InterruptedRunError, LockedError, OutputError
 from geohr.files import staged
-from geohr.journal import WORK_FOLDER, read_journal, work_folder, work_name
+from geohr.journal import WORK_FOLDER, identify, read_journal, work_folder, work_name
 from geohr.locks import locked
 from geohr.options import SegmentOptions
 from geohr.segmenting import Summary, segment_to_files
@@ -234,6 +234,11 @@ def test_clean_removes_what_was_left_but_not_what_is_in_use(
     assert (ended.code, "removed" in ended.out) == (0, True)
     assert list(out.iterdir()) == []
     assert geohr("clean", out / "none").code == 2
+
+
+def test_an_address_that_cannot_be_asked_counts_as_changed() -> None:
+    first, second = (identify(["https://host.invalid/my scene.tif"]) for _ in range(2))
+    assert first != second
 
 
 @pytest.mark.usefixtures("cheap")
