@@ -144,12 +144,14 @@ class Delivery:
     """A file on its way into a store.
 
     Attributes:
+        address: Of the output that it belongs to.
         store: The store.
         path: The file.
         staged: The key that it is uploaded under.
         key: The key that it gets.
     """
 
+    address: str
     store: Any
     path: Path
     staged: str
@@ -182,15 +184,15 @@ def deliver(files: Mapping[str, Path]) -> None:
             that are new are taken back.
     """
     address = ""
-    planned: list[tuple[str, Delivery]] = []
+    planned: list[Delivery] = []
     published: list[Delivery] = []
     try:
         for address, path in files.items():
             for each in deliveries(address, path):
-                planned.append((address, each))
+                planned.append(each)
                 each.store.put(each.staged, each.path)
-        for named, each in planned:
-            address = named  # for the message
+        for each in planned:
+            address = each.address
             fresh = not each.exists()
             each.publish()
             if fresh:
@@ -202,7 +204,7 @@ def deliver(files: Mapping[str, Path]) -> None:
         where = ", ".join(str(path) for path in files.values())
         raise as_store_error(error, address, note=f"; what was made is kept in {where}") from error
     finally:
-        for _, each in planned:
+        for each in planned:
             with suppress(Exception):
                 each.store.delete(each.staged)
 
@@ -215,7 +217,7 @@ def deliveries(address: str, path: Path) -> list[Delivery]:
     stage = f"{folder}{STAGE}-{uuid4().hex[:12]}/"
     parts = [each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if each.is_file()]
     parts.sort(key=lambda each: (each == path, each.name))
-    return [Delivery(store, each, stage + each.name, folder + each.name) for each in parts]
+    return [Delivery(address, store, each, stage + each.name, folder + each.name) for each in parts]
 
 
 def as_store_error(error: Exception, address: str, *, note: str = "") -> OutputError:

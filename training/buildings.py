@@ -86,6 +86,7 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
         out: The manifest to write; the resampled places lie in a folder beside it.
         unlabelled: A scene without labels that a student sees, too.
     """
+    data = data.resolve()
     entries: list[dict[str, object]] = [
         {
             "image": str(data / entry["image"]),
@@ -200,6 +201,15 @@ def lyon(data: Path, folder: Path, gsd: float | None = None) -> Place:
         crs = first.crs
     name = "lyon" if gsd is None else f"lyon_{gsd * 100:.0f}"
     return write_place(folder, name, pixels[:3], classes[0], crs=crs, transform=transform)
+
+
+def as_read(data: Path, folder: Path) -> dict[str, Place]:
+    """Both halves of Kampala and Lyon at the resolution that scenes are read at."""
+    return {
+        "Kampala a": kampala(data, folder, "a", VALIDATED),
+        "Lyon": lyon(data, folder, VALIDATED),
+        "Kampala b": kampala(data, folder, "b", VALIDATED),
+    }
 
 
 def geneva(data: Path, folder: Path) -> Place:

@@ -23,7 +23,7 @@ from geohr.model import Model, resolve_model
 from geohr.samples import Sample, pair
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, histogram, predict, threshold_ious
-from training.buildings import VALIDATED, kampala, lyon
+from training.buildings import as_read
 
 NEAR = (0.25, 0.5, 1.0)
 """Metres from an outline within which pixels are left out."""
@@ -71,11 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, folder = arguments.data, arguments.work
     folder.mkdir(exist_ok=True)
-    places = {
-        "Kampala a": kampala(data, folder, "a", VALIDATED),
-        "Lyon": lyon(data, folder, VALIDATED),
-        "Kampala b": kampala(data, folder, "b", VALIDATED),
-    }
+    places = as_read(data, folder)
     farther = " | ".join(f"beyond {metres:g} m" for metres in NEAR)
     print(f"| model | place | card's threshold | best threshold | {farther} |")
     print("|---" * (4 + len(NEAR)) + "|")

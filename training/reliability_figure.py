@@ -19,7 +19,7 @@ from geohr.samples import pair
 from geohr.training.reliability import reliability
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels
-from training.buildings import VALIDATED, kampala, lyon
+from training.buildings import as_read
 
 
 def main() -> None:
@@ -32,11 +32,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data, folder = arguments.data, arguments.work
     folder.mkdir(exist_ok=True)
-    places = {
-        "Kampala a (fitted on)": kampala(data, folder, "a", VALIDATED),
-        "Lyon (fitted on)": lyon(data, folder, VALIDATED),
-        "Kampala b": kampala(data, folder, "b", VALIDATED),
-    }
+    places = as_read(data, folder)
     model = Model.load(arguments.model)
     figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
     axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", label="0.8 means 0.8")

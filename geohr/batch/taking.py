@@ -122,10 +122,12 @@ def outputs_of(batch: Batch, source: Source) -> tuple[list[Path], Path | None]:
 def fingerprint(batch: Batch, state: object) -> str:
     """What a scene's outputs depend on, as a short text."""
     segmenting = batch.segmenting
-    named = [name for name in (segmenting.aoi, segmenting.calibrate) if name is not None]
+    asked = [str(name) for name in (segmenting.aoi, segmenting.calibrate) if name is not None]
+    # What is not there is for the run to say.
+    named = [name for name in asked if "://" in name or Path(name).exists()]
     parts = {
         "input": state,
-        "named": identify(map(str, named)),
+        "named": identify(named),
         "model": batch.model.digest,
         "options": dataclasses.asdict(segmenting),
         "version": __version__,

@@ -21,7 +21,6 @@ from geohr.backends.torch_engine import choose_device
 from geohr.card import Card
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
-from geohr.metrics import IGNORE
 from geohr.model import Model
 from geohr.samples import Sample
 from geohr.training.augment import check_augmentations
@@ -33,7 +32,7 @@ from geohr.training.parallel import Progress, Team, devices, run_team
 from geohr.training.report import write_report
 from geohr.training.run import Run
 from geohr.training.state import State, load_checkpoint, save_checkpoint
-from geohr.training.validate import count_pixels, scores
+from geohr.training.validate import check_target, count_pixels, scores
 from geohr.training.windows import Windows
 
 POLY_POWER = 0.9
@@ -137,15 +136,12 @@ def advance(
     began = time.monotonic()
     if team.leads and state.step >= options.steps and state.losses:
         # Interrupted between two validations, and resumed with no more steps to do.
-        note(run, state, 0.0)
-        write_log(folder / "log.csv", state)
+        note(run, state, folder, 0.0)
     for passes in step_batches(run, state.step):
         state.losses.append(step(run, state, passes))
         last = state.step == options.steps
         if team.leads and (state.step % options.validate_every == 0 or last):
-            note(run, state, time.monotonic() - began)
-            write_log(folder / "log.csv", state)
-            write_scalars(folder / "tensorboard", state)
+            note(run, state, folder, time.monotonic() - began)
         if progress:
             progress(state.step, options.steps)
         interrupted = team.any(stopped())
@@ -159,8 +155,8 @@ def advance(
             return
 
 
-def note(run: Run, state: State, seconds: float) -> None:
-    """Validate the averaged weights, where there is something to validate on, and record it.
+def note(run: Run, state: State, folder: Path, seconds: float) -> None:
+    """Validate the averaged weights, where there is something to validate on, and log it.
 
     One class is scored at the threshold that suits these weights, as the finished model is.
     """
@@ -175,6 +171,8 @@ def note(run: Run, state: State, seconds: float) -> None:
     # Without validation every record is the best so far: the last weights are kept.
     score = sum(found.values()) / len(found) if found else float(state.step)
     state.record(score, {**values, **found})
+    write_log(folder / "log.csv", state)
+    write_scalars(folder / "tensorboard", state)
 
 
 def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -285,20 +283,6 @@ def uses_bfloat16(run: Run) -> bool:
     if asked == "auto":
         return run.device.startswith("cuda") and torch.cuda.is_bf16_supported()
     return asked == "bfloat16"
-
-
-def check_target(target: Tensor, classes: int) -> None:
-    """Refuse class ids that the card does not name.
-
-    Raises:
-        InputError: With the id and the range allowed.
-    """
-    highest = int(target.masked_fill(target == IGNORE, 0).max())
-    if highest > classes:
-        raise InputError(
-            f"a label holds class {highest}, but the model has {classes}; allowed are 0 to "
-            f"{classes}, and 255 where nothing is annotated"
-        )
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:

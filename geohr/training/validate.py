@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from geohr.card import Card
 from geohr.errors import InputError
@@ -60,7 +60,7 @@ def count_pixels(
     for sample in samples:
         for window, found in predict(network, card, sample, store=store, device=device):
             truth = store.read(sample, window).classes
-            check_labels(truth, sample, len(card.classes))
+            check_target(torch.from_numpy(truth), len(card.classes), label=sample.label)
             if watch is not None:
                 watch(sample, window, truth, found)
             table = (
@@ -72,17 +72,23 @@ def count_pixels(
     return {place: table for place, table in sorted(counts.items()) if table.any()}
 
 
-def check_labels(truth: Bytes, sample: Sample, classes: int) -> None:
+def check_target(target: Tensor, classes: int, *, label: str | None = None) -> None:
     """Refuse class ids that the card does not name.
+
+    Args:
+        target: Class ids, of any shape.
+        classes: Of the card.
+        label: The file that they come from, for the message.
 
     Raises:
         InputError: With the id and the range allowed.
     """
-    highest = int(truth.max(where=truth != IGNORE, initial=0))
+    highest = int(target.masked_fill(target == IGNORE, 0).max())
     if highest > classes:
+        where = "" if label is None else f"{label}: "
         raise InputError(
-            f"{sample.label}: a label holds class {highest}, but the model has {classes}; allowed "
-            f"are 0 to {classes}, and 255 where nothing is annotated"
+            f"{where}a label holds class {highest}, but the model has {classes}; allowed are 0 to "
+            f"{classes}, and 255 where nothing is annotated"
         )
 
 
