@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from geohr.hrnet import HRNetV2
-from training.grow import grow
+from recipes.grow import grow
 
 
 @pytest.mark.parametrize("encoder", ["hrnetv2_w18_small_v2", "hrnetv2_w18"])

@@ -1,7 +1,7 @@
 """The bundled land-cover model: its training manifest.
 
-    python -m training.land_cover DATA data.json
-    geohr train --data data.json --card training/land_cover.json --out land_cover.safetensors ...
+    python -m recipes.land_cover DATA data.json
+    geohr train --data data.json --card recipes/land_cover.json --out land_cover.safetensors ...
 
 DATA is a folder with the data sets' `manifest.json`. Two of Dubai's eight groups of images, which
 together hold every class, are held out.

@@ -1,8 +1,8 @@
 """The bundled building model: its training manifest, its choices on validation, its scores.
 
-    python -m training.buildings manifest DATA data.json [--unlabelled SCENE]
-    geohr train --data data.json --card training/buildings.json --out run.safetensors ...
-    python -m training.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
+    python -m recipes.buildings manifest DATA data.json [--unlabelled SCENE]
+    geohr train --data data.json --card recipes/buildings.json --out run.safetensors ...
+    python -m recipes.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
 
 DATA is a folder with the data sets' `manifest.json`. Threshold, parting, smallest object and the
 tolerance of regularized walls are chosen on Kampala a, as it is and resampled to what satellites

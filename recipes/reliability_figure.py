@@ -1,6 +1,6 @@
 """How far a building model's probabilities can be taken at their word, as a picture.
 
-    python -m training.reliability_figure DATA MODEL.safetensors FIGURE.png --work DIR
+    python -m recipes.reliability_figure DATA MODEL.safetensors FIGURE.png --work DIR
 
 For each place, at the resolution that scenes are read at, the share of pixels that are building
 among those of a probability; on the dotted line 0.8 means 0.8. The temperature was fitted on
@@ -19,7 +19,7 @@ from geohr.samples import pair
 from geohr.training.reliability import reliability
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels
-from training.buildings import as_read
+from recipes.buildings import as_read
 
 
 def main() -> None:

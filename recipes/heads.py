@@ -1,6 +1,6 @@
 """Which head for small objects: V1, V2 and OCR against a U-Net, same data, same budget.
 
-    python -m training.heads DATA FOLDER
+    python -m recipes.heads DATA FOLDER
 
 DATA is a folder with the data sets' `manifest.json`. Each finished network stays in FOLDER, and an
 interrupted one goes on; the same command goes on until all are there, then prints the table.
@@ -31,8 +31,8 @@ from geohr.options import EngineOptions, SegmentOptions
 from geohr.samples import read_manifest
 from geohr.training.options import TrainOptions
 from geohr.training.train import train
-from training.buildings import THRESHOLDS, Place, kampala, segment, write_manifest
-from training.buildings import score as pixels
+from recipes.buildings import THRESHOLDS, Place, kampala, segment, write_manifest
+from recipes.buildings import score as pixels
 
 TILE, BATCH, STEPS = 256, 8, 1000
 SPAN = (0.1, 0.3)

@@ -1,6 +1,6 @@
 """The weights of a model and of its fine-tuned form averaged, as far as validation likes best.
 
-    python -m training.soup DATA.json BEFORE AFTER OUT.safetensors
+    python -m recipes.soup DATA.json BEFORE AFTER OUT.safetensors
 
 BEFORE and AFTER are bundled names or model files of one architecture, the second trained on from
 the first. What fine-tuning gains in one place it may lose in others, and an average of the weights

@@ -1,6 +1,6 @@
 """What a building model could still gain: by its threshold, and by its outlines.
 
-    python -m training.limits DATA MODEL... [--work DIR]
+    python -m recipes.limits DATA MODEL... [--work DIR]
 
 DATA is a folder with the data sets' `manifest.json`, a MODEL a bundled name or a model file. At the
 resolution that scenes are read at, for each model and place: intersection over union of pixels at
@@ -23,7 +23,7 @@ from geohr.model import Model, resolve_model
 from geohr.samples import Sample, pair
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, histogram, predict, threshold_ious
-from training.buildings import as_read
+from recipes.buildings import as_read
 
 NEAR = (0.25, 0.5, 1.0)
 """Metres from an outline within which pixels are left out."""

