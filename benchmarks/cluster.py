@@ -30,13 +30,13 @@ import rasterio
 from distributed import Client
 
 from benchmarks.cluster_processes import scheduler, workers
-from geohr.blocks import Cut
+from geohr.api.segment import Summary
 from geohr.cluster import connected, segment
-from geohr.model import DEFAULT_MODEL, resolve_model
+from geohr.cluster.scaling import forecast, measure_costs
+from geohr.inference.job import prepare
+from geohr.models.model import DEFAULT_MODEL, resolve_model
 from geohr.options import SegmentOptions
-from geohr.run import prepare
-from geohr.scaling import forecast, measure_costs
-from geohr.segmenting import Summary
+from geohr.tiling.blocks import BlockSize
 
 SCENE = Path(__file__).parent.parent / "examples" / "data" / "kampala.tif"
 NAMES = ("a.gpkg", "a.tif", "p.tif")
@@ -50,7 +50,7 @@ def main() -> None:
     chosen = arguments()
     os.environ["OMP_NUM_THREADS"] = "1"
     options = SegmentOptions(tile=chosen.tile, backend=chosen.backend, gsd="native")
-    cut = Cut.parse(chosen.block)
+    cut = BlockSize.parse(chosen.block)
     assert cut is not None
     names = NAMES[:1] if chosen.polygons_only else NAMES
     with tempfile.TemporaryDirectory(prefix="geohr-cluster-") as folder:
@@ -174,7 +174,7 @@ class Job:
     out: Path
     model: str
     options: SegmentOptions
-    cut: Cut
+    cut: BlockSize
     names: Sequence[str]
 
     def run(self, client: Client, scene: Path) -> Summary:

@@ -37,15 +37,15 @@ from benchmarks.crashes import (
     present,
     undisturbed,
 )
-from geohr.blocks import Cut, cut_blocks
 from geohr.cluster import connected, segment
-from geohr.grid import Grid
 from geohr.options import SegmentOptions
+from geohr.tiling.blocks import BlockSize, cut_blocks
+from geohr.tiling.grid import Grid
 
 POLL_SECONDS = 0.005
 BLOCK_SECONDS = 0.1
 """What a block takes, about."""
-CUT = Cut(2, 2)
+CUT = BlockSize(2, 2)
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ class Driver:
     def start(self, out: Path) -> BaseProcess:
         """A run that writes to the folder `out`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["geohr.cluster", "geohr.segmenting"])
+        context.set_forkserver_preload(["geohr.cluster", "geohr.api.segment"])
         process = context.Process(target=self.run, args=(out,))
         process.start()
         return process

@@ -24,18 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cluster_processes import scheduler, workers
-from geohr.blocks import Assembler, square
 from geohr.cluster import connected
-from geohr.journal import block_path, load_arrays, load_block, save_arrays, save_block
-from geohr.model import resolve_model
-from geohr.mosaic import classify
+from geohr.inference.checkpoint import block_path, load_arrays, load_block, save_arrays, save_block
+from geohr.inference.job import Job, prepare
+from geohr.inference.pipeline import predict_block
+from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.polygons.bands import Joined, Traced, trace_band
+from geohr.outputs.cog import class_writer, probability_writer
+from geohr.polygons.bands import StripJoiner, StripPolygons, trace_strip
 from geohr.polygons.instances import SQUARE
-from geohr.raster import class_sink, probability_sink
-from geohr.run import Run, prepare
 from geohr.scene import SceneReader
-from geohr.streaming import predict_block
+from geohr.stitching.blocks import Assembler
+from geohr.stitching.mosaic import classify
+from geohr.tiling.blocks import square
 
 SCENE = Path(__file__).parent.parent / "examples" / "data" / "kampala.tif"
 PIXELS = 10e12
@@ -153,7 +154,7 @@ def measure() -> Rates:
     return Rates(predict, join, trace, merge, classes, written, dispatch, size / pixels / 1e6)
 
 
-def tracing_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
+def tracing_rates(run: Job, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
     """Megapixels a second that are traced in bands, and that are merged out of their files."""
     height, pixels = scores.shape[1], scores[0].size / 1e6
     edges = [*range(0, height, SQUARE), height]
@@ -161,26 +162,26 @@ def tracing_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[fl
     ids = classify(scores, run.options.threshold)
     for start, stop in pairwise(edges):
         rows = slice(*run.tracing.reach(start, stop, height))
-        traced = trace_band([(ids[rows], scores[:, rows])], start, stop, height, run.tracing)
+        traced = trace_strip([(ids[rows], scores[:, rows])], start, stop, height, run.tracing)
         save_arrays(folder / f"{stop}.npz", traced.to_arrays())
     trace = pixels / (time.process_time() - started)
     started = time.process_time()
-    merged = Joined(run.tracing)
+    merged = StripJoiner(run.tracing)
     for stop in edges[1:]:
-        band = Traced.from_arrays(load_arrays(folder / f"{stop}.npz"))
+        band = StripPolygons.from_arrays(load_arrays(folder / f"{stop}.npz"))
         merged.add(band, last=stop == height)
     return trace, pixels / (time.process_time() - started)
 
 
-def writing_rates(run: Run, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
+def writing_rates(run: Job, scores: NDArray[np.uint8], folder: Path) -> tuple[float, float]:
     """Megapixels a second that are written as classes, and as probabilities."""
     pixels, ids = scores[0].size / 1e6, classify(scores, run.options.threshold)
     started = time.process_time()
-    with class_sink(folder / "classes.tif", run.scene, {}, {}) as sink:
+    with class_writer(folder / "classes.tif", run.scene, {}, {}) as sink:
         sink.write(ids)
     classes = pixels / (time.process_time() - started)
     started = time.process_time()
-    with probability_sink(folder / "probabilities.tif", run.scene, ["p"], {}) as sink:
+    with probability_writer(folder / "probabilities.tif", run.scene, ["p"], {}) as sink:
         sink.write(scores)
     return classes, pixels / (time.process_time() - started)
 

@@ -34,12 +34,12 @@ import rasterio
 import torch
 from rasterio.windows import Window
 
-from geohr.card import Card, ClassLabel
-from geohr.cleaning import clean_folder
-from geohr.model import Model
-from geohr.networks import build
+from geohr.api.segment import segment_to_files
+from geohr.inference.cleanup import clean_folder
+from geohr.models.card import Card, ClassLabel
+from geohr.models.model import Model
+from geohr.models.networks import build
 from geohr.options import SegmentOptions
-from geohr.segmenting import segment_to_files
 
 SCENE = Path(__file__).parent.parent / "examples" / "data" / "kampala.tif"
 SHIM = Path(__file__).parent / "failing_writes.c"
@@ -122,7 +122,7 @@ class Segment:
     def start(self, out: Path) -> BaseProcess:
         """A run that writes to the folder `out`."""
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["geohr.segmenting", "geohr.backends.torch_engine"])
+        context.set_forkserver_preload(["geohr.api.segment", "geohr.engines.torch"])
         process = context.Process(target=self.run, args=(out,))
         process.start()
         return process

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from geohr.backends import open_predictor
-from geohr.calibration import Calibration
-from geohr.grid import Grid
-from geohr.model import resolve_model
+from geohr._runtime.threads import mapped
+from geohr.engines import open_predictor
+from geohr.engines.calibration import Calibration
+from geohr.models.model import resolve_model
 from geohr.options import EngineOptions
-from geohr.pipeline import mapped
-from geohr.pixels import Normalizer
 from geohr.scene import Scene
+from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 SIDE = 2048

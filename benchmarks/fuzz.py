@@ -28,19 +28,19 @@ import rasterio
 import torch
 from affine import Affine
 
-from geohr.blocks import cut_blocks
-from geohr.card import Card, ClassLabel
+from geohr._runtime.messages import pass_over_unreadable_messages
+from geohr.encoding import Batch
 from geohr.errors import GeohrError
-from geohr.grid import Grid
-from geohr.messages import pass_over_unreadable_messages
-from geohr.model import Model
-from geohr.mosaic import classify
-from geohr.networks import build
-from geohr.pixels import Normalizer, check_range
-from geohr.polygons import Tracer, Tracing
-from geohr.predictor import Batch
+from geohr.inference.pipeline import predict_rows
+from geohr.models.card import Card, ClassLabel
+from geohr.models.model import Model
+from geohr.models.networks import build
+from geohr.polygons import Tracer, TraceSettings
 from geohr.scene import Scene
-from geohr.streaming import predict_rows
+from geohr.stitching.mosaic import classify
+from geohr.tiling.blocks import cut_blocks
+from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer, check_range
 
 SECONDS_MAX = 20.0
 KILOBYTES_MAX = 2_000_000
@@ -69,7 +69,7 @@ class Half:
     engine = "half"
 
     def predict(self, pixels: Batch) -> Batch:
-        """See `geohr.predictor.Predictor`."""
+        """See `geohr.engines.predictor.Predictor`."""
         return np.clip(pixels[:, :1] / 4 + 0.5, 0, 1)
 
 
@@ -78,7 +78,7 @@ def run_scene(path: Path) -> None:
     scene = Scene.open(path).select(("red", "green", "blue"))
     grid = Grid(scene.height, scene.width, 32, 8)
     check_range(scene, RAW)
-    tracer = Tracer(Tracing(scene.width, transform=scene.transform, crs=scene.crs))
+    tracer = Tracer(TraceSettings(scene.width, transform=scene.transform, crs=scene.crs))
     if len(cut_blocks(grid)) > 2000:
         raise GeohrError("larger than what is mutated here can be")
     rows = predict_rows(scene, grid, Half(), normalizer=RAW, classes=1, blend="hann")

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from benchmarks.hrnet_tables import count_macs
 from geohr.hrnet import HRNetV2
 from geohr.hrnet.backbone import resize_bilinear
-from geohr.hrnet.inference import fold_batch_norms
+from geohr.hrnet.fuse import fold_batch_norms
 
 VARIANTS = ("w18_small_v2", "w18", "w32", "w48")
 TIMM_NAMES = {"w18_small_v1": "hrnet_w18_small", "w18_small_v2": "hrnet_w18_small_v2"}

@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from geohr.model import resolve_model
+from geohr.api.segment import segment_to_files
+from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.segmenting import segment_to_files
 
 SCENE = Path(__file__).parent.parent / "examples" / "data" / "kampala.tif"
 

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from benchmarks.scenes import PATTERN, ReadOff, write_town, write_vrt
 from benchmarks.stitching import fake_run
-from geohr.backends import open_predictor
-from geohr.finishing import Wanted, finish_rows
-from geohr.model import Model
+from geohr.engines import open_predictor
+from geohr.inference.postprocess import Products, finish_rows
+from geohr.models.model import Model
 from geohr.options import EngineOptions
-from geohr.outputs import Targets, write_outputs
+from geohr.outputs.write import OutputPaths, write_outputs
 
 SIZES = ((10_000, 10_000), (160_000, 10_000), (20_000, 20_000), (40_000, 40_000))
 """Rows and columns."""
@@ -69,8 +69,8 @@ def measure(scene: Path, model: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=scene.parent) as folder:
         written = write_outputs(
             run,
-            finish_rows(run, run.rows(None), Wanted(polygons=True, rows=True)),
-            Targets(
+            finish_rows(run, run.rows(None), Products(polygons=True, rows=True)),
+            OutputPaths(
                 (Path(folder) / "objects.gpkg", Path(folder) / "classes.tif"),
                 probs=Path(folder) / "probs.tif",
             ),

@@ -33,9 +33,9 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from geohr.ground import local_frames
+from geohr.geodesy import local_frames
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, Tracer, Tracing, concatenate
+from geohr.polygons import Polygons, Tracer, TraceSettings, concatenate
 
 Geometries = NDArray[np.object_]
 BLUR, NOISE, NOISE_SCALE = 4.0, 0.12, 6.0
@@ -81,7 +81,7 @@ def trace(case: Case, options: PolygonOptions) -> Polygons:
     """All polygons of a case."""
     rows = case.probabilities
     tracer = Tracer(
-        Tracing(
+        TraceSettings(
             rows.shape[1],
             transform=case.transform,
             crs=case.crs,

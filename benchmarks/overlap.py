@@ -16,12 +16,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from geohr.metrics import IGNORE
-from geohr.model import Model, resolve_model
-from geohr.mosaic import NODATA, classify
+from geohr.encoding import IGNORE, NODATA
+from geohr.inference.job import prepare
+from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.quality import Counts, SeamMeter, SeamScore
-from geohr.run import prepare
+from geohr.stitching.mosaic import classify
+from geohr.stitching.seams import Counts, SeamMeter, SeamScore
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 OVERLAPS = (0.0, 0.0625, 0.125, 0.25, 0.375, 0.5)

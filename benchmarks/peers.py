@@ -33,14 +33,14 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from torch import Tensor, nn
 
-from geohr.backends.machine import cores
-from geohr.backends.scores import Scored
-from geohr.model import Model, resolve_model
-from geohr.mosaic import Rows
+from geohr._runtime.threads import mapped
+from geohr.engines.cores import cores
+from geohr.engines.scores import ScoreNetwork
+from geohr.inference.job import prepare
+from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.pipeline import mapped
-from geohr.quality import SeamMeter
-from geohr.run import prepare
+from geohr.stitching.mosaic import ProbabilityRows
+from geohr.stitching.seams import SeamMeter
 
 PEERS = {
     "torchgeo": ("torchgeo==0.8.1 requests", "torchgeo_loop.py"),
@@ -78,7 +78,7 @@ class Raw(nn.Module):
     def __init__(self, model: Model) -> None:
         super().__init__()
         card = model.card
-        self.scored = Scored(model.network, background=card.background)
+        self.scored = ScoreNetwork(model.network, background=card.background)
         span = card.range[1] - card.range[0]
         scale = torch.tensor(card.std) * span
         self.register_buffer("scale", scale[:, None, None])
@@ -283,7 +283,7 @@ def seam_score(path: Path, stride: int) -> float | None:
         for start in range(0, height, ROWS):
             window = Window(0, start, width, min(ROWS, height - start))
             mask = (raster.read(1, window=window) == 1).astype(np.uint8)
-            meter.add(Rows(start, mask[None] * np.uint8(254), 0), mask)
+            meter.add(ProbabilityRows(start, mask[None] * np.uint8(254), 0), mask)
     return meter.score().score
 
 

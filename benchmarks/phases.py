@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from benchmarks.peers import SAMPLE, Raw
-from geohr.model import resolve_model
+from geohr.models.model import resolve_model
 
 SIDE, RIM = 960, 96
 MOVES = (4, 8, 13, 16, 32, 64)

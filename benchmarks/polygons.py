@@ -109,8 +109,8 @@ def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
     """`geohr vectorize` with the given options."""
 
     def run(mask: Path, out: Path) -> None:
+        from geohr.api.vectorize import vectorize
         from geohr.options import VectorizeOptions
-        from geohr.vectorizing import vectorize
 
         vectorize(mask, out, options=VectorizeOptions.from_mapping(changes, source="benchmark"))
 
@@ -119,10 +119,10 @@ def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
 
 def trace_only(mask: Path, _: Path) -> None:
     """Tracing and measuring without a file, for what the writing costs."""
-    from geohr.polygons import Tracer, Tracing
+    from geohr.polygons import Tracer, TraceSettings
 
     with rasterio.open(mask) as source:
-        tracer = Tracer(Tracing(source.width, transform=source.transform, crs=source.crs))
+        tracer = Tracer(TraceSettings(source.width, transform=source.transform, crs=source.crs))
         for top in range(0, source.height, 512):
             window = Window(0, top, source.width, min(512, source.height - top))
             tracer.push(source.read(1, window=window))

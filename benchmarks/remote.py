@@ -28,7 +28,7 @@ import rasterio
 from rasterio.windows import Window
 
 from benchmarks.stitching import fake_run
-from geohr.stores import open_store
+from geohr._runtime.stores import open_store
 from tests.imagery.emulators import s3_emulator, s3rver
 from tests.imagery.servers import Server, moto_server, put_object, range_server
 

@@ -25,11 +25,11 @@ from rasterio.features import rasterize
 from rasterio.transform import array_bounds, from_origin
 from scipy.signal import fftconvolve
 
-from geohr.ground import local_metric_crs, parse_crs
-from geohr.model import Model, resolve_model
+from geohr.api.segment import segment
+from geohr.geodesy import local_metric_crs, parse_crs
+from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.scene import Scene
-from geohr.segmenting import segment
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 SAMPLE = (str(DATA / "kampala.tif"), str(DATA / "kampala_buildings.gpkg"))

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scenes import ReadOff, write_town
-from geohr.backends.machine import cores
-from geohr.blocks import downward
-from geohr.card import Card, ClassLabel
-from geohr.finishing import Wanted, finish_rows
-from geohr.grid import Grid
+from geohr.engines.cores import cores
+from geohr.inference.job import Job
+from geohr.inference.postprocess import Products, finish_rows
+from geohr.models.card import Card, ClassLabel
 from geohr.options import SegmentOptions
-from geohr.outputs import Targets, write_outputs
-from geohr.run import Run
+from geohr.outputs.write import OutputPaths, write_outputs
 from geohr.scene import Scene
+from geohr.tiling.blocks import downward
+from geohr.tiling.grid import Grid
 
 PROBS = "probs.tif"
 OUTPUTS = {
@@ -40,24 +40,24 @@ class NoModel:
     digest = "0" * 64
 
 
-def fake_run(path: str | Path) -> Run:
+def fake_run(path: str | Path) -> Job:
     """A run over a scene of `benchmarks.scenes` without a network."""
     options = SegmentOptions(tile=512, threshold=0.5, min_area=0.0)
     scene = Scene.open(path, options)
     grid = Grid(scene.height, scene.width, 512, round(512 * options.overlap))
     predictor = ReadOff(0.3, workers=cores())
     model: Any = NoModel()
-    return Run(scene, model, options, grid, predictor, downward(grid))
+    return Job(scene, model, options, grid, predictor, downward(grid))
 
 
-def seconds(run: Run, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:
+def seconds(run: Job, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:
     """Seconds to write some outputs, seconds of all cores together, and the objects found."""
     started, worked = time.perf_counter(), time.process_time()
-    wanted = Wanted(polygons="objects.gpkg" in names, rows=True)
+    wanted = Products(polygons="objects.gpkg" in names, rows=True)
     written = write_outputs(
         run,
         finish_rows(run, run.rows(None), wanted),
-        Targets(
+        OutputPaths(
             tuple(folder / name for name in names if name != PROBS),
             probs=folder / PROBS if PROBS in names else None,
         ),

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geohr.card import start_card
-from geohr.samples import Sample, pair
+from geohr.models.card import start_card
 from geohr.training.options import TrainOptions
+from geohr.training.samples import Sample, pair
 from geohr.training.train import train
 from tests.train.towns import make_town
 

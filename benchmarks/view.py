@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geohr.view import page_server
+from geohr.viewer import page_server
 from tests.makers import noise, write_scene
 from tests.view.browser import Page, chromium, serving
 from tests.view.makers import houses, write_objects

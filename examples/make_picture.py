@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 import geohr
-from geohr.blend import weights
+from geohr.stitching.weights import weights
 
 HERE = Path(__file__).parent
 SCENE = HERE / "data" / "kampala.tif"

@@ -13,9 +13,9 @@ from pathlib import Path
 from PIL import Image
 
 from examples.make_picture import COLOURS, IMAGES, SCENE
-from geohr.report import write_report
-from geohr.segmenting import segment_to_files
-from geohr.view import page_server
+from geohr.api.segment import segment_to_files
+from geohr.viewer import page_server
+from geohr.viewer.report import write_report
 from tests.view.browser import Page, chromium, serving
 
 QGIS_PYTHON = "/usr/bin/python3"

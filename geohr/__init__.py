@@ -21,38 +21,39 @@ from geohr.errors import (
 from geohr.version import __version__
 
 if TYPE_CHECKING:
-    from geohr.card import Card, ClassLabel, Source
-    from geohr.grid import Grid, Window
-    from geohr.model import Model
+    from geohr.api.prediction import Prediction
+    from geohr.api.segment import Summary, predict, segment, segment_to_files
+    from geohr.api.stitch import stitch
+    from geohr.api.tile import tile
+    from geohr.geobox import Window
+    from geohr.models.card import Card, ClassLabel, Source
+    from geohr.models.model import Model
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
-    from geohr.plotting import plot
-    from geohr.prediction import Prediction
     from geohr.scene import Scene, Tile
-    from geohr.segmenting import Summary, predict, segment, segment_to_files
-    from geohr.stitching import stitch
-    from geohr.tiling import tile
+    from geohr.tiling.grid import Grid
+    from geohr.viewer.plot import plot
 
 _LAZY = {
-    "Card": "geohr.card",
-    "ClassLabel": "geohr.card",
-    "Grid": "geohr.grid",
+    "Card": "geohr.models.card",
+    "ClassLabel": "geohr.models.card",
+    "Grid": "geohr.tiling.grid",
     "GridOptions": "geohr.options",
-    "Model": "geohr.model",
+    "Model": "geohr.models.model",
     "PolygonOptions": "geohr.options",
     "Scene": "geohr.scene",
     "SceneOptions": "geohr.options",
     "SegmentOptions": "geohr.options",
-    "Source": "geohr.card",
-    "Prediction": "geohr.prediction",
-    "Summary": "geohr.segmenting",
-    "plot": "geohr.plotting",
-    "predict": "geohr.segmenting",
-    "segment": "geohr.segmenting",
-    "segment_to_files": "geohr.segmenting",
-    "stitch": "geohr.stitching",
-    "tile": "geohr.tiling",
+    "Source": "geohr.models.card",
+    "Prediction": "geohr.api.prediction",
+    "Summary": "geohr.api.segment",
+    "plot": "geohr.viewer.plot",
+    "predict": "geohr.api.segment",
+    "segment": "geohr.api.segment",
+    "segment_to_files": "geohr.api.segment",
+    "stitch": "geohr.api.stitch",
+    "tile": "geohr.api.tile",
     "Tile": "geohr.scene",
-    "Window": "geohr.grid",
+    "Window": "geohr.tiling.grid",
 }
 
 __all__ = [

@@ -2,7 +2,7 @@
 
     python -m recipes.buildings manifest DATA data.json [--unlabelled SCENE]
     geohr train --data data.json --card recipes/buildings.json --out run.safetensors ...
-    python -m recipes.buildings publish DATA run.safetensors geohr/weights/buildings.safetensors
+    python -m recipes.buildings publish DATA run.safetensors buildings.safetensors
 
 DATA is a folder with the data sets' `manifest.json`. Threshold, parting, smallest object and the
 tolerance of regularized walls are chosen on Kampala a, as it is and resampled to what satellites
@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.merge import merge
 
-from geohr.card import Card
+from geohr.api.segment import segment as find
+from geohr.api.segment import segment_to_files
 from geohr.evaluation.evaluate import evaluate
 from geohr.evaluation.options import EvaluateOptions
-from geohr.model import Model
+from geohr.models.card import Card
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.samples import pair
 from geohr.scene import Scene
-from geohr.segmenting import segment as find
-from geohr.segmenting import segment_to_files
+from geohr.training.samples import pair
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, count_pixels
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from geohr.hrnet.backbone import BasicBlock, Bottleneck, HighResolutionModule
 from geohr.hrnet.heads import V2Decoder
-from geohr.model import Model, resolve_model
-from geohr.networks import build
+from geohr.models.model import Model, resolve_model
+from geohr.models.networks import build
 
 CONCATENATED = "decoder.project.0.weight"
 """The one convolution that reads several streams, one behind the other."""

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import torch
 
-from geohr.backends import open_predictor
-from geohr.card import start_card
+from geohr.engines import open_predictor
 from geohr.evaluation.evaluate import evaluate
 from geohr.evaluation.options import EvaluateOptions
-from geohr.model import Model
+from geohr.models.card import start_card
+from geohr.models.model import Model
 from geohr.options import EngineOptions, SegmentOptions
-from geohr.samples import read_manifest
 from geohr.training.options import TrainOptions
+from geohr.training.samples import read_manifest
 from geohr.training.train import train
 from recipes.buildings import THRESHOLDS, Place, kampala, segment, write_manifest
 from recipes.buildings import score as pixels

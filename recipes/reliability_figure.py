@@ -14,9 +14,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from geohr.model import Model
-from geohr.samples import pair
+from geohr.models.model import Model
 from geohr.training.reliability import reliability
+from geohr.training.samples import pair
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels
 from recipes.buildings import as_read

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from geohr.model import Model, resolve_model
+from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from recipes.buildings import Place, geneva, kampala, lyon, scores
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from geohr.model import Model, resolve_model
-from geohr.samples import read_manifest
+from geohr.models.model import Model, resolve_model
 from geohr.training.finish import with_threshold
 from geohr.training.reliability import cool_threshold, divide_logits, fit_temperature
+from geohr.training.samples import read_manifest
 from geohr.training.store import Store
 from geohr.training.validate import count_pixels, scores
 

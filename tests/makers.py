@@ -11,9 +11,9 @@ import torch
 from affine import Affine
 from numpy.typing import NDArray
 
-from geohr.card import Card, ClassLabel
-from geohr.model import Model
-from geohr.networks import build
+from geohr.models.card import Card, ClassLabel
+from geohr.models.model import Model
+from geohr.models.networks import build
 
 UTM = "EPSG:32636"
 ORIGIN = (450_000.0, 40_000.0)

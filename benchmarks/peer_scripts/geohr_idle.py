@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from geohr.model import resolve_model
+from geohr.api.segment import segment_to_files  # noqa: F401
+from geohr.inference.job import prepare
+from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.outputs import write_outputs  # noqa: F401  what a run imports
-from geohr.run import prepare
-from geohr.segmenting import segment_to_files  # noqa: F401
+from geohr.outputs.write import write_outputs  # noqa: F401  what a run imports
 
 scene, model, precision = sys.argv[1:4]
 options = SegmentOptions(precision=precision, gsd="native")

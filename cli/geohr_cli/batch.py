@@ -180,8 +180,8 @@ def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
 def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None) -> None:
     """Join the polygons of all scenes that are done, now or before; anew each time."""
     from geohr.batch.merge import merge_files
-    from geohr.model import resolve_model
-    from geohr.vector.sink import EXTENSIONS
+    from geohr.models.model import resolve_model
+    from geohr.outputs.vector import EXTENSIONS
 
     files = [
         out_dir / output

@@ -22,7 +22,7 @@ def clean(folders: tuple[Path, ...], dry_run: bool) -> None:
 
     Example: geohr clean results/
     """
-    from geohr.cleaning import clean_folder
+    from geohr.inference.cleanup import clean_folder
 
     for folder in folders:
         for path, size in clean_folder(folder, dry_run=dry_run):

@@ -74,7 +74,7 @@ def drivers() -> None:
 
 def engines() -> None:
     """Which engines there are, and which one is taken."""
-    from geohr.backends import backends_for
+    from geohr.engines import backends_for
     from geohr.options import EngineOptions
 
     names = backends_for(EngineOptions())
@@ -104,8 +104,8 @@ def speed() -> None:
     """Predict noise with the bundled model for a second."""
     import numpy as np
 
-    from geohr.backends import open_predictor
-    from geohr.model import bundled_models, resolve_model
+    from geohr.engines import open_predictor
+    from geohr.models.model import bundled_models, resolve_model
     from geohr.options import EngineOptions
 
     row("bundled models", ", ".join(bundled_models()) or "none")

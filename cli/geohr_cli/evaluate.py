@@ -36,8 +36,8 @@ def evaluate(
     """
     options = chosen(EvaluateOptions)
 
+    from geohr._runtime.files import check_writable, written_whole
     from geohr.evaluation.evaluate import evaluate as score
-    from geohr.files import check_writable, written_whole
 
     for path in (out, objects):
         if path is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geohr.export_options import ExportOptions
+from geohr.options import ExportOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 
@@ -29,8 +29,8 @@ def export(model: str, out: Path | None, overwrite: bool) -> None:
     """
     options = chosen(ExportOptions)
 
-    from geohr.exporting import SUFFIXES
-    from geohr.exporting import export as write
+    from geohr.api.export import SUFFIXES
+    from geohr.api.export import export as write
 
     target = out or Path(Path(model).stem + SUFFIXES[options.format])
     click.echo(write(model, target, options=options, overwrite=overwrite).describe())

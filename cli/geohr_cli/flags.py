@@ -11,9 +11,9 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from geohr._runtime.stores import is_object
 from geohr.errors import UsageError
 from geohr.options import Options, choices
-from geohr.stores import is_object
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Chosen = TypeVar("Chosen", bound=Options)

@@ -17,9 +17,9 @@ from typing import Literal
 
 import click
 
+from geohr._runtime.progress import Report
+from geohr._runtime.redact import redact, redact_all
 from geohr.options import Options, opt
-from geohr.progress import Report
-from geohr.redact import redact, redact_all
 from geohr_cli.progress import progress
 
 

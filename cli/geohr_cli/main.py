@@ -10,9 +10,9 @@ from types import FrameType
 
 import click
 
+from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
+from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
-from geohr.messages import pass_over_unreadable_messages, show_warning
-from geohr.redact import redact
 from geohr.version import __version__
 from geohr_cli.batch import batch
 from geohr_cli.clean import clean

@@ -15,7 +15,7 @@ def models(name: str | None) -> None:
 
     Example: geohr models buildings
     """
-    from geohr.model import bundled_models, resolve_model
+    from geohr.models.model import bundled_models, resolve_model
 
     if name is None:
         for each in bundled_models():

@@ -37,14 +37,15 @@ def plan(
     """
     options = chosen(SegmentOptions)
 
-    from geohr.backends.machine import share_cores
-    from geohr.blocks import Cut, square
-    from geohr.model import resolve_model
-    from geohr.plan import OutputCounts, make_plan
-    from geohr.run import prepare
-    from geohr.scaling import forecast, measure_costs
+    from geohr.api.plan import make_plan
+    from geohr.cluster.scaling import forecast, measure_costs
+    from geohr.engines.cores import share_cores
+    from geohr.inference.disk import OutputCounts
+    from geohr.inference.job import prepare
+    from geohr.models.model import resolve_model
+    from geohr.tiling.blocks import BlockSize, square
 
-    cut = Cut.parse(block)
+    cut = BlockSize.parse(block)
     if block is not None and workers is None:
         raise UsageError("--block is for a cluster; add --workers N")
     run = prepare(scenes, resolve_model(model), options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
-from geohr.progress import Report, terminal_bar
+from geohr._runtime.progress import Report, terminal_bar
 
 LOG_STEP = 10
 """Per cent between two lines of a log."""

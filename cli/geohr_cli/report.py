@@ -25,9 +25,9 @@ def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: b
 
     Example: geohr report scene.tif buildings.gpkg --out report.html
     """
-    from geohr.files import check_writable
-    from geohr.model import resolve_model
-    from geohr.report import write_report
+    from geohr._runtime.files import check_writable
+    from geohr.models.model import resolve_model
+    from geohr.viewer.report import write_report
 
     check_writable(out, overwrite=overwrite)
     write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)

@@ -17,7 +17,7 @@ from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from geohr.segmenting import Workplace
+    from geohr.api.segment import Workplace
 
 
 @click.command()
@@ -90,22 +90,22 @@ def segment(
     where = chosen(ClusterOptions)
     log = Log(chosen(LogOptions))
 
-    from geohr.blocks import Cut
-    from geohr.files import check_writable
-    from geohr.model import resolve_model
+    from geohr._runtime.files import check_writable
+    from geohr.api.segment import segment_to_files
+    from geohr.models.model import resolve_model
+    from geohr.scene.prepare import display_name
     from geohr.scene.stac import is_stac
-    from geohr.scene.views import title_of
-    from geohr.segmenting import segment_to_files
+    from geohr.tiling.blocks import BlockSize
 
     if report is not None:
         if len(scenes) > 1 or is_stac(scenes[0]):
             raise UsageError("--report shows one raster file; leave it out for a mosaic")
         check_writable(report, overwrite=overwrite)
-    network, cut = resolve_model(model), Cut.parse(where.block)
+    network, cut = resolve_model(model), BlockSize.parse(where.block)
     with (
         stop_on_signals() as stop,
         workplace_of(where.dask) as workplace,
-        log.progress(f"segment {Path(title_of(scenes)).name}") as progress,
+        log.progress(f"segment {Path(display_name(scenes)).name}") as progress,
     ):
         summary = segment_to_files(
             scenes,
@@ -124,7 +124,7 @@ def segment(
             stop=stop,
         )
     if report is not None:
-        from geohr.report import write_report
+        from geohr.viewer.report import write_report
 
         write_report(scenes[0], packages[0], report, model=network, summary=summary)
     log.summary("segmented", summary.describe(), dataclasses.asdict(summary))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from geohr._runtime.stop import Stop
 from geohr.errors import InterruptedRunError
-from geohr.stopping import Stop
 
 LEAVE_SECONDS = 20.0
 """When a run has not left by itself this long after the first signal, it is ended."""

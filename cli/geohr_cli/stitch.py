@@ -27,7 +27,7 @@ def stitch(tiles: tuple[Path, ...], out: Path, overwrite: bool) -> None:
     """
     options = chosen(StitchOptions)
 
-    from geohr.stitching import stitch as join_tiles
+    from geohr.api.stitch import stitch as join_tiles
 
     extent = join_tiles(tile_files(tiles), out, options=options, overwrite=overwrite)
     click.echo(f"{out}: {extent.height} x {extent.width} pixels")

@@ -35,10 +35,10 @@ def tile(scenes: tuple[str, ...], out: Path, labels: Path | None, overwrite: boo
     """
     options = chosen(TileOptions)
 
-    from geohr.scene.views import title_of
-    from geohr.tiling import tile as cut_tiles
+    from geohr.api.tile import tile as cut_tiles
+    from geohr.scene.prepare import display_name
 
-    with progress(f"tile {Path(title_of(scenes)).name}") as report:
+    with progress(f"tile {Path(display_name(scenes)).name}") as report:
         count = cut_tiles(
             scenes, out, labels=labels, options=options, overwrite=overwrite, progress=report
         )

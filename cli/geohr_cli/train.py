@@ -91,9 +91,10 @@ def train(
         raise UsageError("nothing to learn from; add --scene and --labels, or --data")
     options = chosen(TrainOptions)
 
-    from geohr.card import start_card
-    from geohr.files import check_writable
-    from geohr.samples import Legend, pair, read_manifest
+    from geohr._runtime.files import check_writable
+    from geohr.models.card import start_card
+    from geohr.scene.labels import Legend
+    from geohr.training.samples import pair, read_manifest
     from geohr.training.train import train as run_training
 
     check_writable(out, overwrite=overwrite)

@@ -35,7 +35,7 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
     """
     options = chosen(VectorizeOptions)
 
-    from geohr.vectorizing import vectorize as trace
+    from geohr.api.vectorize import vectorize as trace
 
     count = trace(raster, out, options=options, probabilities=probs, overwrite=overwrite)
     if count == 0:

@@ -39,13 +39,13 @@ def view(
     """
     options = chosen(SceneOptions)
 
-    from geohr.files import check_writable
+    from geohr._runtime.files import check_writable
     from geohr.scene import Scene
-    from geohr.view import Objects, page_server, write_page
+    from geohr.viewer import ObjectTable, page_server, write_page
 
     if html is not None:
         check_writable(html, overwrite=overwrite)
-        write_page(Scene.open(scene, options), Objects.open(objects), html)
+        write_page(Scene.open(scene, options), ObjectTable.open(objects), html)
         click.echo(f"{html}: {html.stat().st_size / 1e6:.1f} MB")
         return
     with page_server(scene, objects, options=options, port=port) as server:

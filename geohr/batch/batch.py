@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from geohr._runtime.locks import locked
+from geohr._runtime.redact import redact
+from geohr._runtime.stop import Stop
+from geohr.batch.attempt import make_folder, take
 from geohr.batch.inputs import Source, find_sources, is_growing
 from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.naming import check_template
+from geohr.batch.names import check_template
 from geohr.batch.options import BatchOptions
 from geohr.batch.state import Batch, Listener, close, pause
-from geohr.batch.taking import make_folder, take
 from geohr.batch.worker_client import Worker
-from geohr.blocks import Cut
 from geohr.errors import InputError, InterruptedRunError, UsageError
-from geohr.locks import locked
-from geohr.model import resolve_model
+from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.redact import redact
-from geohr.stopping import Stop
+from geohr.tiling.blocks import BlockSize
 
 LOCK = ".geohr-batch.lock"
 
@@ -59,7 +59,7 @@ def run_batch(
         InterruptedRunError: When `stop` was requested; the manifest says how far it came.
     """
     options = options or BatchOptions()
-    Cut.parse(options.block)
+    BlockSize.parse(options.block)
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)

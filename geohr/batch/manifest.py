@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from geohr.files import as_output_error, to_disk
-from geohr.redact import redact_all
+from geohr._runtime.files import as_output_error, to_disk
+from geohr._runtime.redact import redact_all
 
 MANIFEST = "manifest.jsonl"
 State = Literal["running", "done", "skipped", "failed", "growing"]

@@ -15,11 +15,11 @@ import pyogrio.errors
 import shapely
 from numpy.typing import NDArray
 
+from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
-from geohr.files import check_writable
+from geohr.outputs.formats import SHAPEFILE_NAMES
+from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.polygons import DTYPES, Polygons
-from geohr.vector.formats import SHAPEFILE_NAMES
-from geohr.vector.sink import check_extension, open_sink
 
 SAME = 0.5
 """Share of the smaller of two polygons from which both are taken to be one object."""
@@ -30,7 +30,7 @@ FILE = "file"
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeCounts:
     """What a merge did.
 
     Attributes:
@@ -48,7 +48,7 @@ def merge_files(
     *,
     colours: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> Merged:
+) -> MergeCounts:
     """Join vector files that `segment` or `batch` wrote, in the first one's CRS.
 
     Of objects of one class that different scenes show, the one stays that is not cut by its
@@ -79,9 +79,9 @@ def merge_files(
     columns = {name: kept[name].to_numpy(DTYPES.get(name, "object")) for name in names}
     geometry = kept.geometry.to_numpy()
     several = bool((shapely.get_type_id(geometry) == shapely.GeometryType.MULTIPOLYGON).any())
-    with open_sink(out, crs=crs, multi=several, colours=colours) as sink:
+    with open_vector(out, crs=crs, multi=several, colours=colours) as sink:
         sink.write(Polygons(np.asarray(geometry, object), columns))
-    return Merged(len(kept), len(joined) - len(kept))
+    return MergeCounts(len(kept), len(joined) - len(kept))
 
 
 def read_objects(path: Path) -> geopandas.GeoDataFrame:

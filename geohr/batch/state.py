@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from geohr._runtime.stop import Stop
 from geohr.batch.inputs import Source
 from geohr.batch.manifest import Entry, Manifest
 from geohr.batch.options import BatchOptions
 from geohr.batch.worker_client import Worker
-from geohr.model import Model
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.stopping import Stop
 
 POLL_SECONDS = 0.2
 

@@ -21,15 +21,15 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TextIO
 
-from geohr.blocks import Cut
+from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
+from geohr._runtime.stop import Stop
 from geohr.errors import GeohrError, InterruptedRunError
-from geohr.messages import pass_over_unreadable_messages, show_warning
-from geohr.model import Model, resolve_model
+from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.stopping import Stop
+from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
-    from geohr.segmenting import Workplace
+    from geohr.api.segment import Workplace
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def listen(tasks: TextIO, waiting: SimpleQueue[Task], stop: Stop) -> None:
 
 def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
     """Segment one scene; the result or the error as JSON."""
-    from geohr.segmenting import segment_to_files
+    from geohr.api.segment import segment_to_files
 
     def progress(done: int, total: int) -> None:
         answer({"event": "progress", "done": done, "total": total}, answers)
@@ -99,7 +99,7 @@ def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
                 stac=task.stac,
                 model=load_model(task.model),
                 options=SegmentOptions.from_mapping(task.options, source="batch"),
-                cut=Cut.parse(task.block),
+                cut=BlockSize.parse(task.block),
                 workplace=workplace,
                 overwrite=task.overwrite,
                 progress=progress,

@@ -16,9 +16,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
+from geohr._runtime.stop import Stop
 from geohr.batch.worker import Task
 from geohr.errors import GeohrError, InterruptedRunError
-from geohr.stopping import Stop
 
 POLL_SECONDS = 0.2
 """How often is looked whether to stop."""

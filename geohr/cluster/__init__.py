@@ -18,7 +18,7 @@ except ImportError as error:
     raise EngineError("clusters need Dask; install it with pip install 'geohr[dask]'") from error
 
 from geohr.cluster.connect import connected, served
-from geohr.cluster.segmenting import segment
+from geohr.cluster.segment import segment
 from geohr.cluster.workplace import Cluster
 
 __all__ = ["Cluster", "connected", "segment", "served"]

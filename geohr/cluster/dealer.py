@@ -15,13 +15,13 @@ from distributed import Client, Future
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from geohr.blocks import Block
+from geohr._runtime.stop import Stop
 from geohr.cluster.worker import Answer, work
 from geohr.errors import EngineError, GeohrError
-from geohr.finishing import Band
-from geohr.journal import WorkFolder, read_journal
-from geohr.stopping import Stop
-from geohr.streaming import interrupted
+from geohr.inference.checkpoint import WorkFolder, read_journal
+from geohr.inference.pipeline import interrupted
+from geohr.inference.postprocess import Strip
+from geohr.tiling.blocks import Block
 
 IDLE_SECONDS = 600.0
 """How long a run waits where no worker is left."""
@@ -36,7 +36,7 @@ AHEAD_LEAST = 8
 TRIES = 3
 """How often a task is handed out of which Dask says that it kills workers."""
 
-Task = Block | Band
+Task = Block | Strip
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
     """
 
     blocks: Sequence[Block]
-    bands: Sequence[tuple[Band, Sequence[Block]]]
+    bands: Sequence[tuple[Strip, Sequence[Block]]]
 
     def __len__(self) -> int:
         """How many tasks there are."""
@@ -61,7 +61,7 @@ class Ready:
 
     def __init__(self, plan: Plan) -> None:
         self._waits = {band: len(blocks) for band, blocks in plan.bands}
-        self._bands_of: dict[Block, list[Band]] = {}
+        self._bands_of: dict[Block, list[Strip]] = {}
         for band, blocks in plan.bands:
             for block in blocks:
                 self._bands_of.setdefault(block, []).append(band)
@@ -91,7 +91,7 @@ class Ready:
 
 
 @dataclass
-class Dealer:
+class TaskScheduler:
     """Hands out tasks, a few for each thread of the workers, and notes those that are done.
 
     Attributes:

@@ -13,19 +13,19 @@ from typing import cast
 
 from distributed import Worker, WorkerPlugin, get_worker
 
-from geohr.backends import open_predictor
-from geohr.backends.machine import share_cores
-from geohr.blocks import Block
-from geohr.calibration import Calibration
+from geohr.engines import open_predictor
+from geohr.engines.calibration import Calibration
+from geohr.engines.cores import share_cores
+from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError, GeohrError, InputError
-from geohr.finishing import Band, Finishing, finish_band
-from geohr.grid import Grid
-from geohr.journal import load_block, processor, save_block
-from geohr.model import Model
+from geohr.inference.checkpoint import load_block, processor, save_block
+from geohr.inference.pipeline import predict_block
+from geohr.inference.postprocess import Postprocessor, Strip, finish_strip
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.predictor import Predictor
 from geohr.scene import Scene, SceneReader
-from geohr.streaming import predict_block
+from geohr.tiling.blocks import Block
+from geohr.tiling.grid import Grid
 from geohr.version import __version__
 
 MODELS_MAX = 4
@@ -63,7 +63,7 @@ class Opening:
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """One run, for the workers.
 
     Attributes:
@@ -83,7 +83,7 @@ class Job:
     scene: Scene
     grid: Grid
     classes: int
-    finishing: Finishing
+    finishing: Postprocessor
     folder: Path
     model: Path
     version: str
@@ -114,7 +114,7 @@ class Hand(WorkerPlugin):
         name: Of the plugin.
     """
 
-    def __init__(self, job: Job, name: str) -> None:
+    def __init__(self, job: WorkerJob, name: str) -> None:
         self.name = name
         self._job = job
 
@@ -154,7 +154,7 @@ class Hand(WorkerPlugin):
         save_block(job.folder, block, scores)
         return self._answer(scores.windows, started)
 
-    def finish(self, band: Band) -> Answer:
+    def finish(self, band: Strip) -> Answer:
         """Finish a band of which all blocks are in the work folder, and write it there.
 
         Raises:
@@ -162,10 +162,10 @@ class Hand(WorkerPlugin):
         """
         started = time.monotonic()
         job = self._checked()
-        finish_band(job.finishing, band, partial(load_block, job.folder))
+        finish_strip(job.finishing, band, partial(load_block, job.folder))
         return self._answer(0, started)
 
-    def _checked(self) -> Job:
+    def _checked(self) -> WorkerJob:
         """The run, if it is of the version here.
 
         Raises:
@@ -187,7 +187,7 @@ def geohr_version() -> str:
     return __version__
 
 
-def work(name: str, task: Block | Band) -> Answer:
+def work(name: str, task: Block | Strip) -> Answer:
     """Predict a block, or finish a band, of the run whose plugin has this name; see `Hand`."""
     worker = get_worker()
     share_cores(worker.state.nthreads)

@@ -12,23 +12,24 @@ from pathlib import Path
 from distributed import Client
 from distributed.client import FutureCancelledError
 
-from geohr.blocks import Block, Cut, square
-from geohr.calibration import Calibration
-from geohr.cluster.dealer import Dealer, Plan, Task, describe, lost
-from geohr.cluster.naming import anywhere
-from geohr.cluster.worker import Answer, Facts, Hand, Job, Opening, facts_of
+from geohr._runtime.files import written_whole
+from geohr._runtime.stop import Stop
+from geohr._runtime.threads import ahead
+from geohr.cluster.dealer import Plan, Task, TaskScheduler, describe, lost
+from geohr.cluster.paths import anywhere
+from geohr.cluster.worker import Answer, Facts, Hand, Opening, WorkerJob, facts_of
+from geohr.encoding import Batch
+from geohr.engines.calibration import Calibration
+from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError, GeohrError, OutputError
-from geohr.files import written_whole
-from geohr.finishing import Band, Finishing, Piece, Wanted, pieces_of_bands
-from geohr.grid import Grid
-from geohr.journal import WorkFolder
-from geohr.model import Model
+from geohr.inference.checkpoint import WorkFolder
+from geohr.inference.job import Job
+from geohr.inference.pipeline import Progress
+from geohr.inference.postprocess import Chunk, Postprocessor, Products, Strip, chunks_of_strips
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.pipeline import ahead
-from geohr.predictor import Batch, Predictor
-from geohr.run import Run
-from geohr.stopping import Stop
-from geohr.streaming import Progress
+from geohr.tiling.blocks import Block, BlockSize, square
+from geohr.tiling.grid import Grid
 from geohr.version import __version__
 
 MODEL_FILE = "model.safetensors"
@@ -65,11 +66,11 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Dask cluster as the workplace of a run; see `geohr.segmenting.Workplace`.
+    """A Dask cluster as the workplace of a run; see `geohr.api.segment.Workplace`.
 
     Attributes:
         client: Of the cluster.
-        band_rows: Rows that a worker finishes together, as in `geohr.finishing.Finishing.bands`.
+        band_rows: Rows that a worker finishes together, as in `Postprocessor.bands`.
     """
 
     client: Client
@@ -105,11 +106,11 @@ class Cluster:
             raise EngineError(f"a worker cannot open the model ({describe(error)})") from error
         return Elsewhere(opening, facts)
 
-    def cutter(self, grid: Grid) -> Cut:
+    def cutter(self, grid: Grid) -> BlockSize:
         """As many windows down as across, so that blocks share the fewest pixels."""
         return square(grid)
 
-    def fingerprint(self, run: Run) -> dict[str, object]:
+    def fingerprint(self, run: Job) -> dict[str, object]:
         """All that a block's scores depend on, besides the workers' processors.
 
         These are noted for each block; where a run meets several kinds, it warns.
@@ -118,13 +119,13 @@ class Cluster:
 
     def pieces(
         self,
-        run: Run,
-        wanted: Wanted,
+        run: Job,
+        wanted: Products,
         progress: Progress | None,
         *,
         store: WorkFolder,
         stop: Stop | None,
-    ) -> Generator[Piece]:
+    ) -> Generator[Chunk]:
         """What goes into the outputs, top to bottom.
 
         Raises:
@@ -136,8 +137,8 @@ class Cluster:
         if not isinstance(run.predictor, Elsewhere):
             raise EngineError("the run was not prepared for a cluster")
         folder = store.folder.resolve()
-        finishing = Finishing.of(run, wanted, folder)
-        job = Job(
+        finishing = Postprocessor.of(run, wanted, folder)
+        job = WorkerJob(
             opening=run.predictor.opening,
             facts=run.predictor.facts,
             scene=anywhere(run.scene),
@@ -154,7 +155,7 @@ class Cluster:
         self.client.register_plugin(Hand(job, name))
         bands = finishing.bands(self.band_rows)
         plan = left_of(finishing, bands, store)
-        dealer = Dealer(self.client, name, store, stop or Stop())
+        dealer = TaskScheduler(self.client, name, store, stop or Stop())
         total, known = len(run.grid), len(run.grid) - sum(map(len, plan.blocks))
         arrivals = ahead(
             report(dealer.tasks(plan), progress, known=known, total=total), depth=len(plan) + 1
@@ -162,7 +163,7 @@ class Cluster:
         done = {band for band in bands if finishing.path(band).exists()}
         try:
             yield from ahead(
-                pieces_of_bands(finishing, as_finished(finishing, bands, done, arrivals)), depth=1
+                chunks_of_strips(finishing, as_finished(finishing, bands, done, arrivals)), depth=1
             )
         finally:
             arrivals.close()
@@ -170,7 +171,7 @@ class Cluster:
                 self.client.unregister_worker_plugin(name)
 
 
-def left_of(finishing: Finishing, bands: Sequence[Band], store: WorkFolder) -> Plan:
+def left_of(finishing: Postprocessor, bands: Sequence[Strip], store: WorkFolder) -> Plan:
     """What an earlier run has not done."""
     left = [block for block in finishing.blocks if block.index not in store.finished]
     return Plan(
@@ -184,16 +185,16 @@ def left_of(finishing: Finishing, bands: Sequence[Band], store: WorkFolder) -> P
 
 
 def as_finished(
-    finishing: Finishing,
-    bands: Sequence[Band],
-    done: set[Band],
+    finishing: Postprocessor,
+    bands: Sequence[Strip],
+    done: set[Strip],
     arrivals: Iterator[tuple[Task, Answer]],
-) -> Iterator[Band]:
+) -> Iterator[Strip]:
     """Bands in order, each when its file is there."""
     for band in bands:
         while band not in done:
             task, _ = next(arrivals)
-            if isinstance(task, Band):
+            if isinstance(task, Strip):
                 done.add(task)
         wait_for(finishing.path(band))
         yield band

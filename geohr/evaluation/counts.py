@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import shapely
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from geohr import ground
-from geohr.evaluation.layers import Bounds, Frame, Geometries, Layer
+from geohr import geodesy
+from geohr.encoding import IGNORE, Bools, Geometries
+from geohr.evaluation.layers import Bounds, Frame, Layer
 from geohr.evaluation.objects import match
-from geohr.grid import Grid, Window
-from geohr.metrics import IGNORE
+from geohr.geobox import Window
+from geohr.tiling.grid import Grid
 
 WINDOW = 2048
 """Side in pixels of the windows that are compared at a time."""
@@ -28,9 +28,6 @@ BLOCK_LEAST = 30.0
 """Smallest side of a block, in metres: about a house and its garden."""
 
 PIXEL_COUNTS = ("true", "false", "missed", "edge_shared", "edge_either")
-
-Masks = NDArray[np.uint8]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Counted:
+class WindowCounts:
     """What one window holds.
 
     Attributes:
@@ -78,7 +75,9 @@ class Counted:
     found: pd.DataFrame
 
 
-def count_windows(layers: Layers, progress: Callable[[int, int], None] | None) -> Iterator[Counted]:
+def count_windows(
+    layers: Layers, progress: Callable[[int, int], None] | None
+) -> Iterator[WindowCounts]:
     """What each window of the frame holds; each pixel and each object counts in one."""
     frame = layers.frame
     grid = Grid(frame.height, frame.width, min(WINDOW, max(frame.height, frame.width)), 0)
@@ -93,7 +92,7 @@ def count_windows(layers: Layers, progress: Callable[[int, int], None] | None) -
             progress(index + 1, len(grid))
 
 
-def count_window(layers: Layers, core: Window) -> Counted:
+def count_window(layers: Layers, core: Window) -> WindowCounts:
     """What the window `core`, which lies inside the frame, holds."""
     frame = layers.frame
     margin = int(np.ceil(layers.edge)) + 1
@@ -112,7 +111,7 @@ def count_window(layers: Layers, core: Window) -> Counted:
     )
     pixels = count_pixels(truth == 1, found == 1, counts, layers.edge)
     summed = sum_blocks(pixels[:, *middle], core, layers)
-    return Counted(summed, *count_objects(layers, core, counts[middle]))
+    return WindowCounts(summed, *count_objects(layers, core, counts[middle]))
 
 
 def count_pixels(truth: Bools, found: Bools, counts: Bools, edge: float) -> Bools:
@@ -177,7 +176,7 @@ def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataF
                 {
                     "block": row[own] // layers.block * layers.blocks_across
                     + col[own] // layers.block,
-                    "area_m2": ground.areas(kept, frame.crs),
+                    "area_m2": geodesy.areas(kept, frame.crs),
                     "iou": iou[own],
                     "geometry": kept,
                 }

@@ -17,12 +17,12 @@ import pandas as pd
 import pyogrio
 from numpy.typing import NDArray
 
-from geohr import metrics
+from geohr._runtime.files import written_whole
 from geohr.errors import UsageError
-from geohr.evaluation.counts import PIXEL_COUNTS, Counted, Layers, count_windows
+from geohr.evaluation import metrics
+from geohr.evaluation.counts import PIXEL_COUNTS, Layers, WindowCounts, count_windows
 from geohr.evaluation.layers import Frame, open_layers
 from geohr.evaluation.options import EvaluateOptions
-from geohr.files import written_whole
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Of intersection over union, from SpaceNet's to the mean of COCO."""
@@ -112,7 +112,7 @@ def evaluate(
     return Evaluation(scores, intervals(sums, options))
 
 
-def shortened(counted: Counted, part: Path | None, frame: Frame) -> Counted:
+def shortened(counted: WindowCounts, part: Path | None, frame: Frame) -> WindowCounts:
     """The same without geometries, which go to the file `part` where there is one."""
     if part is not None:
         matched = counted.found["iou"] > 0
@@ -129,14 +129,14 @@ def shortened(counted: Counted, part: Path | None, frame: Frame) -> Counted:
         pyogrio.write_dataframe(
             shapes, part, layer="objects", append=part.exists(), promote_to_multi=True
         )
-    return Counted(
+    return WindowCounts(
         counted.pixels,
         counted.truth.drop(columns="geometry"),
         counted.found.drop(columns="geometry"),
     )
 
 
-def sum_by_block(parts: list[Counted], options: EvaluateOptions) -> pd.DataFrame:
+def sum_by_block(parts: list[WindowCounts], options: EvaluateOptions) -> pd.DataFrame:
     """All counts, one row a block; the names are those that `score` reads."""
     pixels = pd.concat([part.pixels for part in parts]).groupby("block").sum()
     truth = pd.concat([part.truth for part in parts])

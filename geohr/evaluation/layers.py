@@ -24,23 +24,22 @@ from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
-from geohr import ground
+from geohr import geodesy
+from geohr.encoding import IGNORE, Geometries
 from geohr.errors import InputError
 from geohr.evaluation.options import EvaluateOptions
-from geohr.grid import Window
-from geohr.labels import PARQUET, check_layer, first_layer, is_vector, read_parquet
-from geohr.metrics import IGNORE
+from geohr.geobox import Window
 from geohr.options import PolygonOptions
-from geohr.polygons import Tracer, Tracing
+from geohr.outputs.vector import open_vector
+from geohr.polygons import Tracer, TraceSettings
 from geohr.scene import open_raster
-from geohr.vector.sink import open_sink
+from geohr.scene.labels import PARQUET, check_layer, first_layer, is_vector, read_parquet
 
 INDEXED = (".gpkg", ".fgb")
 """Formats whose spatial index makes reading by place cheap; others are copied into one first."""
 ROWS = 1024
 """Rows of a raster traced at a time."""
 
-Geometries = NDArray[np.object_]
 Bounds = tuple[float, float, float, float]
 
 
@@ -220,14 +219,14 @@ def trace_raster(path: str, out: Path, class_id: int | None) -> None:
                 "255 where nothing is annotated"
             )
         tracer = Tracer(
-            Tracing(
+            TraceSettings(
                 raster.width,
                 transform=raster.transform,
                 crs=raster.crs,
                 options=PolygonOptions(connectivity=4),
             )
         )
-        with open_sink(out, crs=raster.crs) as sink:
+        with open_vector(out, crs=raster.crs) as sink:
             for row in range(0, raster.height, ROWS):
                 height = min(ROWS, raster.height - row)
                 classes = raster.read(1, window=RasterWindow(0, row, raster.width, height))
@@ -244,7 +243,7 @@ def make_frame(layers: list[Layer], gsd: float) -> Frame:
         if layer.raster:
             with open_raster(layer.path) as raster:
                 middle = np.array([shapely.box(*raster.bounds)], object)
-                area = float(ground.measure(middle, raster.crs).area[0])
+                area = float(geodesy.measure(middle, raster.crs).area[0])
                 side = float(np.sqrt(area / (raster.height * raster.width)))
                 return Frame(raster.crs, raster.transform, raster.height, raster.width, side)
     return new_frame(aoi or [truth, predicted], gsd)

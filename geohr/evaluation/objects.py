@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-Geometries = NDArray[np.object_]
+from geohr.encoding import Geometries
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from geohr.hrnet.checkpoints import Checkpoint, load_checkpoint, load_trunk
 from geohr.hrnet.classification import HRNetClassifier
 from geohr.hrnet.detection import HRNetV2p
 from geohr.hrnet.encoder import IMAGENET_MEAN, IMAGENET_STD, HRNetEncoder, register_encoders
-from geohr.hrnet.inference import fuse
+from geohr.hrnet.fuse import fuse
 from geohr.hrnet.keypoints import HRNetHeatmaps
 from geohr.hrnet.ocr import auxiliary_loss
 from geohr.hrnet.segmentation import HRNetOCR, HRNetV1, HRNetV2, register_models

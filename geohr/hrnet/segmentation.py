@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from geohr.errors import UsageError
 from geohr.hrnet.backbone import resize_bilinear
 from geohr.hrnet.encoder import build_encoder
+from geohr.hrnet.fuse import fuse
 from geohr.hrnet.heads import FinestStream, V2Decoder
-from geohr.hrnet.inference import fuse
 from geohr.hrnet.ocr import OCRDecoder
 
 FIRST_STREAM = 2

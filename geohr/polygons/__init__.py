@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from geohr.polygons.polygons import DTYPES, Polygons, concatenate
+from geohr.polygons.settings import TraceSettings
 from geohr.polygons.tracer import Tracer
-from geohr.polygons.tracing import Tracing
 
-__all__ = ["DTYPES", "Polygons", "Tracer", "Tracing", "concatenate"]
+__all__ = ["DTYPES", "Polygons", "TraceSettings", "Tracer", "concatenate"]

@@ -15,27 +15,22 @@ from typing import Any, Self
 
 import numpy as np
 
-from geohr.polygons.fragments import (
-    Fragment,
-    Joiner,
-    statistics_from_arrays,
-    statistics_to_arrays,
-)
+from geohr.encoding import Bytes
+from geohr.polygons.fragments import Fragment, Joiner, statistics_from_arrays, statistics_to_arrays
 from geohr.polygons.frames import Above, Frames, frame_rows
 from geohr.polygons.instances import SQUARE
-from geohr.polygons.objects import Whole, together
+from geohr.polygons.objects import ClosedObjects, together
 from geohr.polygons.polygons import Polygons, concatenate, from_arrays, to_arrays
-from geohr.polygons.runs import Bytes
+from geohr.polygons.settings import TraceSettings
 from geohr.polygons.statistics import Statistics, concatenated
-from geohr.polygons.tracing import Tracing
 from geohr.polygons.vertices import Ragged
 
-Chunk = tuple[Bytes, Bytes]
+ClassRows = tuple[Bytes, Bytes]
 """Class ids `(row, col)` and probabilities `(class, row, col)` of some rows."""
 
 
 @dataclass(frozen=True)
-class Traced:
+class StripPolygons:
     """What tracing a band gives.
 
     Attributes:
@@ -50,7 +45,7 @@ class Traced:
     fragment: Fragment
     polygons: Polygons
     statistics: Statistics
-    undrawn: Whole
+    undrawn: ClosedObjects
 
     def to_arrays(self) -> dict[str, Any]:
         """As named arrays."""
@@ -73,7 +68,7 @@ class Traced:
             Fragment.from_arrays(arrays),
             from_arrays(arrays),
             statistics_from_arrays(arrays, "done_"),
-            Whole(
+            ClosedObjects(
                 Ragged(arrays["undrawn_flat"], arrays["undrawn_offsets"]),
                 arrays["undrawn_owner"],
                 statistics_from_arrays(arrays, "undrawn_"),
@@ -81,9 +76,9 @@ class Traced:
         )
 
 
-def trace_band(
-    chunks: Iterable[Chunk], start: int, stop: int, height: int, tracing: Tracing
-) -> Traced:
+def trace_strip(
+    chunks: Iterable[ClassRows], start: int, stop: int, height: int, tracing: TraceSettings
+) -> StripPolygons:
     """Trace the rows `[start, stop)` of a scene that has `height`.
 
     Args:
@@ -98,9 +93,9 @@ def trace_band(
     """
     finish = tracing.finish()
     finished: list[tuple[Polygons, Statistics]] = []
-    undrawn: list[Whole] = []
+    undrawn: list[ClosedObjects] = []
 
-    def keep(wholes: Iterable[Whole]) -> None:
+    def keep(wholes: Iterable[ClosedObjects]) -> None:
         for whole in wholes:
             if tracing.options.regularize:
                 undrawn.append(whole)
@@ -117,7 +112,7 @@ def trace_band(
             keep(frames.push(classes[rows], scores[:, rows]))
     assert frames is not None
     keep(_rest(frames, last=stop == height))
-    return Traced(
+    return StripPolygons(
         stop,
         Fragment.of(frames),
         concatenate([polygons for polygons, _ in finished]),
@@ -126,7 +121,7 @@ def trace_band(
     )
 
 
-def _rest(frames: Frames, *, last: bool) -> Iterator[Whole]:
+def _rest(frames: Frames, *, last: bool) -> Iterator[ClosedObjects]:
     """The objects that a band's last rows complete."""
     if last:
         yield frames.finish()
@@ -135,7 +130,7 @@ def _rest(frames: Frames, *, last: bool) -> Iterator[Whole]:
 
 
 def _placed(
-    chunks: Iterable[Chunk], start: int, stop: int, height: int, tracing: Tracing
+    chunks: Iterable[ClassRows], start: int, stop: int, height: int, tracing: TraceSettings
 ) -> Iterator[tuple[int, Bytes, Bytes]]:
     """Chunks with their first rows, of which touching objects are parted."""
     row, end = tracing.reach(start, stop, height)
@@ -154,21 +149,21 @@ def _placed(
         yield row, *splitter.finish()
 
 
-class Joined:
+class StripJoiner:
     """The polygons of a scene out of its traced bands, which come from top to bottom.
 
     Args:
         tracing: As the bands were traced.
     """
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, tracing: TraceSettings) -> None:
         self._finish = tracing.finish()
         self._regularize = tracing.options.regularize
         self._width = tracing.width
         self._joiner = Joiner(eight=tracing.options.connectivity == 8)
         self._undrawn = together([])
 
-    def add(self, traced: Traced, *, last: bool) -> Polygons:
+    def add(self, traced: StripPolygons, *, last: bool) -> Polygons:
         """Take the next band; the objects that are whole with it, in canonical order."""
         whole = self._joiner.add(traced.fragment)
         if self._regularize:

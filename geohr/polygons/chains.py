@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.polygons.runs import Bools, Ints, Runs
+from geohr.encoding import Bools, Ints
+from geohr.polygons.runs import Runs
 from geohr.polygons.vertices import Ragged, join
 
 _PIECES_MAX = 64

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.polygons.runs import Bools, Ints, Runs
+from geohr.encoding import Bools, Ints
+from geohr.polygons.runs import Runs
 
 
 def connected(count: int, first: Ints, second: Ints) -> Ints:

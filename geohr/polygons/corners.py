@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from geohr.encoding import Bools, Bytes, Ints
 from geohr.polygons.chains import Links
-from geohr.polygons.runs import Bools, Bytes, Ints
 from geohr.polygons.vertices import SADDLE, SUBPIXEL, pack
 
 _TL, _TR, _BL, _BR = 1, 2, 4, 8

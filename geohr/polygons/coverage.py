@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Floats, Ints
 from geohr.polygons.thin import Guard, Side, kept_of_rings
 from geohr.polygons.vertices import (
     DEPTH_MAX,

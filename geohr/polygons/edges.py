@@ -14,20 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.mosaic import NODATA
+from geohr.encoding import NODATA, Bools, Bytes, Floats, Ints
 from geohr.polygons.chains import Links
 from geohr.polygons.corners import Candidates
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Bytes, Ints, Runs
-from geohr.polygons.vertices import (
-    DEPTH_MAX,
-    HINT,
-    JUNCTION,
-    SADDLE,
-    SUBPIXEL,
-    pack,
-    with_depth,
-)
+from geohr.polygons.runs import Runs
+from geohr.polygons.vertices import DEPTH_MAX, HINT, JUNCTION, SADDLE, SUBPIXEL, pack, with_depth
 
 _MARGIN = SUBPIXEL // 32
 """Least distance of a vertex from a pixel's centre: two vertices never fall together there."""

@@ -10,10 +10,8 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
+from geohr.encoding import Bools, Floats, Geometries, Ints
 from geohr.polygons.components import connected
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
 from geohr.polygons.shapes import assemble
 
 GRID = 1e-4

@@ -10,16 +10,14 @@ import numpy as np
 import shapely
 from affine import Affine
 
-from geohr import ground
+from geohr import geodesy
+from geohr.encoding import PROBABILITY_MAX, Floats, Geometries, Ints
 from geohr.errors import InputError
-from geohr.mosaic import PROBABILITY_MAX
 from geohr.options import PolygonOptions
 from geohr.polygons.coverage import thin, without_hints
-from geohr.polygons.neighbours import Neighbourhoods
-from geohr.polygons.objects import Whole
-from geohr.polygons.polygons import DTYPES, Geometries, Polygons
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Ints
+from geohr.polygons.neighbours import BuildingGroups
+from geohr.polygons.objects import ClosedObjects
+from geohr.polygons.polygons import DTYPES, Polygons
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
 
@@ -28,7 +26,7 @@ SCALE_BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Finish:
+class AttributeBuilder:
     """What happens once to each whole object. Fields are those of `Tracer`.
 
     Raises:
@@ -38,7 +36,7 @@ class Finish:
     transform: Affine
     crs: Any
     options: PolygonOptions
-    neighbourhoods: Neighbourhoods
+    neighbourhoods: BuildingGroups
     class_names: Mapping[int, str]
 
     def __post_init__(self) -> None:
@@ -54,7 +52,7 @@ class Finish:
 
     def polygons(
         self,
-        whole: Whole,
+        whole: ClosedObjects,
         *,
         has_scores: bool,
         open_from: int,
@@ -68,7 +66,7 @@ class Finish:
         """
         shapes, owner, statistics = whole.shapes, whole.owner, whole.statistics
         if self.options.min_area and len(statistics):
-            area = ground.areas(self._geometry(without_hints(shapes), owner), self.crs)
+            area = geodesy.areas(self._geometry(without_hints(shapes), owner), self.crs)
             large = area >= self.options.min_area
             items = np.flatnonzero(large[owner])
             shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
@@ -113,7 +111,7 @@ class Finish:
         )
         row, column = (blocks + 0.5) * SCALE_BLOCK
         a, b, c, d, e, f = self.transform[:6]
-        scale = ground.local_scale(self.crs, a * column + b * row + c, d * column + e * row + f)
+        scale = geodesy.local_scale(self.crs, a * column + b * row + c, d * column + e * row + f)
         return np.asarray(scale @ np.array([[a, b], [d, e]]), np.float64)[of_vertex.reshape(-1)]
 
     def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
@@ -165,7 +163,7 @@ class Finish:
             values["confidence"] = mean / PROBABILITY_MAX
             values["confidence_min"] = statistics.score_min / PROBABILITY_MAX
         if self.crs is not None:
-            measures = ground.measure(geometry, self.crs)
+            measures = geodesy.measure(geometry, self.crs)
             values["area_m2"] = measures.area
             values["perimeter_m"] = measures.perimeter
             values["orientation"] = measures.orientation

@@ -14,12 +14,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from geohr.encoding import Ints
 from geohr.polygons.chains import Chains, Links, Open
 from geohr.polygons.components import Step, connected
 from geohr.polygons.frames import Frames
-from geohr.polygons.objects import Objects, Whole
+from geohr.polygons.objects import ClosedObjects, OpenObjects
 from geohr.polygons.rings import canonical, split_touching
-from geohr.polygons.runs import Ints
 from geohr.polygons.statistics import Statistics
 from geohr.polygons.vertices import Ragged, join
 
@@ -119,7 +119,7 @@ class Joiner:
 
     def __init__(self, *, eight: bool) -> None:
         self._eight = eight
-        self._objects = Objects()
+        self._objects = OpenObjects()
         self._part_of_run = np.zeros(0, np.int64)
         self._group_of_part = np.zeros(0, np.int64)
         self._outlines: list[Open] = []
@@ -129,7 +129,7 @@ class Joiner:
         """The first pixel of all open objects."""
         return self._objects.first
 
-    def add(self, fragment: Fragment) -> Whole:
+    def add(self, fragment: Fragment) -> ClosedObjects:
         """Take the next fragment.
 
         Returns:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.mosaic import NODATA, PROBABILITY_MAX
+from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.options import PolygonOptions
 from geohr.polygons.chains import Chains
 from geohr.polygons.components import Components
@@ -26,9 +26,9 @@ from geohr.polygons.edges import (
     saddle_pairs,
     unit_edges,
 )
-from geohr.polygons.objects import Objects, Whole
+from geohr.polygons.objects import ClosedObjects, OpenObjects
 from geohr.polygons.rings import canonical, split_touching
-from geohr.polygons.runs import Bools, Bytes, Ints, Runs, find_runs, touching
+from geohr.polygons.runs import Runs, find_runs, touching
 from geohr.polygons.statistics import NOWHERE, Statistics, no_scores, of_runs, run_scores
 from geohr.polygons.vertices import Ragged, join
 
@@ -96,12 +96,12 @@ class Frames:
         carried = self.carried_runs()
         self.parts = Components(len(carried.start))
         self.groups = Components(len(carried.start)) if options.connectivity == 8 else None
-        self.objects = Objects(_unknown(carried, self.top))
+        self.objects = OpenObjects(_unknown(carried, self.top))
         self.chains = {
             label: Chains.below(carried, label) for label in np.unique(carried.label).tolist()
         }
 
-    def push(self, classes: Bytes, probabilities: Bytes | None) -> Iterator[Whole]:
+    def push(self, classes: Bytes, probabilities: Bytes | None) -> Iterator[ClosedObjects]:
         """Take rows; the objects that each full frame completes.
 
         Args:
@@ -121,7 +121,7 @@ class Frames:
             if self._filled == self._rows:
                 yield self.step(last=False)
 
-    def finish(self) -> Whole:
+    def finish(self) -> ClosedObjects:
         """The objects that end at the scene's last row, which was the last that came."""
         self._frame[self._filled + 1] = NODATA
         return self.step(last=True)
@@ -141,7 +141,7 @@ class Frames:
         row = self._frame[:1]
         return find_runs(row, row[:, 1:] != row[:, :-1], self._traced)
 
-    def step(self, *, last: bool) -> Whole:
+    def step(self, *, last: bool) -> ClosedObjects:
         """Work on the carried row, the rows that wait and, at the end, a closing row."""
         rows = self._filled + last
         frame = self._frame[: rows + 1]

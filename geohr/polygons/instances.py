@@ -19,10 +19,9 @@ import numpy as np
 from affine import Affine
 from scipy import ndimage
 
-from geohr import ground
+from geohr import geodesy
+from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.errors import InputError, UsageError
-from geohr.mosaic import NODATA, PROBABILITY_MAX
-from geohr.polygons.runs import Bools, Bytes, Ints
 
 SQUARE = 512
 """Side in pixels of the squares that are worked on."""
@@ -123,7 +122,7 @@ class Splitter:
         row, column = np.array([(start + stop) / 2]), np.array([self._classes.shape[1] / 2])
         a, b, c, d, e, f = self._transform[:6]
         x, y = a * column + b * row + c, d * column + e * row + f
-        metres = ground.local_scale(self._crs, x, y) @ np.array([[a, b], [d, e]])
+        metres = geodesy.local_scale(self._crs, x, y) @ np.array([[a, b], [d, e]])
         return self._least_area / abs(float(np.linalg.det(metres)[0]))
 
     def _part(self, classes: Bytes, scores: Bytes, inner: slice, least: float) -> Bytes:

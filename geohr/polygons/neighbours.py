@@ -15,17 +15,15 @@ import numpy as np
 import shapely
 from affine import Affine
 
-from geohr import ground
+from geohr import geodesy
+from geohr.encoding import Bools, Floats, Geometries, Ints
 from geohr.errors import InputError
 from geohr.polygons.align import aligned, turns
 from geohr.polygons.components import connected
 from geohr.polygons.faces import resolve
 from geohr.polygons.party import share_walls
-from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import directions, regularize
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
-from geohr.polygons.settle import Settler, swallowing
+from geohr.polygons.settle import OverlapResolver, swallowing
 from geohr.polygons.statistics import NOWHERE, Statistics, concatenated
 
 WALL_TOLERANCE = 0.5
@@ -44,7 +42,7 @@ SHARED_AREA = 0.05
 """Greatest relative change of area of a polygon that shares walls."""
 
 
-class Neighbourhoods:
+class BuildingGroups:
     """Holds traced objects until their neighbours are known, and draws them.
 
     Args:
@@ -59,7 +57,7 @@ class Neighbourhoods:
         self._crs = crs
         self._cell = np.array([[transform.a, transform.b], [transform.d, transform.e]])
         self._tolerance = tolerance
-        self._settler = Settler()
+        self._settler = OverlapResolver()
         self._traced = np.zeros(0, object)
         self._statistics = Statistics.none()
         self._pairs = np.zeros((2, 0), np.int64)
@@ -162,7 +160,7 @@ class Neighbourhoods:
         usable = shapely.is_valid(drawn) | shapely.is_missing(drawn)
         return np.where(usable, drawn, plain), plain
 
-    def _frames(self, traced: Geometries, group: Ints) -> ground.LocalFrames:
+    def _frames(self, traced: Geometries, group: Ints) -> geodesy.LocalFrames:
         """The plane of each polygon, one for all of a group."""
         names, of_group = np.unique(group, return_inverse=True)
         bounds = shapely.bounds(traced).reshape(-1, 4)
@@ -170,7 +168,7 @@ class Neighbourhoods:
         np.minimum.at(low, of_group, bounds[:, :2])
         np.maximum.at(high, of_group, bounds[:, 2:])
         boxes = np.asarray(shapely.box(*low.T, *high.T), object)
-        return ground.local_frames(boxes, self._crs).take(of_group)
+        return geodesy.local_frames(boxes, self._crs).take(of_group)
 
     def _near(self, before: int) -> Ints:
         """`(2, pair)` objects that came after others and stand near them, and these."""
@@ -189,7 +187,7 @@ class Neighbourhoods:
 
     def _reach(self, traced: Geometries) -> Floats:
         """`(n,)` how far neighbours may stand, in units of the CRS, the longest way."""
-        scale = ground.local_frames(traced, self._crs).scale
+        scale = geodesy.local_frames(traced, self._crs).scale
         longest = np.linalg.norm(np.linalg.inv(scale), 2, axis=(1, 2))
         return np.asarray(REACH * self._tolerances(self._pixel(scale)) * longest, np.float64)
 

@@ -7,15 +7,15 @@ from typing import Self
 
 import numpy as np
 
+from geohr.encoding import Ints
 from geohr.polygons.components import Step
 from geohr.polygons.rings import gather, signed_area
-from geohr.polygons.runs import Ints
 from geohr.polygons.statistics import NOWHERE, Statistics, combine, concatenated
-from geohr.polygons.vertices import Ragged, Waiting, join, place
+from geohr.polygons.vertices import Ragged, VertexQueue, join, place
 
 
 @dataclass(frozen=True)
-class Whole:
+class ClosedObjects:
     """Objects to which nothing can be added, in canonical order: by last row, then first pixel."""
 
     shapes: Ragged
@@ -47,17 +47,17 @@ class Whole:
         """How many objects there are."""
         return len(self.statistics)
 
-    def take(self, objects: slice) -> Whole:
+    def take(self, objects: slice) -> ClosedObjects:
         """Some that follow one another."""
         start, stop, _ = objects.indices(len(self))
         items = np.arange(*np.searchsorted(self.owner, [start, stop]))
-        return Whole(
+        return ClosedObjects(
             self.shapes.take(items), self.owner[items] - start, self.statistics.take(objects)
         )
 
 
 @dataclass
-class Objects:
+class OpenObjects:
     """What is held of objects that are still open.
 
     Attributes:
@@ -67,8 +67,8 @@ class Objects:
     """
 
     statistics: Statistics = field(default_factory=Statistics.none)
-    rings: Waiting = field(default_factory=Waiting)
-    shapes: Waiting = field(default_factory=Waiting)
+    rings: VertexQueue = field(default_factory=VertexQueue)
+    shapes: VertexQueue = field(default_factory=VertexQueue)
 
     def take(
         self,
@@ -79,7 +79,7 @@ class Objects:
         group: Step | None,
         group_of_node: Ints,
         shapes: tuple[Ragged, Ints] | None = None,
-    ) -> Whole:
+    ) -> ClosedObjects:
         """Add what a step has found, and hand out the objects that it closes.
 
         Args:
@@ -103,7 +103,7 @@ class Objects:
                 self.shapes.add(*shapes)
             closed, owner = self.shapes.take(~group.open)
             self.shapes.renumber(np.where(group.open, group.renumber, -1))
-        return Whole.ordered(closed, owner, total)
+        return ClosedObjects.ordered(closed, owner, total)
 
     @property
     def first(self) -> int:
@@ -122,11 +122,11 @@ class Objects:
         return shapes, closed
 
 
-def together(wholes: list[Whole]) -> Whole:
+def together(wholes: list[ClosedObjects]) -> ClosedObjects:
     """All of several, in canonical order."""
     before = np.cumsum([0, *(len(each.statistics) for each in wholes)])
     owners = [each.owner + start for each, start in zip(wholes, before, strict=False)]
-    return Whole.ordered(
+    return ClosedObjects.ordered(
         join([each.shapes for each in wholes]),
         np.concatenate([np.zeros(0, np.int64), *owners]),
         concatenated([each.statistics for each in wholes]),

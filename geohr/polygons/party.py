@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import shapely
 
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Floats, Geometries, Ints
 from geohr.polygons.shapes import assemble
 
 PARALLEL = 10.0
@@ -33,7 +31,7 @@ CHANGED = 0.25
 
 
 @dataclass(frozen=True)
-class Sides:
+class WallSides:
     """The sides of all polygons, ring after ring."""
 
     polygon: Ints
@@ -47,7 +45,7 @@ class Sides:
     length: Floats
 
     @classmethod
-    def of(cls, polygons: Geometries) -> Sides:
+    def of(cls, polygons: Geometries) -> WallSides:
         """Of polygons; exteriors are turned counterclockwise and holes clockwise."""
         rings, owner = shapely.get_rings(polygons, return_index=True)
         hole = np.diff(owner, prepend=-1) == 0
@@ -81,7 +79,7 @@ def share_walls(polygons: Geometries, tolerance: Floats, pairs: Ints, area: Floa
         pairs: `(2, pair)` polygons that touch.
         area: `(n,)` what each is to measure.
     """
-    sides = Sides.of(polygons)
+    sides = WallSides.of(polygons)
     line = common_lines(sides, tolerance, pairs)
     fixed = line != np.arange(len(line))
     fixed |= np.isin(np.arange(len(line)), line[fixed])
@@ -102,7 +100,7 @@ def share_walls(polygons: Geometries, tolerance: Floats, pairs: Ints, area: Floa
     return _built(moved, sides, fixed, polygons, tolerance)
 
 
-def common_lines(sides: Sides, tolerance: Floats, pairs: Ints) -> Ints:
+def common_lines(sides: WallSides, tolerance: Floats, pairs: Ints) -> Ints:
     """`(side,)` the side whose cluster each belongs to; itself where it stays alone.
 
     The closest are joined first. No line takes two sides of one polygon.
@@ -123,7 +121,7 @@ def common_lines(sides: Sides, tolerance: Floats, pairs: Ints) -> Ints:
     return root
 
 
-def _close(sides: Sides, tolerance: Floats, pairs: Ints) -> tuple[Ints, Ints]:
+def _close(sides: WallSides, tolerance: Floats, pairs: Ints) -> tuple[Ints, Ints]:
     """Sides of touching polygons that can be one line, the closest first."""
     of_polygon = np.split(
         np.arange(len(sides.ring)), np.searchsorted(sides.polygon, np.arange(1, len(tolerance)))
@@ -159,7 +157,7 @@ def _close(sides: Sides, tolerance: Floats, pairs: Ints) -> tuple[Ints, Ints]:
     return one[order], other[order]
 
 
-def _on_lines(sides: Sides, line: Ints) -> Sides:
+def _on_lines(sides: WallSides, line: Ints) -> WallSides:
     """Sides on the lines of their clusters: the direction of the longest, the mean place."""
     count = len(line)
     longest = np.zeros(count, np.int64)
@@ -178,7 +176,7 @@ def _on_lines(sides: Sides, line: Ints) -> Sides:
 
 
 def _built(
-    moved: Sides, sides: Sides, fixed: Bools, polygons: Geometries, tolerance: Floats
+    moved: WallSides, sides: WallSides, fixed: Bools, polygons: Geometries, tolerance: Floats
 ) -> Geometries:
     """Polygons of moved sides; as they were where that would not do."""
     before = moved.before

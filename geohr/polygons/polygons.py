@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
-from geohr.ground import parse_crs
+from geohr.encoding import Geometries
+from geohr.geodesy import parse_crs
 
 if TYPE_CHECKING:
     import geopandas
 
-Geometries = npt.NDArray[np.object_]
 
 DTYPES: dict[str, str] = {
     "class": "object",

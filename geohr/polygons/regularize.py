@@ -17,9 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Ints
+from geohr.encoding import Floats, Geometries, Ints
 from geohr.polygons.shapes import (
     assemble,
     circles,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from geohr.encoding import Bools, Floats, Ints
 from geohr.polygons.chains import cycles
-from geohr.polygons.runs import Bools, Ints
 from geohr.polygons.vertices import RING_START, SADDLE, SUBPIXEL, Ragged, join, place, unpack
-
-Floats = npt.NDArray[np.float64]
 
 
 def split_touching(rings: Ragged) -> tuple[Ragged, Ints]:

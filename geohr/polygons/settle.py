@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Geometries, Ints
 
 _POLYGON = int(shapely.GeometryType.POLYGON)
 
 
-class Settler:
+class OverlapResolver:
     """Takes redrawn polygons in the order in which they are handed out; the later one yields.
 
     The outlines that were traced do not overlap, so that what one has to yield is never more than

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import shapely
 
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Ints
+from geohr.encoding import Floats, Geometries, Ints
 
 CIRCLE_VERTICES = 16
 

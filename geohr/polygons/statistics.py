@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from geohr.encoding import Bools, Bytes, Ints
 from geohr.polygons.components import Step
-from geohr.polygons.runs import Bools, Bytes, Ints, Runs
+from geohr.polygons.runs import Runs
 
 NOWHERE = np.iinfo(np.int64).max
 """The first pixel of what has none yet."""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Floats, Ints
 
 _SLACK = 1e-6
 """Pixels by which a chord's end may be missed by rounding."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from geohr.encoding import Bytes
 from geohr.errors import InputError, UsageError
-from geohr.polygons.objects import Whole
+from geohr.polygons.objects import ClosedObjects
 from geohr.polygons.polygons import Polygons, concatenate
-from geohr.polygons.runs import Bytes
-from geohr.polygons.tracing import Tracing
+from geohr.polygons.settings import TraceSettings
 from geohr.polygons.vertices import SIDE_MAX
 
 
@@ -26,7 +26,7 @@ class Tracer:
         InputError: When metres are asked for and there is no CRS.
     """
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, tracing: TraceSettings) -> None:
         self._width = tracing.width
         self._finish = tracing.finish()
         self._frames = tracing.frames()
@@ -60,7 +60,7 @@ class Tracer:
         wholes = self._frames.push(class_rows, probability_rows)
         return concatenate([self._finished_objects(whole) for whole in wholes])
 
-    def _finished_objects(self, whole: Whole) -> Polygons:
+    def _finished_objects(self, whole: ClosedObjects) -> Polygons:
         """Drawn and measured."""
         polygons, _ = self._finish.polygons(
             whole, has_scores=bool(self._has_scores), open_from=self._frames.open_from

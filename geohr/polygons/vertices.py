@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Ints
 
 SUBPIXEL = 64
 """Steps in a pixel."""
@@ -102,7 +102,7 @@ def join(parts: list[Ragged]) -> Ragged:
     )
 
 
-class Waiting:
+class VertexQueue:
     """Lists of vertices whose owner is still open."""
 
     def __init__(self) -> None:

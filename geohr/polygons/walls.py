@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
-from geohr.polygons.polygons import Geometries
-from geohr.polygons.rings import Floats
-from geohr.polygons.runs import Bools, Ints
+from geohr.encoding import Bools, Floats, Geometries, Ints
 from geohr.polygons.thin import kept_of_rings
 
 _ROUNDS = 64

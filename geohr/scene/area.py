@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyproj
 import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
-from geohr.grid import Window
-from geohr.scene.tiles import Mask
+from geohr.encoding import Mask
+from geohr.errors import InputError
+from geohr.geobox import Window
+from geohr.geodesy import parse_crs
+from geohr.scene.warped import along
+
+if TYPE_CHECKING:
+    from geohr.scene.scene import Scene
 
 HAIR = 1e-6
 """Share of a pixel by which a border on a pixel's edge may miss it, as numbers are rounded."""
@@ -76,3 +83,97 @@ class Area:
             return moved
 
         return Area(shapely.to_wkb(shapely.transform(self.shape, shift)))
+
+
+PIECES = 100
+"""Straight lines are cut into this many before they are brought into another CRS."""
+DEGREES = "OGC:CRS84"
+"""Longitude and latitude."""
+
+
+def area_of(scene: Scene, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Area:
+    """The part of a scene inside polygons, or a box, or both.
+
+    Args:
+        scene: On whose grid.
+        aoi: A vector file of polygons.
+        bbox: West, south, east, north in degrees.
+
+    Raises:
+        InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none
+            of the area lies in the scene.
+    """
+    if scene.crs is None:
+        raise InputError(
+            f"{scene.path}: has no CRS, so that an area has no place on it; "
+            "set it with gdal_edit.py -a_srs"
+        )
+    shapes = [] if aoi is None else [on_grid(*read_polygons(aoi), scene)]
+    if bbox is not None:
+        shapes.append(on_grid(shapely.box(*bbox), pyproj.CRS(DEGREES), scene))
+    frame = shapely.box(0, 0, scene.width, scene.height)
+    shape = shapely.intersection_all([*shapes, frame])
+    if shapely.area(shape) == 0:
+        named = "the box" if aoi is None else aoi if bbox is None else f"{aoi} with the box"
+        raise InputError(
+            f"{named}: lies outside the scene {scene.path}; "
+            f"the scene is at {place_of(scene)} (west, south, east, north)"
+        )
+    polygons = [each for each in shapely.get_parts(shape) if shapely.area(each) > 0]
+    return Area(shapely.to_wkb(shapely.multipolygons(polygons)))
+
+
+def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
+    """The union of a file's polygons, and their CRS.
+
+    Raises:
+        InputError: When it cannot be read, holds no polygons, or has no CRS.
+    """
+    from pyogrio.errors import DataLayerError, DataSourceError
+    from pyogrio.raw import read
+
+    try:
+        meta, _, wkb, _ = read(path, columns=[], layer=0)
+    except (DataSourceError, DataLayerError, ValueError, OSError) as error:
+        raise InputError(f"{path}: cannot be read as an area ({error})") from error
+    if meta["crs"] is None:
+        raise InputError(f"{path}: the area has no CRS; set it with ogr2ogr -a_srs")
+    shapes = shapely.make_valid(shapely.from_wkb(wkb[[each is not None for each in wkb]]))
+    parts = shapely.get_parts(shapely.get_parts(shapes))
+    polygons = parts[shapely.get_type_id(parts) == shapely.GeometryType.POLYGON]
+    if len(polygons) == 0:
+        raise InputError(f"{path}: holds no polygon; an area is given by polygons")
+    return shapely.union_all(polygons), parse_crs(meta["crs"])
+
+
+def on_grid(shape: Any, crs: pyproj.CRS, scene: Scene) -> Any:
+    """A geometry with x in columns and y in rows of a scene."""
+    west, south, east, north = shapely.bounds(shape)
+    fine = shapely.segmentize(shape, max(east - west, north - south) / PIECES)
+    convert = pyproj.Transformer.from_crs(crs, parse_crs(scene.crs), always_xy=True)
+
+    def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        x, y = convert.transform(points[:, 0], points[:, 1])
+        return np.column_stack(along(~scene.transform, x, y))
+
+    placed = shapely.transform(fine, to_pixels)
+    if not np.isfinite(shapely.get_coordinates(placed)).all():
+        # The scene's CRS cannot map all of it, such as the poles: what lies far off is left out.
+        kept = [each for each in shapely.get_parts(placed) if finite(each)]
+        placed = shapely.multipolygons(kept)
+    return shapely.make_valid(placed)
+
+
+def finite(shape: Any) -> bool:
+    """Whether all coordinates are numbers."""
+    return bool(np.isfinite(shapely.get_coordinates(shape)).all())
+
+
+def place_of(scene: Scene) -> str:
+    """Where a scene lies, in degrees, for a message."""
+    cols = np.array([0, scene.width, 0, scene.width])
+    rows = np.array([0, 0, scene.height, scene.height])
+    x, y = along(scene.transform, cols, rows)
+    convert = pyproj.Transformer.from_crs(parse_crs(scene.crs), DEGREES, always_xy=True)
+    lon, lat = convert.transform(x, y)
+    return ",".join(f"{each:.5f}" for each in (min(lon), min(lat), max(lon), max(lat)))

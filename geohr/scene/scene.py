@@ -14,15 +14,14 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
 from geohr.errors import InputError
-from geohr.grid import Window
-from geohr.ground import local_scale
+from geohr.geobox import Window
+from geohr.geodesy import local_scale
 from geohr.options import SceneOptions
 from geohr.scene.area import Area
-from geohr.scene.checks import check_raster
-from geohr.scene.mosaicked import Mosaicked
-from geohr.scene.opening import FAILURES, open_raster
-from geohr.scene.tiles import Tile
-from geohr.scene.warped import Warped
+from geohr.scene.files import FAILURES, check_raster, open_raster
+from geohr.scene.mosaic import MosaicSource
+from geohr.scene.tile import Tile
+from geohr.scene.warped import WarpedSource
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Scene:
     block_height: int
     gsd: float | None
     files: tuple[str, ...]
-    origin: Warped | Mosaicked | None = None
+    origin: WarpedSource | MosaicSource | None = None
     corner: tuple[int, int] = (0, 0)
     area: Area | None = None
 
@@ -179,7 +178,7 @@ class Scene:
 
     def read(self, window: Window) -> Tile:
         """One window; see `geohr.scene.SceneReader.read`."""
-        from geohr.scene.reading import SceneReader
+        from geohr.scene.reader import SceneReader
 
         with SceneReader(self) as reader:
             return reader.read(window)

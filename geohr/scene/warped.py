@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
-from geohr.grid import Window
-from geohr.scene.tiles import Mask, Pixels
+from geohr.encoding import Mask, Pixels
+from geohr.geobox import Window
 
 if TYPE_CHECKING:
     from geohr.scene.scene import Scene
@@ -47,7 +47,7 @@ class PixelReader(Protocol):
 
 
 @dataclass(frozen=True)
-class Warped:
+class WarpedSource:
     """Another pixel grid for a scene.
 
     Attributes:
@@ -114,7 +114,9 @@ class WarpedReader:
         dtype: Of the pixels.
     """
 
-    def __init__(self, warped: Warped, source: PixelReader, *, bands: int, dtype: str) -> None:
+    def __init__(
+        self, warped: WarpedSource, source: PixelReader, *, bands: int, dtype: str
+    ) -> None:
         self._warped = warped
         self._source = source
         self._bands = bands

@@ -16,17 +16,17 @@ from PIL import Image
 from scipy import ndimage
 from torch.nn import functional as F
 
+from geohr.encoding import Floats32
 from geohr.errors import UsageError
 
-Floats = NDArray[np.float32]
-Augmentation = Callable[[np.random.Generator, Floats], Floats]
+Augmentation = Callable[[np.random.Generator, Floats32], Floats32]
 
 RGB = 3
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
-def colour(rng: np.random.Generator, image: Floats) -> Floats:
+def colour(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Gain and offset for the whole image and for each band, then more or less saturation."""
     bands = len(image)
     gain = rng.uniform(0.7, 1.35) * rng.uniform(0.8, 1.25, (bands, 1, 1))
@@ -34,33 +34,33 @@ def colour(rng: np.random.Generator, image: Floats) -> Floats:
     middle = image.mean(dtype=np.float64)
     image = (image - middle) * np.float32(gain) + np.float32(middle + offset)
     brightness = image.mean(axis=0, keepdims=True)
-    saturated: Floats = brightness + (image - brightness) * np.float32(rng.uniform(0.0, 1.6))
+    saturated: Floats32 = brightness + (image - brightness) * np.float32(rng.uniform(0.0, 1.6))
     return saturated
 
 
-def gamma(rng: np.random.Generator, image: Floats) -> Floats:
+def gamma(rng: np.random.Generator, image: Floats32) -> Floats32:
     """A power of the values, from half to twice."""
     power = np.float32(2 ** rng.uniform(-0.8, 0.8))
-    curved: Floats = np.clip(image, 0, 1, dtype=np.float32) ** power
+    curved: Floats32 = np.clip(image, 0, 1, dtype=np.float32) ** power
     return curved
 
 
-def grey(rng: np.random.Generator, image: Floats) -> Floats:
+def grey(rng: np.random.Generator, image: Floats32) -> Floats32:
     """No colour: brightness in every band; or bands in another order."""
     if len(image) != RGB or rng.random() < 0.5:
         return image[rng.permutation(len(image))]
     return np.repeat(np.tensordot(GREY, image, axes=1)[None], RGB, axis=0)
 
 
-def haze(rng: np.random.Generator, image: Floats) -> Floats:
+def haze(rng: np.random.Generator, image: Floats32) -> Floats32:
     """A veil of light whose thickness varies over the image."""
     thickness = np.float32(rng.uniform(0.1, 0.5)) * smooth_field(rng, image.shape[1:])
     light = np.float32(rng.uniform(0.7, 1.0, (len(image), 1, 1)))
-    veiled: Floats = image * (1 - thickness) + light * thickness
+    veiled: Floats32 = image * (1 - thickness) + light * thickness
     return veiled
 
 
-def shadow(rng: np.random.Generator, image: Floats) -> Floats:
+def shadow(rng: np.random.Generator, image: Floats32) -> Floats32:
     """A darkened half plane or stripe with a soft edge."""
     rows, cols = np.ogrid[: image.shape[1], : image.shape[2]]
     angle, side = rng.uniform(0, 2 * np.pi), max(image.shape[1:])
@@ -70,37 +70,37 @@ def shadow(rng: np.random.Generator, image: Floats) -> Floats:
     ).astype(np.float32)
     width = np.float32(rng.uniform(0.1, 1.0) * side)
     inside = np.clip((width / 2 - np.abs(across - width / 2)) / 2, 0, 1, dtype=np.float32)
-    darkened: Floats = image * (1 - inside * np.float32(rng.uniform(0.3, 0.65)))
+    darkened: Floats32 = image * (1 - inside * np.float32(rng.uniform(0.3, 0.65)))
     return darkened
 
 
-def blur(rng: np.random.Generator, image: Floats) -> Floats:
+def blur(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Out of focus, or sharpened as mosaics often are."""
     sigma = rng.uniform(0.4, 1.6)
-    soft: Floats = ndimage.gaussian_filter(image, (0, sigma, sigma))
+    soft: Floats32 = ndimage.gaussian_filter(image, (0, sigma, sigma))
     if rng.random() < 0.3:
         return image + (image - soft) * np.float32(rng.uniform(0.3, 1.0))
     return soft
 
 
-def coarse(rng: np.random.Generator, image: Floats) -> Floats:
+def coarse(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Taken with pixels up to four times as large, and enlarged, as a coarse scene is read."""
     factor = float(np.exp(rng.uniform(np.log(1.3), np.log(4.0))))
     small = tuple(max(round(side / factor), 1) for side in image.shape[1:])
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
     seen = F.interpolate(pixels, small, mode="bilinear", antialias=True)
     enlarged = F.interpolate(seen, image.shape[1:], mode="bicubic")
-    again: Floats = enlarged[0].numpy()
+    again: Floats32 = enlarged[0].numpy()
     return again
 
 
-def noise(rng: np.random.Generator, image: Floats) -> Floats:
+def noise(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Independent Gaussian noise."""
     strength = np.float32(rng.uniform(0.005, 0.04))
     return image + strength * rng.standard_normal(image.shape, dtype=np.float32)
 
 
-def jpeg(rng: np.random.Generator, image: Floats) -> Floats:
+def jpeg(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Compressed as JPEG and back; images of other than three bands band by band."""
     quality = int(rng.integers(25, 90))
     values = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
@@ -109,20 +109,20 @@ def jpeg(rng: np.random.Generator, image: Floats) -> Floats:
     return np.stack([through_jpeg(band, quality) for band in values])
 
 
-def through_jpeg(values: NDArray[np.uint8], quality: int) -> Floats:
+def through_jpeg(values: NDArray[np.uint8], quality: int) -> Floats32:
     """An image `(row, col)` or `(row, col, 3)` after JPEG of that quality, in [0, 1]."""
     file = io.BytesIO()
     Image.fromarray(values).save(file, "JPEG", quality=quality)
     with Image.open(file) as decoded:
-        unpacked: Floats = np.asarray(decoded, np.float32) / np.float32(255)
+        unpacked: Floats32 = np.asarray(decoded, np.float32) / np.float32(255)
     return unpacked
 
 
-def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
+def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats32:
     """A random `(row, col)` field in [0, 1] that varies slowly."""
     coarse = rng.random((4, 4), dtype=np.float32)
     factors = (shape[0] / 4, shape[1] / 4)
-    field: Floats = ndimage.zoom(coarse, factors, order=1, grid_mode=True, mode="nearest")
+    field: Floats32 = ndimage.zoom(coarse, factors, order=1, grid_mode=True, mode="nearest")
     return field
 
 
@@ -158,7 +158,7 @@ def check_augmentations(names: Sequence[str]) -> None:
             )
 
 
-def augment(rng: np.random.Generator, image: Floats, names: Sequence[str]) -> Floats:
+def augment(rng: np.random.Generator, image: Floats32, names: Sequence[str]) -> Floats32:
     """The image after those of the named augmentations that chance picks.
 
     Args:
@@ -172,5 +172,5 @@ def augment(rng: np.random.Generator, image: Floats, names: Sequence[str]) -> Fl
     for name, (chance, change) in AUGMENTATIONS.items():
         if name in names and rng.random() < chance:
             image = change(rng, image)
-    clipped: Floats = np.clip(image, 0, 1, dtype=np.float32)
+    clipped: Floats32 = np.clip(image, 0, 1, dtype=np.float32)
     return clipped

@@ -41,7 +41,7 @@ class Tap:
         self.features = list(features[FIRST:])
 
 
-class Hints(nn.Module):
+class FeatureDistillation(nn.Module):
     """How far a network's features are from its teacher's, seen through 1x1 projections.
 
     At each stride from 4 on, the network's features are projected to as many channels as the

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geohr.card import Card
-from geohr.metrics import iou
-from geohr.model import Model
+from geohr.encoding import Ints
+from geohr.evaluation.metrics import iou
+from geohr.models.card import Card
+from geohr.models.model import Model
 from geohr.training.reliability import cool_threshold, divide_logits, fit_temperature, reliability
-from geohr.training.run import Run
+from geohr.training.run import TrainingJob
 from geohr.training.showcase import Showcase
 from geohr.training.state import State
-from geohr.training.validate import Table, best_threshold, count_pixels, scores
+from geohr.training.validate import best_threshold, count_pixels, scores
 from geohr.training.windows import gsd_span
 
 EVEN = 0.5
@@ -25,7 +26,7 @@ EVEN = 0.5
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainResult:
     """What a run ends with.
 
     Attributes:
@@ -37,13 +38,13 @@ class Finished:
     """
 
     model: Model
-    counts: Mapping[str, Table]
+    counts: Mapping[str, Ints]
     threshold: float | None
     temperature: float
     showcase: Showcase
 
 
-def finish(run: Run, state: State, out: Path) -> Finished:
+def finish(run: TrainingJob, state: State, out: Path) -> TrainResult:
     """Write the best weights; threshold and temperature are chosen on the validation samples."""
     network = state.average
     network.load_state_dict(state.best_weights or network.state_dict())
@@ -73,10 +74,10 @@ def finish(run: Run, state: State, out: Path) -> Finished:
     card = dataclasses.replace(card, metrics=metrics)
     model = Model(network.to("cpu").to(memory_format=torch.contiguous_format), card)
     model.save(out)
-    return Finished(model, counts, threshold, temperature, showcase)
+    return TrainResult(model, counts, threshold, temperature, showcase)
 
 
-def class_ious(table: Table) -> list[float]:
+def class_ious(table: Ints) -> list[float]:
     """Intersection over union of each foreground class, from a table (truth, found)."""
     both = np.diag(table)[1:]
     return [
@@ -85,7 +86,7 @@ def class_ious(table: Table) -> list[float]:
     ]
 
 
-def with_threshold(card: Card, counts: Mapping[str, Table]) -> Card:
+def with_threshold(card: Card, counts: Mapping[str, Ints]) -> Card:
     """The card of one class with the threshold that validates best; other cards as they are."""
     if card.background or not counts:
         return card

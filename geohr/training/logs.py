@@ -8,7 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from geohr.files import written_whole
+from geohr._runtime.files import written_whole
 from geohr.training.state import State
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geohr.encoding import IGNORE
 from geohr.errors import UsageError
-from geohr.metrics import IGNORE
 
 SMOOTH = 1.0
 """Pixels added to both sides of dice, so that an empty window is no 0/0."""

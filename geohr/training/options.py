@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geohr.errors import UsageError
-from geohr.grid import COARSEST_STRIDE
 from geohr.options import Options, listed, opt
+from geohr.tiling.grid import COARSEST_STRIDE
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from geohr.backends.machine import cores
+from geohr._runtime.messages import show_warning
+from geohr.engines.cores import cores
 from geohr.errors import EngineError, GeohrError, InterruptedRunError, UsageError
-from geohr.messages import show_warning
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one of them validates meanwhile. That one of them was

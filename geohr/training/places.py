@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr.errors import InputError
-from geohr.grid import Window
-from geohr.samples import Sample
-from geohr.training.store import Annotated, Store
+from geohr.geobox import Window
+from geohr.training.samples import Sample
+from geohr.training.store import LabelledTile, Store
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def pick_start(rng: np.random.Generator, length: int, side: int) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Annotated:
+def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> LabelledTile:
     """A square of ground out of several small images of one place, each turned at random.
 
     Args:
@@ -97,26 +97,26 @@ def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Ann
     canvas = join_axis(rows, axis=0)
     row, col = rng.integers(0, count * cell - side + 1, 2)
     there = (slice(row, row + side), slice(col, col + side))
-    return Annotated(canvas.pixels[:, *there], canvas.valid[there], canvas.classes[there])
+    return LabelledTile(canvas.pixels[:, *there], canvas.valid[there], canvas.classes[there])
 
 
-def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -> Annotated:
+def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -> LabelledTile:
     """A random square of one image of the place, `cell` pixels wide, in one of eight poses."""
     sample = place.pick(rng)
     row = pick_start(rng, sample.scene.height, cell)
     col = pick_start(rng, sample.scene.width, cell)
     read = store.read(sample, Window(row, col, cell, cell))
     quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-    return Annotated(
+    return LabelledTile(
         pose(read.pixels, quarters, mirrored=mirrored),
         pose(read.valid, quarters, mirrored=mirrored),
         pose(read.classes, quarters, mirrored=mirrored),
     )
 
 
-def join_axis(parts: Sequence[Annotated], *, axis: int) -> Annotated:
+def join_axis(parts: Sequence[LabelledTile], *, axis: int) -> LabelledTile:
     """Parts side by side along rows (0) or columns (1)."""
-    return Annotated(
+    return LabelledTile(
         np.concatenate([part.pixels for part in parts], axis=axis + 1),
         np.concatenate([part.valid for part in parts], axis=axis),
         np.concatenate([part.classes for part in parts], axis=axis),

@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import nn
 
+from geohr.encoding import Floats, Ints
 from geohr.errors import InputError
 from geohr.options import THRESHOLD_MIN
-
-Floats = NDArray[np.float64]
-Table = NDArray[np.int64]
 
 BINS = 10
 """Of a reliability diagram."""
@@ -63,7 +61,7 @@ def sigmoid(logits: Floats) -> Floats:
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
-def fit_temperature(tables: Sequence[Table]) -> float:
+def fit_temperature(tables: Sequence[Ints]) -> float:
     """The temperature that makes the truth likeliest, every place counting the same.
 
     Guo et al., 2017, section 4.2: logits are divided by it, so that the order of pixels stays.
@@ -81,7 +79,7 @@ def fit_temperature(tables: Sequence[Table]) -> float:
     return round(float(np.exp(found.x)), 3)
 
 
-def reliability(table: Table, temperature: float = 1.0) -> Reliability:
+def reliability(table: Ints, temperature: float = 1.0) -> Reliability:
     """Pixels by probability after the logits are divided by a temperature."""
     likely = sigmoid(level_logits(table.shape[1]) / temperature)
     groups = np.minimum((likely * BINS).astype(int), BINS - 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from geohr.files import written_whole
-from geohr.training.finish import Finished
+from geohr._runtime.files import written_whole
+from geohr.training.finish import TrainResult
 from geohr.training.reliability import reliability
 from geohr.training.showcase import Showcase
 from geohr.training.state import State
@@ -27,7 +27,7 @@ STYLE = (
 )
 
 
-def write_report(path: Path, state: State, finished: Finished) -> None:
+def write_report(path: Path, state: State, finished: TrainResult) -> None:
     """Write the page, whole.
 
     Args:
@@ -63,7 +63,7 @@ def write_report(path: Path, state: State, finished: Finished) -> None:
         part.write_text(page, "utf-8")
 
 
-def confusions(finished: Finished) -> str:
+def confusions(finished: TrainResult) -> str:
     """A table for each place: true classes down, found ones across, in pixels."""
     card = finished.model.card
     names = ["background", *(each.name for each in card.classes)]
@@ -85,7 +85,7 @@ def confusions(finished: Finished) -> str:
     return "".join(drawn)
 
 
-def calibration(finished: Finished) -> str:
+def calibration(finished: TrainResult) -> str:
     """Reliability diagrams, before and after the temperature; nothing with several classes."""
     if finished.model.card.background:
         return ""

@@ -9,23 +9,23 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from geohr.backends.torch_engine import choose_device
-from geohr.card import Card
+from geohr.engines.torch import choose_device
 from geohr.errors import InputError, UsageError
-from geohr.model import resolve_model
-from geohr.networks import build
-from geohr.pixels import Normalizer, check_range
-from geohr.samples import Sample
-from geohr.training.features import Hints
+from geohr.models.card import Card
+from geohr.models.model import resolve_model
+from geohr.models.networks import build
+from geohr.tiling.normalize import Normalizer, check_range
+from geohr.training.features import FeatureDistillation
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Team
+from geohr.training.samples import Sample
 from geohr.training.store import Store
 
 RANGE_REMEDY = 'train with a --card whose "range" is that of the scenes'
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingJob:
     """What does not change during a run.
 
     Attributes:
@@ -43,7 +43,7 @@ class Run:
 
     network: nn.Module
     teacher: nn.Module | None
-    hints: Hints | None
+    hints: FeatureDistillation | None
     card: Card
     options: TrainOptions
     train: tuple[Sample, ...]
@@ -55,7 +55,7 @@ class Run:
     @classmethod
     def prepare(
         cls, samples: Sequence[Sample], card: Card, options: TrainOptions, team: Team
-    ) -> Run:
+    ) -> TrainingJob:
         """Networks on their device, samples by split."""
         if len(card.classes) > 1 and not card.background:
             raise InputError(
@@ -140,7 +140,7 @@ def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | 
 
 def start_hints(
     network: nn.Module, teacher: nn.Module | None, options: TrainOptions, device: str
-) -> Hints | None:
+) -> FeatureDistillation | None:
     """What compares features, on the device, or None where none are learnt.
 
     Raises:
@@ -150,7 +150,7 @@ def start_hints(
         return None
     if teacher is None:
         raise UsageError("feature_weight needs a teacher; name one, or leave it at 0")
-    return Hints(network, teacher).to(device)
+    return FeatureDistillation(network, teacher).to(device)
 
 
 def move(network: nn.Module, device: str) -> nn.Module:

@@ -7,13 +7,12 @@ import io
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from geohr.card import Card
-from geohr.grid import Window
-from geohr.metrics import IGNORE
-from geohr.samples import Sample
+from geohr.encoding import IGNORE, Bytes
+from geohr.geobox import Window
+from geohr.models.card import Card
+from geohr.training.samples import Sample
 from geohr.training.store import Store
 
 KEPT = 4
@@ -26,11 +25,9 @@ TRUE, FALSE, MISSED = (58, 125, 68), (228, 87, 46), (27, 108, 168)
 """Green where truth and prediction agree on an object, orange where only the prediction has one,
 blue where only the truth has."""
 
-Bytes = NDArray[np.uint8]
-
 
 @dataclass(frozen=True)
-class Shown:
+class ShownWindow:
     """A window of a validation sample.
 
     Attributes:
@@ -61,8 +58,8 @@ class Showcase:
 
     store: Store
     card: Card
-    best: list[Shown] = field(default_factory=list)
-    worst: list[Shown] = field(default_factory=list)
+    best: list[ShownWindow] = field(default_factory=list)
+    worst: list[ShownWindow] = field(default_factory=list)
 
     def see(self, sample: Sample, window: Window, truth: Bytes, found: Bytes) -> None:
         """Take a window in; see `geohr.training.validate.count_pixels`."""
@@ -73,11 +70,11 @@ class Showcase:
         if either.sum() < OBJECT_SHARE * truth.size:
             return
         score = float((known & (truth > 0) & (truth == classes)).sum() / either.sum())
-        shown = Shown(score, sample, window, truth, classes)
+        shown = ShownWindow(score, sample, window, truth, classes)
         self.best = sorted([*self.best, shown], key=lambda each: -each.score)[:KEPT]
         self.worst = sorted([*self.worst, shown], key=lambda each: each.score)[:KEPT]
 
-    def picture(self, shown: Shown) -> str:
+    def picture(self, shown: ShownWindow) -> str:
         """The window and what was found in it, side by side, as the address of a PNG."""
         pixels = self.store.read(shown.sample, shown.window).pixels[:3].astype(np.float32)
         if len(pixels) < 3:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geohr._runtime.files import written_whole
 from geohr.errors import InputError, UsageError
-from geohr.files import written_whole
 from geohr.training.options import TrainOptions
 
 MAY_CHANGE = frozenset(

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.grid import Window
-from geohr.labels import Classes, read_labels
-from geohr.metrics import IGNORE
-from geohr.samples import Sample
-from geohr.scene import Mask, Pixels, Tile, cut, reach
+from geohr.encoding import IGNORE, Bytes, Mask, Pixels
+from geohr.geobox import Window
+from geohr.scene import Tile, cut, reach
+from geohr.training.samples import Sample, read_labels
 
 WHOLE_PIXELS_MAX = 1 << 25
 """Images up to this size are kept whole; of larger ones only the window is read."""
@@ -20,7 +19,7 @@ STORE_BYTES = 3 << 30
 
 
 @dataclass(frozen=True)
-class Annotated:
+class LabelledTile:
     """Pixels with their labels.
 
     Attributes:
@@ -31,7 +30,7 @@ class Annotated:
 
     pixels: Pixels
     valid: Mask
-    classes: Classes
+    classes: Bytes
 
 
 class Store:
@@ -43,10 +42,10 @@ class Store:
 
     def __init__(self, capacity: int = STORE_BYTES) -> None:
         self._capacity = capacity
-        self._held: OrderedDict[tuple[str | None, ...], Annotated] = OrderedDict()
+        self._held: OrderedDict[tuple[str | None, ...], LabelledTile] = OrderedDict()
         self._bytes = 0
 
-    def read(self, sample: Sample, window: Window) -> Annotated:
+    def read(self, sample: Sample, window: Window) -> LabelledTile:
         """The window; what lies beyond the image's edge is reflected.
 
         Raises:
@@ -58,31 +57,31 @@ class Store:
             whole = Window(0, 0, scene.height, scene.width)
             held, origin = self._whole(sample, whole), whole
         else:
-            held, origin = read_annotated(sample, inside), inside
+            held, origin = read_labelled(sample, inside), inside
         tile = cut(held.pixels, held.valid, origin, window, scene)
         labels = cut(held.classes[None], held.valid, origin, window, scene).pixels[0]
         classes = np.where(tile.valid, labels, np.uint8(IGNORE))
-        return Annotated(tile.pixels, tile.valid, classes)
+        return LabelledTile(tile.pixels, tile.valid, classes)
 
-    def _whole(self, sample: Sample, window: Window) -> Annotated:
+    def _whole(self, sample: Sample, window: Window) -> LabelledTile:
         """The whole image, from memory where it is kept."""
         key = (sample.scene.path, sample.label, sample.aoi, sample.legend.attribute)
         if key in self._held:
             self._held.move_to_end(key)
             return self._held[key]
-        loaded = self._held[key] = read_annotated(sample, window)
+        loaded = self._held[key] = read_labelled(sample, window)
         self._bytes += size(loaded)
         while self._bytes > self._capacity and len(self._held) > 1:
             self._bytes -= size(self._held.popitem(last=False)[1])
         return loaded
 
 
-def size(held: Annotated) -> int:
+def size(held: LabelledTile) -> int:
     """Bytes of memory."""
     return held.pixels.nbytes + held.valid.nbytes + held.classes.nbytes
 
 
-def read_annotated(sample: Sample, window: Window) -> Annotated:
+def read_labelled(sample: Sample, window: Window) -> LabelledTile:
     """A window inside the scene, from the files."""
     tile: Tile = sample.scene.read(window)
-    return Annotated(tile.pixels, tile.valid, read_labels(sample, window))
+    return LabelledTile(tile.pixels, tile.valid, read_labels(sample, window))

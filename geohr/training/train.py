@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from geohr.backends.torch_engine import choose_device
-from geohr.card import Card
+from geohr.engines.torch import choose_device
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
-from geohr.model import Model
-from geohr.samples import Sample
+from geohr.models.card import Card
+from geohr.models.model import Model
 from geohr.training.augment import check_augmentations
 from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
@@ -30,7 +29,8 @@ from geohr.training.losses import check_losses, check_weights, distillation, tot
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Progress, Team, devices, run_team
 from geohr.training.report import write_report
-from geohr.training.run import Run
+from geohr.training.run import TrainingJob
+from geohr.training.samples import Sample
 from geohr.training.state import State, load_checkpoint, save_checkpoint
 from geohr.training.validate import check_target, count_pixels, scores
 from geohr.training.windows import Windows
@@ -110,7 +110,7 @@ def take_share(
     """
     torch.manual_seed(options.seed)
     folder = out.with_suffix(".run")
-    run = Run.prepare(samples, card, options, team)
+    run = TrainingJob.prepare(samples, card, options, team)
     state = State.start(run.network, run.hints, options)
     if resume:
         load_checkpoint(folder / "checkpoint.pt", state, options)
@@ -124,7 +124,7 @@ def take_share(
 
 
 def advance(
-    run: Run,
+    run: TrainingJob,
     state: State,
     folder: Path,
     *,
@@ -155,7 +155,7 @@ def advance(
             return
 
 
-def note(run: Run, state: State, folder: Path, seconds: float) -> None:
+def note(run: TrainingJob, state: State, folder: Path, seconds: float) -> None:
     """Validate the averaged weights, where there is something to validate on, and log it.
 
     One class is scored at the threshold that suits these weights, as the finished model is.
@@ -175,7 +175,7 @@ def note(run: Run, state: State, folder: Path, seconds: float) -> None:
     write_scalars(folder / "tensorboard", state)
 
 
-def step_batches(run: Run, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
+def step_batches(run: TrainingJob, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
     """The passes of each step from `start` on."""
     options = run.options
     windows = options.batch * options.accumulate
@@ -210,7 +210,7 @@ def leave_signals(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def step(run: Run, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> float:
+def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> float:
     """One step of the optimiser; the loss."""
     options = run.options
     rate = learning_rate(state.step, options)
@@ -243,7 +243,7 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 
-def pass_loss(run: Run, pixels: Tensor, target: Tensor) -> Tensor:
+def pass_loss(run: TrainingJob, pixels: Tensor, target: Tensor) -> Tensor:
     """The loss of one pass: the labels' and, with a teacher, what the teacher says and sees."""
     options = run.options
     with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=uses_bfloat16(run)):
@@ -277,7 +277,7 @@ def ask(teacher: nn.Module, pixels: Tensor, *, says: bool) -> Tensor | None:
     return None
 
 
-def uses_bfloat16(run: Run) -> bool:
+def uses_bfloat16(run: TrainingJob) -> bool:
     """Whether passes run in bfloat16: as asked, by default on CUDA devices that have it."""
     asked = run.options.precision
     if asked == "auto":

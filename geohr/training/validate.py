@@ -13,22 +13,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geohr.card import Card
+from geohr.encoding import IGNORE, Bytes, Ints
 from geohr.errors import InputError
-from geohr.grid import Grid, Window, lattice
-from geohr.metrics import IGNORE, confusion, iou, mean_iou
-from geohr.pixels import Normalizer
-from geohr.samples import Sample
+from geohr.evaluation.metrics import confusion, iou, mean_iou
+from geohr.geobox import Window
+from geohr.models.card import Card
+from geohr.tiling.grid import Grid, lattice
+from geohr.tiling.normalize import Normalizer
 from geohr.training.losses import probabilities
+from geohr.training.samples import Sample
 from geohr.training.store import Store
 
 OVERLAP = 0.25
 """Share of a window that is context; the middle is what is scored."""
 LEVELS = 254
 """Steps of probability that are told apart; the same as in probability rasters."""
-
-Table = NDArray[np.int64]
-Bytes = NDArray[np.uint8]
 
 
 def count_pixels(
@@ -39,7 +38,7 @@ def count_pixels(
     store: Store,
     device: str,
     watch: Callable[[Sample, Window, Bytes, Bytes], None] | None = None,
-) -> dict[str, Table]:
+) -> dict[str, Ints]:
     """Counts by place, at the images' own resolution; places without an annotated pixel have none.
 
     Args:
@@ -56,7 +55,7 @@ def count_pixels(
     Raises:
         InputError: When a label holds a class that the card does not name.
     """
-    counts: dict[str, Table] = {}
+    counts: dict[str, Ints] = {}
     for sample in samples:
         for window, found in predict(network, card, sample, store=store, device=device):
             truth = store.read(sample, window).classes
@@ -92,14 +91,14 @@ def check_target(target: Tensor, classes: int, *, label: str | None = None) -> N
         )
 
 
-def histogram(truth: Bytes, levels: Bytes) -> Table:
+def histogram(truth: Bytes, levels: Bytes) -> Ints:
     """Pixels by truth, 0 or 1, and probability level."""
     kept = truth != IGNORE
     pairs = (truth[kept] > 0) * (LEVELS + 1) + levels[kept].astype(np.int64)
     return np.bincount(pairs, minlength=2 * (LEVELS + 1)).reshape(2, LEVELS + 1)
 
 
-def scores(counts: Mapping[str, Table], card: Card) -> dict[str, float]:
+def scores(counts: Mapping[str, Ints], card: Card) -> dict[str, float]:
     """Intersection over union by place: the class's at the card's threshold, or the classes' mean.
 
     Args:
@@ -112,14 +111,14 @@ def scores(counts: Mapping[str, Table], card: Card) -> dict[str, float]:
     return {place: float(threshold_ious(table)[level]) for place, table in counts.items()}
 
 
-def threshold_ious(table: Table) -> NDArray[np.float64]:
+def threshold_ious(table: Ints) -> NDArray[np.float64]:
     """`(level,)` intersection over union when pixels from that level on are taken for objects."""
     from_level = table[:, ::-1].cumsum(axis=1)[:, ::-1]
     false, true = from_level
     return iou(true, false, table[1].sum() - true)
 
 
-def best_threshold(counts: Mapping[str, Table]) -> float:
+def best_threshold(counts: Mapping[str, Ints]) -> float:
     """The probability at which the mean of the places' intersection over union is largest."""
     mean = np.mean([threshold_ious(table) for table in counts.values()], axis=0)
     return round(float(mean[1:].argmax() + 1) / LEVELS, 3)

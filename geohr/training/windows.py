@@ -10,21 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from geohr.grid import Window
-from geohr.labels import Classes, aoi_window
-from geohr.metrics import IGNORE
-from geohr.pixels import Normalizer
-from geohr.samples import Sample
-from geohr.scene.views import ENLARGED_MAX
+from geohr.encoding import IGNORE, Bytes, Floats32
+from geohr.geobox import Window
+from geohr.scene.labels import aoi_window
+from geohr.scene.prepare import ENLARGED_MAX
+from geohr.tiling.normalize import Normalizer
 from geohr.training.augment import augment
 from geohr.training.options import WindowOptions
 from geohr.training.places import group_by_place, join, pick_start, pose
-from geohr.training.store import Annotated, Store
+from geohr.training.samples import Sample
+from geohr.training.store import LabelledTile, Store
 
 TRIES = 16
 """Positions tried for a window that holds an object, or none, as it should."""
@@ -35,8 +34,6 @@ GSD_SPREAD = (0.7, 8.0)
 
 PASTE_SHARE = 0.3
 """Share of windows on which objects of another are laid, where `paste` is asked for."""
-
-Floats = NDArray[np.float32]
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
@@ -85,7 +82,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
             bands, classes = paste((bands, classes), self._shape(rng, self._draw(rng)))
         return self._to_tensors(rng, bands, classes)
 
-    def _draw(self, rng: np.random.Generator) -> Annotated:
+    def _draw(self, rng: np.random.Generator) -> LabelledTile:
         """A window on a scene, in the scene's pixels."""
         weights = np.array([place.weight for place in self._places])
         place = self._places[rng.choice(len(weights), p=weights / weights.sum())]
@@ -102,7 +99,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
                 break
         return drawn
 
-    def _shape(self, rng: np.random.Generator, drawn: Annotated) -> tuple[Floats, Classes]:
+    def _shape(self, rng: np.random.Generator, drawn: LabelledTile) -> tuple[Floats32, Bytes]:
         """Scaled to the tile and turned; validity is the last band, values are in [0, 1]."""
         normalizer = self._normalizer
         span = np.float32(normalizer.high - normalizer.low)
@@ -113,7 +110,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return turn(rng, *rescale(bands, drawn.classes, self._options.tile))
 
     def _to_tensors(
-        self, rng: np.random.Generator, bands: Floats, classes: Classes
+        self, rng: np.random.Generator, bands: Floats32, classes: Bytes
     ) -> tuple[Tensor, Tensor]:
         """Augmented and normalised."""
         normalizer = self._normalizer
@@ -125,7 +122,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(pixels), torch.from_numpy(np.ascontiguousarray(classes))
 
 
-def paste(below: tuple[Floats, Classes], above: tuple[Floats, Classes]) -> tuple[Floats, Classes]:
+def paste(below: tuple[Floats32, Bytes], above: tuple[Floats32, Bytes]) -> tuple[Floats32, Bytes]:
     """The objects of one window laid on another, cut out along their outlines.
 
     Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation, 2021, section 3, without
@@ -170,7 +167,7 @@ def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:
     return Window(row, region.col + pick_start(rng, region.width, side), side, side)
 
 
-def rescale(bands: Floats, classes: Classes, side: int) -> tuple[Floats, Classes]:
+def rescale(bands: Floats32, classes: Bytes, side: int) -> tuple[Floats32, Bytes]:
     """Bands and classes of a square at `side` pixels; a class wins where it covers most.
 
     Args:
@@ -191,16 +188,16 @@ def rescale(bands: Floats, classes: Classes, side: int) -> tuple[Floats, Classes
     return scaled[: len(bands)], present[np.concatenate([first, others]).argmax(axis=0)]
 
 
-def resize(bands: Floats, side: int) -> Floats:
+def resize(bands: Floats32, side: int) -> Floats32:
     """Bilinear, over the area that a new pixel covers where it is coarser."""
     scaled = F.interpolate(
         torch.from_numpy(bands)[None], (side, side), mode="bilinear", antialias=True
     )
-    resized: Floats = scaled[0].numpy()
+    resized: Floats32 = scaled[0].numpy()
     return resized
 
 
-def turn(rng: np.random.Generator, bands: Floats, classes: Classes) -> tuple[Floats, Classes]:
+def turn(rng: np.random.Generator, bands: Floats32, classes: Bytes) -> tuple[Floats32, Bytes]:
     """One of eight poses and, half the time, any angle, with the corners mirrored in."""
     quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     bands = np.ascontiguousarray(pose(bands, quarters, mirrored=mirrored))

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geohr.backends import FallbackWarning, backends_for, open_predictor, openvino_engine
-from geohr.backends.agreement import Agreement, measure
-from geohr.backends.cache import ABANDONED, MAKING, cache_folder, cached
-from geohr.calibration import WINDOWS, Calibration, spread
+from geohr._runtime.threads import mapped
+from geohr.api.export import SUFFIXES, export
+from geohr.engines import FallbackWarning, backends_for, open_predictor, openvino
+from geohr.engines.agreement import Agreement, measure
+from geohr.engines.cache import ABANDONED, MAKING, cache_folder, cached
+from geohr.engines.calibration import Calibration
 from geohr.errors import EngineError, GeohrError, UsageError
-from geohr.export_options import ExportOptions
-from geohr.exporting import SUFFIXES, export
-from geohr.grid import Grid
-from geohr.model import Model
-from geohr.options import EngineOptions
-from geohr.pipeline import mapped
-from geohr.pixels import Normalizer
+from geohr.models.model import Model
+from geohr.options import EngineOptions, ExportOptions
 from geohr.scene import Scene
+from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer
+from geohr.tiling.spread import WINDOWS, spread
 from tests.makers import Constant, noise, random_model, write_scene
 
 
@@ -47,7 +47,7 @@ def test_a_window_scores_the_same_from_any_worker(model: Model, backend: str) ->
 def test_auto_says_so_when_the_fastest_engine_is_broken(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "geohr.backends.openvino_engine", None)
+    monkeypatch.setitem(sys.modules, "geohr.engines.openvino", None)
     with pytest.warns(FallbackWarning, match=r"openvino cannot be used .*; using onnx"):
         predictor = open_predictor(model, 64, EngineOptions())
     assert predictor.engine.startswith("onnxruntime")
@@ -86,13 +86,11 @@ def test_bfloat16_is_close_to_float32_or_the_processor_is_said_to_lack_it(model:
 
 def test_another_format_than_the_one_asked_for_is_refused(model: Model, tmp_path: Path) -> None:
     path = tmp_path / "network.xml"
-    openvino_engine.write(model, (1, 3, 64, 64), path)
-    compiled = openvino_engine.core().compile_model(
-        path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    openvino_engine.check_precision(compiled, "float32")
+    openvino.write(model, (1, 3, 64, 64), path)
+    compiled = openvino.core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    openvino.check_precision(compiled, "float32")
     with pytest.raises(EngineError, match=r"OpenVINO computes in f32 .*, not in bfloat16"):
-        openvino_engine.check_precision(compiled, "bfloat16")
+        openvino.check_precision(compiled, "bfloat16")
 
 
 def test_int8_that_cannot_be_checked_is_refused(model: Model, tmp_path: Path) -> None:
@@ -204,8 +202,8 @@ def test_a_warm_start_loads_no_heavy_library(model: Model, tmp_path: Path) -> No
     scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
     code = (
         "import sys\n"
-        "from geohr.run import prepare\n"
-        "from geohr.model import resolve_model\n"
+        "from geohr.inference.job import prepare\n"
+        "from geohr.models.model import resolve_model\n"
         "from geohr.options import SegmentOptions\n"
         "run = prepare(sys.argv[1], resolve_model(sys.argv[2]), SegmentOptions())\n"
         "rows = next(run.rows(None))\n"
@@ -226,9 +224,9 @@ def test_converting_forks_no_process_and_reports_to_nobody(model: Model, tmp_pat
         "kinds = ('os.fork', 'socket.connect', 'socket.getaddrinfo')\n"
         "sys.addaudithook(lambda event, _: seen.append(event) if event in kinds else None)\n"
         "from pathlib import Path\n"
-        "from geohr.exporting import export\n"
+        "from geohr.api.export import export\n"
         "from geohr.export_options import ExportOptions\n"
-        "from geohr.model import Model\n"
+        "from geohr.models.model import Model\n"
         "export(Model.load(Path(sys.argv[1])), Path(sys.argv[2]),"
         " options=ExportOptions(format='openvino'))\n"
         "print(seen)\n"
@@ -243,8 +241,8 @@ def test_signals_are_survived_after_engines_have_gone(model: Model, tmp_path: Pa
     code = (
         "import gc, os, signal, sys\n"
         "from pathlib import Path\n"
-        "from geohr.backends import open_predictor\n"
-        "from geohr.model import Model\n"
+        "from geohr.engines import open_predictor\n"
+        "from geohr.models.model import Model\n"
         "from geohr.options import EngineOptions\n"
         "model, engines = Model.load(Path(sys.argv[1])), []\n"
         "for side in (32, 64, 96):\n"

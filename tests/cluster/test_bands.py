@@ -11,14 +11,21 @@ import rasterio
 import shapely
 
 from benchmarks.scenes import write_town
-from geohr.blocks import Block, BlockScores, Cut
-from geohr.finishing import Finishing, Wanted, finish_band, finish_rows, pieces_of_bands
-from geohr.model import Model
+from geohr.encoding import Batch
+from geohr.inference.job import prepare
+from geohr.inference.postprocess import (
+    Postprocessor,
+    Products,
+    chunks_of_strips,
+    finish_rows,
+    finish_strip,
+)
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.outputs import Targets, Written, write_outputs
+from geohr.outputs.write import OutputPaths, WriteCounts, write_outputs
 from geohr.polygons.instances import SQUARE
-from geohr.predictor import Batch
-from geohr.run import prepare
+from geohr.stitching.blocks import BlockScores
+from geohr.tiling.blocks import Block, BlockSize
 
 NAMES = ("a.gpkg", "a.tif", "probs.tif")
 
@@ -55,17 +62,17 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 
 def both_ways(
-    scene: Path, model: Path, options: SegmentOptions, cut: Cut, rows: int, folder: Path
-) -> tuple[Written, Written]:
+    scene: Path, model: Path, options: SegmentOptions, cut: BlockSize, rows: int, folder: Path
+) -> tuple[WriteCounts, WriteCounts]:
     """Write the outputs at one go and by bands of so many rows, into two folders."""
     run = prepare(
         scene, Model.load(model), options, cut=lambda _: cut, opener=lambda *_, **__: Soft()
     )
-    held, wanted = Held(), Wanted(polygons=True, rows=True)
+    held, wanted = Held(), Products(polygons=True, rows=True)
     told = []
     bands = folder / "work"
     bands.mkdir()
-    finishing = Finishing.of(run, wanted, bands)
+    finishing = Postprocessor.of(run, wanted, bands)
     for name in ("whole", "bands"):
         into = folder / name
         into.mkdir()
@@ -75,9 +82,9 @@ def both_ways(
             parts = finishing.bands(rows)
             assert len(parts) > 2
             for band in reversed(parts):
-                finish_band(finishing, band, held.load)
-            pieces = pieces_of_bands(finishing, parts)
-        targets = Targets((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
+                finish_strip(finishing, band, held.load)
+            pieces = chunks_of_strips(finishing, parts)
+        targets = OutputPaths((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
         told.append(write_outputs(run, pieces, targets))
     return told[0], told[1]
 
@@ -102,7 +109,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bands_of_any_height_give_the_same_bytes(
     rows: int, options: SegmentOptions, scene: Path, model: Path, tmp_path: Path
 ) -> None:
-    whole, bands = both_ways(scene, model, options, Cut(2, 3), rows, tmp_path)
+    whole, bands = both_ways(scene, model, options, BlockSize(2, 3), rows, tmp_path)
     assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
     assert whole == bands
     assert whole.objects > 20
@@ -116,7 +123,7 @@ def test_bands_of_an_area_give_the_same_bytes(scene: Path, model: Path, tmp_path
     area = shapely.Point((left + right) / 2, (top + bottom) / 2).buffer(radius)
     geopandas.GeoDataFrame(geometry=[area], crs=crs).to_file(tmp_path / "area.gpkg")
     options = SegmentOptions(tile=32, threshold=0.5, aoi=str(tmp_path / "area.gpkg"))
-    whole, bands = both_ways(scene, model, options, Cut(1, 2), 40, tmp_path)
+    whole, bands = both_ways(scene, model, options, BlockSize(1, 2), 40, tmp_path)
     assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
     assert whole == bands
     assert whole.objects > 5
@@ -125,6 +132,6 @@ def test_bands_of_an_area_give_the_same_bytes(scene: Path, model: Path, tmp_path
 def test_bands_of_parted_objects_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
     scene = write_town(tmp_path / "high.tif", height=3 * SQUARE + 40, width=120, compress="deflate")
     options = SegmentOptions(tile=64, threshold=0.5, instances=0.95, instance_area=2.0)
-    whole, bands = both_ways(scene, model, options, Cut(3, 1), SQUARE, tmp_path)
+    whole, bands = both_ways(scene, model, options, BlockSize(3, 1), SQUARE, tmp_path)
     assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
     assert whole == bands

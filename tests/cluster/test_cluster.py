@@ -17,13 +17,13 @@ import pytest
 from affine import Affine
 
 from benchmarks.cluster_processes import scheduler, workers
-from geohr.blocks import Cut
+from geohr._runtime.stop import Stop
+from geohr.api.segment import Summary, segment_to_files
 from geohr.cluster import connected, segment
 from geohr.errors import EngineError, InterruptedRunError
-from geohr.journal import WORK_FOLDER, read_journal
+from geohr.inference.checkpoint import WORK_FOLDER, read_journal
 from geohr.options import SegmentOptions
-from geohr.segmenting import Summary, segment_to_files
-from geohr.stopping import Stop
+from geohr.tiling.blocks import BlockSize
 from tests.command import Geohr
 from tests.makers import noise, write_scene
 
@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run(
-    address: str, scene: Path, out: Path, model: Path, *, cut: Cut | None = None,
+    address: str, scene: Path, out: Path, model: Path, *, cut: BlockSize | None = None,
     stop: Stop | None = None, watch: Callable[[int], None] = lambda _: None,
     options: SegmentOptions = OPTIONS,
 ) -> Summary:  # fmt: skip
@@ -75,15 +75,15 @@ def whole(scene: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
     ("count", "cut"),
     [
         ("one_worker", None),
-        ("two_workers", Cut(2, 3)),
-        pytest.param("one_worker", Cut(2, 3), marks=pytest.mark.full),
-        pytest.param("one_worker", Cut(1, 16), marks=pytest.mark.full),
+        ("two_workers", BlockSize(2, 3)),
+        pytest.param("one_worker", BlockSize(2, 3), marks=pytest.mark.full),
+        pytest.param("one_worker", BlockSize(1, 16), marks=pytest.mark.full),
         pytest.param("two_workers", None, marks=pytest.mark.full),
-        pytest.param("two_workers", Cut(1, 16), marks=pytest.mark.full),
+        pytest.param("two_workers", BlockSize(1, 16), marks=pytest.mark.full),
     ],
 )
 def test_any_cut_and_number_of_workers_gives_the_same_bytes(
-    count: str, cut: Cut | None, scene: Path, model: Path, whole: dict[str, bytes],
+    count: str, cut: BlockSize | None, scene: Path, model: Path, whole: dict[str, bytes],
     tmp_path: Path, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
     summary = run(request.getfixturevalue(count), scene, tmp_path, model, cut=cut)
@@ -227,7 +227,7 @@ def test_workers_and_schedulers_that_die_lose_no_finished_block(
                 end_scheduler(tmp_path)
 
         with pytest.raises(EngineError, match="the connection to the scheduler was lost"):
-            run(address, scene, out, model, watch=kill, cut=Cut(2, 2))
+            run(address, scene, out, model, watch=kill, cut=BlockSize(2, 2))
     assert both[0].returncode == -signal.SIGKILL
     assert contents(out) == {}
     again = segment_on_new_cluster(scene, out, model, tmp_path)
@@ -247,7 +247,7 @@ def end_scheduler(home: Path) -> None:
 def segment_on_new_cluster(scene: Path, out: Path, model: Path, home: Path) -> Summary:
     """Go on with a scheduler and a worker that know nothing of the run."""
     with scheduler(home) as address, workers(address, 1, home, ["--no-nanny"]):
-        return run(address, scene, out, model, cut=Cut(2, 2))
+        return run(address, scene, out, model, cut=BlockSize(2, 2))
 
 
 def test_a_driver_that_is_killed_goes_on(

@@ -12,7 +12,7 @@ import pyogrio
 import pytest
 from nbclient import NotebookClient
 
-from geohr.model import Model
+from geohr.models.model import Model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # What the kernel's own libraries warn of is theirs.

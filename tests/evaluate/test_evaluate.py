@@ -19,9 +19,18 @@ from scipy import ndimage
 from geohr.errors import InputError, UsageError
 from geohr.evaluation.counts import rim
 from geohr.evaluation.evaluate import Evaluation, evaluate
+from geohr.evaluation.metrics import (
+    bootstrap,
+    confusion,
+    f1,
+    iou,
+    mean_iou,
+    precision,
+    ratio,
+    recall,
+)
 from geohr.evaluation.objects import match
 from geohr.evaluation.options import EvaluateOptions
-from geohr.metrics import bootstrap, confusion, f1, iou, mean_iou, precision, ratio, recall
 from tests.makers import ORIGIN, UTM, write_scene
 
 GSD = 0.5

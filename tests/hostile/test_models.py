@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from geohr.errors import InputError
-from geohr.model import Model
+from geohr.models.model import Model
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.hostile.makers import changed_card, changed_model, model_of

@@ -13,8 +13,8 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from geohr.batch.naming import plain
-from geohr.mosaic import NODATA
+from geohr.batch.names import plain
+from geohr.encoding import NODATA
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.hostile.makers import SIDE, Maker, filled, named, placed, virtual, written
@@ -82,7 +82,9 @@ TAKEN: dict[str, Maker] = {
 
 @pytest.fixture(autouse=True)
 def _constant_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Constant(0.9, batch=2))
+    monkeypatch.setattr(
+        "geohr.inference.job.open_predictor", lambda *_, **__: Constant(0.9, batch=2)
+    )
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -6,15 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from geohr.hrnet import (
-    HRNetClassifier,
-    HRNetHeatmaps,
-    HRNetOCR,
-    HRNetV1,
-    HRNetV2,
-    HRNetV2p,
-    fuse,
-)
+from geohr.hrnet import HRNetClassifier, HRNetHeatmaps, HRNetOCR, HRNetV1, HRNetV2, HRNetV2p, fuse
 from geohr.hrnet.heads import SplitV2Decoder, V2Decoder
 from tests.hrnet import reference
 

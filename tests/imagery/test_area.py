@@ -12,9 +12,9 @@ import rasterio
 import rasterio.features
 import shapely
 
-from geohr.mosaic import NODATA
+from geohr.api.segment import predict
+from geohr.encoding import NODATA
 from geohr.options import SegmentOptions
-from geohr.segmenting import predict
 from tests.command import Geohr
 from tests.makers import UTM, noise, write_scene
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from geohr.endpoints import gdal_options, store_options
-from geohr.journal import identify
-from geohr.stores import open_store
+from geohr._runtime.endpoints import gdal_options, store_options
+from geohr._runtime.stores import open_store
+from geohr.scene.provenance import identify
 from tests.command import Geohr
 from tests.imagery.emulators import make_bucket, make_container
 from tests.makers import noise, write_scene

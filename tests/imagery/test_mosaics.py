@@ -12,12 +12,12 @@ import rasterio
 import rasterio.warp
 from affine import Affine
 
+from geohr.api.segment import predict
 from geohr.errors import InputError
-from geohr.grid import Window
+from geohr.geobox import Window
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
-from geohr.scene.views import open_view
-from geohr.segmenting import predict
+from geohr.scene.prepare import open_view
 from tests.command import Geohr
 from tests.imagery.servers import Server
 from tests.makers import ORIGIN, UTM, noise, write_scene

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import rasterio
 
+from geohr._runtime.stores import Delivery, deliver, open_store, state_of
+from geohr.api.segment import segment_to_files
 from geohr.errors import InputError, OutputError, UsageError
-from geohr.grid import Grid
-from geohr.journal import identify
-from geohr.scene import Band, Scene, SceneReader
-from geohr.segmenting import segment_to_files
-from geohr.stores import Delivery, deliver, open_store, state_of
+from geohr.scene import Scene, SceneReader
+from geohr.scene.provenance import identify
+from geohr.tiling.grid import Grid
+from geohr.tiling.rows import RowBuffer
 from tests.command import Geohr
 from tests.imagery.servers import Server, put_object
 from tests.makers import write_scene
@@ -43,7 +44,7 @@ def digest(name: str | Path) -> int:
     grid = Grid(scene.height, scene.width, 512, 128)
     told = 0
     with SceneReader(scene) as reader:
-        band = Band(reader, grid)
+        band = RowBuffer(reader, grid)
         for index in range(grid.shape[0]):
             for tile in band.tiles(index):
                 told = hash((told, tile.pixels.tobytes()))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.resolutions import SAMPLE, Truth, measure, read_truth, resample, summed
-from geohr.model import resolve_model
+from geohr.models.model import resolve_model
 
 CRSS = ("EPSG:3857", "EPSG:32636", "EPSG:4326")
 

@@ -14,15 +14,15 @@ import rasterio.warp
 import rasterio.windows
 from affine import Affine
 
+from geohr.api.segment import predict, segment
 from geohr.errors import InputError, UsageError
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
-from geohr.scene.views import FACTOR, SQUARE, Suits, open_view, own_crs
-from geohr.segmenting import predict, segment
+from geohr.scene.prepare import FACTOR, SQUARE, ResolutionRange, open_view, own_crs
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
 
-SUITS = Suits(trained=(0.1, 2.0), best=(0.4, 0.6))
+SUITS = ResolutionRange(trained=(0.1, 2.0), best=(0.4, 0.6))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,9 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     """A predictor for which bright is a building."""
     from benchmarks.scenes import ReadOff
 
-    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: ReadOff(0.5, workers=1))
+    monkeypatch.setattr(
+        "geohr.inference.job.open_predictor", lambda *_, **__: ReadOff(0.5, workers=1)
+    )
 
 
 @pytest.mark.usefixtures("bright")
@@ -232,8 +234,8 @@ def test_rasters_come_back_on_the_scenes_own_grid(
 
 @pytest.mark.filterwarnings("ignore:.*is resampled:UserWarning")
 def test_the_resolution_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
-    from geohr.model import resolve_model
-    from geohr.run import prepare
+    from geohr.inference.job import prepare
+    from geohr.models.model import resolve_model
 
     card = one_class_card(gsd=(0.3, 0.6))
     model = resolve_model(random_model(tmp_path / "m.safetensors", card=card))

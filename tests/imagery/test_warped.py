@@ -14,11 +14,13 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohr.grid import Grid, Window
+from geohr.geobox import Window
 from geohr.options import ViewOptions
-from geohr.scene import Band, Scene, SceneReader, Tile
-from geohr.scene.views import open_view
-from geohr.scene.warped import Warped, along
+from geohr.scene import Scene, SceneReader, Tile
+from geohr.scene.prepare import open_view
+from geohr.scene.warped import WarpedSource, along
+from geohr.tiling.grid import Grid
+from geohr.tiling.rows import RowBuffer
 from tests.makers import noise, write_scene
 
 VIEWS = ("0.8", "0.3", "auto")
@@ -72,7 +74,7 @@ def test_windows_in_rows_and_crops_are_the_same_bytes(view: str) -> None:
     crop = scene.crop(part)
     grid = Grid(crop.height, crop.width, 200, 50, margin=0)
     with SceneReader(crop) as reader:
-        band = Band(reader, grid)
+        band = RowBuffer(reader, grid)
         for index in range(grid.shape[0]):
             for tile in band.tiles(index):
                 top, left = tile.window.row + part.row, tile.window.col + part.col
@@ -124,4 +126,4 @@ def test_coarser_pixels_are_means_of_all_that_they_cover(tmp_path: Path) -> None
     assert (scene.height, scene.width) == (50, 50)
     # Noise of 256 values has a deviation of 74; 16 x 16 of it at least a tenth of that.
     assert tile.pixels.std() < 10
-    assert isinstance(scene.origin, Warped)
+    assert isinstance(scene.origin, WarpedSource)

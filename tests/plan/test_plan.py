@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr.api.plan import make_plan, memory_bytes
 from geohr.errors import OutputError
-from geohr.grid import Grid
+from geohr.inference.disk import OutputCounts, check_disk, check_disks, disk_bytes
 from geohr.options import ViewOptions
-from geohr.plan import OutputCounts, check_disk, check_disks, disk_bytes, make_plan, memory_bytes
 from geohr.scene import Scene
-from geohr.scene.views import open_view
+from geohr.scene.prepare import open_view
+from geohr.tiling.grid import Grid
 from tests.makers import Constant, noise, one_class_card, write_scene
 
 OUTPUTS = OutputCounts(1, vectors=1, rasters=1, probabilities=1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohr.scaling import Costs, forecast
+from geohr.cluster.scaling import Costs, forecast
 from tests.command import Geohr, command
 from tests.makers import noise, one_class_card, random_model, write_scene
 
@@ -45,7 +45,7 @@ def test_the_plan_tells_of_a_cluster(
     model = random_model(tmp_path / "model.safetensors", card=one_class_card(threshold=0.5))
     arguments = ("plan", scene, "--model", model, "--backend", "torch")
     # The command's process ends; that of the tests goes on.
-    monkeypatch.setattr("geohr.backends.machine._callers", None)
+    monkeypatch.setattr("geohr.engines.cores._callers", None)
     ended = geohr(*arguments, "--workers", "3", "--block", "1x1")
     assert ended.code == 0, ended.err
     assert "cluster: 3 workers of one core, " in ended.out

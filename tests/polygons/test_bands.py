@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from geohr.errors import InputError
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, bands, concatenate, frames, instances, neighbours, tracing
-from geohr.polygons.bands import Joined, Traced, trace_band
-from geohr.polygons.tracing import Tracing
+from geohr.polygons import Polygons, bands, concatenate, frames, instances, neighbours
+from geohr.polygons import settings as trace_settings
+from geohr.polygons.bands import StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.settings import TraceSettings
 from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
 
 SQUARE, MARGIN = 4, 2
@@ -40,17 +41,17 @@ def trace_apart(
     """Polygons of bands between the given rows; each goes through arrays, as through a file."""
     height, width = classes.shape
     names = {1: "building", 2: "water"}
-    how = Tracing(width, METRES, crs=UTM, options=asked, class_names=names)
-    joined = Joined(how)
+    how = TraceSettings(width, METRES, crs=UTM, options=asked, class_names=names)
+    joined = StripJoiner(how)
     done = []
     for start, stop in pairwise(edges):
         first, end = how.reach(start, stop, height)
         cuts = [first, *range(first + 3, end, 3), end]
         chunks = [(classes[one:two], probabilities[:, one:two]) for one, two in pairwise(cuts)]
-        traced = trace_band(chunks, start, stop, height, how)
+        traced = trace_strip(chunks, start, stop, height, how)
         arrays = traced.to_arrays()
         assert all(np.asarray(each).dtype != object for each in arrays.values())
-        done.append(joined.add(Traced.from_arrays(arrays), last=stop == height))
+        done.append(joined.add(StripPolygons.from_arrays(arrays), last=stop == height))
     return concatenate(done)
 
 
@@ -71,7 +72,7 @@ def test_bands_traced_apart_give_the_same_polygons(
     edges = [0, *sorted(cut for cut in cuts if cut < len(classes)), len(classes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames, "FRAME_ROWS", (frame, frame))
-        for module in (instances, tracing, bands):
+        for module in (instances, trace_settings, bands):
             for name, value in (("SQUARE", SQUARE), ("MARGIN", MARGIN)):
                 patch.setattr(module, name, value, raising=False)
         patch.setattr(neighbours, "WAIT", wait)

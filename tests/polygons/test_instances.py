@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
-from geohr.model import Model
+from geohr.inference.job import prepare
+from geohr.models.model import Model
 from geohr.options import PolygonOptions, SegmentOptions
 from geohr.polygons import instances
-from geohr.run import prepare
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely import affinity
 
+from geohr.encoding import Geometries
 from geohr.errors import InputError
 from geohr.options import PolygonOptions
 from geohr.polygons import neighbours
 from geohr.polygons.align import aligned
 from geohr.polygons.neighbours import REACH, SHARED_AREA, draw_together
-from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import directions
-from geohr.polygons.settle import Settler
+from geohr.polygons.settle import OverlapResolver
 from tests.polygons.test_regularize import rough
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
@@ -197,7 +197,7 @@ def test_a_border_of_classes_that_would_tear_is_refused() -> None:
 
 
 def test_the_later_building_yields_also_in_another_frame() -> None:
-    settler = Settler()
+    settler = OverlapResolver()
     first = np.array([shapely.box(0, 0, 10, 10)], object)
     later = np.array([shapely.box(9, 0, 20, 10)], object)
     settler.settle(first, first, np.array([10]), needed_from=5)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import affinity
 
-from geohr.model import Model
+from geohr.encoding import Geometries
+from geohr.inference.job import prepare
+from geohr.models.model import Model
 from geohr.options import PolygonOptions, SegmentOptions
-from geohr.polygons.polygons import Geometries
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
 from geohr.polygons.shapes import main_direction
-from geohr.run import prepare
 from geohr.scene import Scene
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace

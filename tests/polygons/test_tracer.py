@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
 from geohr.options import PolygonOptions
-from geohr.polygons import DTYPES, Tracer, Tracing
+from geohr.polygons import DTYPES, Tracer, TraceSettings
 from tests.polygons.tracing import METRES, PIXELS, UTM, Bytes, identical, rasters, trace, whole
 
 
@@ -123,14 +123,14 @@ def test_no_object_has_all_columns() -> None:
 
 def test_what_cannot_be_traced_is_refused() -> None:
     with pytest.raises(UsageError, match=r"must be uint8 \(row, 3\), got float64 \(2, 3\)"):
-        Tracer(Tracing(3, transform=PIXELS)).push(np.zeros((2, 3)))  # type: ignore[arg-type]
+        Tracer(TraceSettings(3, transform=PIXELS)).push(np.zeros((2, 3)))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="width must be in"):
-        Tracer(Tracing(0, transform=PIXELS))
+        Tracer(TraceSettings(0, transform=PIXELS))
     with pytest.raises(UsageError, match="background must be in"):
-        Tracer(Tracing(1, transform=PIXELS, background=256))
+        Tracer(TraceSettings(1, transform=PIXELS, background=256))
     with pytest.raises(InputError, match="simplify is in metres, and the raster has no CRS"):
-        Tracer(Tracing(1, transform=PIXELS, options=PolygonOptions(simplify=1)))
-    made = Tracer(Tracing(3, transform=PIXELS))
+        Tracer(TraceSettings(1, transform=PIXELS, options=PolygonOptions(simplify=1)))
+    made = Tracer(TraceSettings(3, transform=PIXELS))
     made.push(np.zeros((1, 3), np.uint8))
     with pytest.raises(UsageError, match="with all rows or with none"):
         made.push(np.zeros((1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8))

@@ -16,9 +16,9 @@ import rasterio
 import shapely
 from affine import Affine
 
+from geohr.api.vectorize import vectorize
 from geohr.errors import InputError, UsageError
 from geohr.options import VectorizeOptions
-from geohr.vectorizing import vectorize
 from geohr_cli.main import main
 from tests.polygons.tracing import METRES, UTM, whole
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, Tracer, Tracing, concatenate, frames
+from geohr.polygons import Polygons, Tracer, TraceSettings, concatenate, frames
 
 PIXELS = Affine(1, 0, 0, 0, -1, 0)
 """A pixel is a unit; no CRS goes with it."""
@@ -43,7 +43,7 @@ def trace(
         if frame is not None:
             patch.setattr(frames, "FRAME_ROWS", (frame, frame))
         made = Tracer(
-            Tracing(
+            TraceSettings(
                 classes.shape[1],
                 transform=transform,
                 crs=crs,

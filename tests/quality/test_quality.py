@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from geohr.blocks import cut_blocks
-from geohr.grid import Grid
-from geohr.mosaic import NODATA, PROBABILITY_MAX, Rows, classify
-from geohr.quality import Disagreement, SeamMeter, SeamScore
+from geohr.encoding import NODATA, PROBABILITY_MAX
+from geohr.stitching.mosaic import ProbabilityRows, classify
+from geohr.stitching.seams import Disagreement, SeamMeter, SeamScore
+from geohr.tiling.blocks import cut_blocks
+from geohr.tiling.grid import Grid
 
 SIDE, TILE = 1500, 256
 GRID = Grid(SIDE, SIDE, TILE, 64)
@@ -38,7 +39,7 @@ def score(field: NDArray[np.float64], step: int = 400) -> SeamScore:
     probabilities = (field * PROBABILITY_MAX + 0.5).astype(np.uint8)[None]
     meter = SeamMeter(GRID)
     for start in range(0, SIDE, step):
-        rows = Rows(start, probabilities[:, start : start + step], 0)
+        rows = ProbabilityRows(start, probabilities[:, start : start + step], 0)
         meter.add(rows, classify(rows.probabilities, 0.5))
     return meter.score()
 
@@ -65,7 +66,7 @@ def test_the_score_does_not_depend_on_how_rows_come() -> None:
 
 def test_one_window_has_no_lines() -> None:
     meter = SeamMeter(Grid(100, 100, 256, 64))
-    rows = Rows(0, np.full((1, 100, 100), 200, np.uint8), 0)
+    rows = ProbabilityRows(0, np.full((1, 100, 100), 200, np.uint8), 0)
     meter.add(rows, np.ones((100, 100), np.uint8))
     assert meter.score().score is None
 
@@ -75,7 +76,7 @@ def test_pixels_without_data_do_not_count() -> None:
     probabilities = (field * PROBABILITY_MAX).astype(np.uint8)[None]
     probabilities[:, :, SIDE // 2 :] = NODATA
     meter = SeamMeter(GRID)
-    meter.add(Rows(0, probabilities, 0), classify(probabilities, 0.5))
+    meter.add(ProbabilityRows(0, probabilities, 0), classify(probabilities, 0.5))
     assert meter.score().score == pytest.approx(1, abs=0.15)
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr.api.segment import segment_to_files
 from geohr.errors import UsageError
 from geohr.options import SegmentOptions
-from geohr.report import Found, draw, histogram, write_report
+from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
 from geohr.scene import Scene
-from geohr.segmenting import segment_to_files
-from geohr.vector.style import CONFIDENCE_COLOURS
-from geohr.view import Objects
-from geohr.view.review import keep_review
+from geohr.viewer import ObjectTable
+from geohr.viewer.report import ResultLayer, draw, histogram, write_report
+from geohr.viewer.review import keep_review
 from tests.makers import UTM, noise, one_class_card, random_model, write_scene
 from tests.view.makers import houses, write_result
 
@@ -29,7 +29,7 @@ def facts(page: Path) -> dict[str, str]:
 
 def test_it_tells_what_was_found_and_by_what(tmp_path: Path) -> None:
     scene, objects = write_result(tmp_path)
-    keep_review(Objects.open(objects), 1, "accepted")
+    keep_review(ObjectTable.open(objects), 1, "accepted")
     write_report(scene, objects, tmp_path / "r.html")
     told = facts(tmp_path / "r.html")
     polygons = houses(25)
@@ -49,7 +49,7 @@ def test_it_tells_what_was_found_and_by_what(tmp_path: Path) -> None:
 def test_a_run_at_hand_tells_its_time_and_the_model_its_card(tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(100, 120))
     card = one_class_card(threshold=0.5, notes="<b>bold</b>")
-    from geohr.model import Model
+    from geohr.models.model import Model
 
     model = Model.load(random_model(tmp_path / "model.safetensors", card=card))
     out = tmp_path / "a.gpkg"
@@ -72,7 +72,7 @@ def test_outlines_are_drawn_where_they_are_in_their_colours(tmp_path: Path) -> N
     polygons = houses(25)
     confidence = np.full(25, 0.95)
     none = np.full(25, None, object)
-    found = Found(polygons.geometry, none, confidence, confidence, none, {})
+    found = ResultLayer(polygons.geometry, none, confidence, confidence, none, {})
     blank = np.zeros((240, 240, 4), np.uint8)
     bounds = (450_000.0, 39_880.0, 450_120.0, 40_000.0)
     drawn = draw(blank, bounds, found, UTM, scene)

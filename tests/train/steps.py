@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Progress, Team
-from geohr.training.run import Run
+from geohr.training.run import TrainingJob
 from geohr.training.state import State
 from geohr.training.store import Store
 from geohr.training.train import step
@@ -39,7 +39,7 @@ def take_steps(folder: Path, team: Team, _: Progress | None = None) -> None:
     """Train each network; writes weights, averaged weights and losses by name and rank."""
     for name, build in NETWORKS.items():
         state = State.start(build(), None, OPTIONS)
-        run = Run(
+        run = TrainingJob(
             state.network, None, None, one_class_card(), OPTIONS, (), (), "cpu", Store(), team
         )
         losses = [step(run, state, share(number, team)) for number in range(OPTIONS.steps)]

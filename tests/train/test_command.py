@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from geohr.card import read_card
+from geohr.models.card import read_card
 from geohr_cli.main import main
 from tests.train.towns import Town, make_town
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from geohr.card import start_card
 from geohr.errors import InterruptedRunError, UsageError
-from geohr.model import Model
-from geohr.networks import build
-from geohr.samples import Sample, pair
-from geohr.training.features import Hints, distance
+from geohr.models.card import start_card
+from geohr.models.model import Model
+from geohr.models.networks import build
+from geohr.training.features import FeatureDistillation, distance
+from geohr.training.samples import Sample, pair
 from geohr.training.train import train
 from tests.makers import one_class_card
 from tests.train.test_train import QUICK, same_weights, stop_after
@@ -51,7 +51,7 @@ def test_distance_knows_angles_only() -> None:
 
 def test_hints_compare_strides_4_to_32_of_any_encoder() -> None:
     learns, teaches = network(), network("resnet18", "unet")
-    hints = Hints(learns, teaches)
+    hints = FeatureDistillation(learns, teaches)
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         learns(pixels)
@@ -63,7 +63,7 @@ def test_hints_compare_strides_4_to_32_of_any_encoder() -> None:
 
 def test_a_network_sees_what_itself_sees() -> None:
     learns = network()
-    hints = Hints(learns, learns)
+    hints = FeatureDistillation(learns, learns)
     for each in hints.projections:
         nn.init.dirac_(each.weight)
         nn.init.zeros_(each.bias)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from geohr.encoding import IGNORE
 from geohr.errors import UsageError
-from geohr.metrics import IGNORE
 from geohr.training.losses import (
     LOSSES,
     check_losses,

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from geohr.errors import EngineError, InputError, InterruptedRunError, UsageError
-from geohr.model import Model
-from geohr.samples import Sample, pair
+from geohr.models.model import Model
 from geohr.training import parallel
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Team, devices, run_team
+from geohr.training.samples import Sample, pair
 from geohr.training.train import train
 from tests.makers import one_class_card
 from tests.train import crews, steps

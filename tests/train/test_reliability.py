@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from geohr.card import Card
 from geohr.errors import InputError
-from geohr.networks import build
+from geohr.models.card import Card
+from geohr.models.networks import build
 from geohr.options import SegmentOptions
 from geohr.training.reliability import (
     cool,

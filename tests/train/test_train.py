@@ -23,13 +23,13 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from geohr.card import Card, ClassLabel, start_card
 from geohr.errors import InputError, InterruptedRunError, UsageError
-from geohr.grid import Window
-from geohr.model import Model
-from geohr.samples import Sample, pair, read_manifest
+from geohr.geobox import Window
+from geohr.models.card import Card, ClassLabel, start_card
+from geohr.models.model import Model
 from geohr.training.options import TrainOptions
 from geohr.training.run import as_segmented
+from geohr.training.samples import Sample, pair, read_manifest
 from geohr.training.train import learning_rate, train
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.train.towns import Town, make_town

@@ -14,16 +14,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geohr.encoding import IGNORE
 from geohr.errors import InputError, UsageError
-from geohr.grid import Window
-from geohr.labels import read_labels
-from geohr.metrics import IGNORE
-from geohr.pixels import Normalizer
-from geohr.samples import Legend, Sample, pair
+from geohr.geobox import Window
 from geohr.scene import Scene
+from geohr.scene.labels import Legend
+from geohr.tiling.normalize import Normalizer
 from geohr.training.augment import AUGMENTATIONS, augment, check_augmentations
 from geohr.training.options import WindowOptions
 from geohr.training.places import group_by_place
+from geohr.training.samples import Sample, pair, read_labels
 from geohr.training.store import Store
 from geohr.training.windows import Windows, pick_gsd, rescale, turn
 from tests.makers import ORIGIN, UTM, one_class_card, write_scene

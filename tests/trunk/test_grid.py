@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohr.blend import BLENDS, WEIGHT_MAX, weights
 from geohr.errors import UsageError
-from geohr.grid import Grid, Window
+from geohr.geobox import Window
+from geohr.stitching.weights import BLENDS, WEIGHT_MAX, weights
+from geohr.tiling.grid import Grid
 
 
 @st.composite

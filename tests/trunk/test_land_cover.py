@@ -9,10 +9,10 @@ import pytest
 import rasterio
 import shapely
 
+from geohr.api.segment import segment_to_files
 from geohr.errors import UsageError
-from geohr.model import Model
+from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.segmenting import segment_to_files
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from geohr.backends import open_predictor
-from geohr.card import Card, ClassLabel, Source, read_card
+from geohr.engines import open_predictor
 from geohr.errors import EngineError, InputError, UsageError
-from geohr.model import Model, resolve_model
-from geohr.networks import build
+from geohr.models.card import Card, ClassLabel, Source, read_card
+from geohr.models.model import Model, resolve_model
+from geohr.models.networks import build
 from geohr.options import EngineOptions
 from tests.makers import noise, one_class_card, random_model
 

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geohr.blend import BLENDS
+from geohr.encoding import NODATA, PROBABILITY_MAX
 from geohr.errors import UsageError
-from geohr.grid import Grid, Window
-from geohr.mosaic import NODATA, PROBABILITY_MAX, SCORE_MAX, Mosaic, classify
+from geohr.geobox import Window
+from geohr.stitching.mosaic import SCORE_MAX, Mosaic, classify
+from geohr.stitching.weights import BLENDS
+from geohr.tiling.grid import Grid
 
 SIZES = [1, 2, 31, 64, 65, 129, 300]
 

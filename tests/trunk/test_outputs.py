@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 
+from geohr._runtime.files import check_writable, written_whole
 from geohr.errors import OutputError, UsageError
-from geohr.files import check_writable, written_whole
-from geohr.raster import class_sink, probability_sink
+from geohr.outputs.cog import class_writer, probability_writer
 from geohr.scene import Scene
 from tests.makers import noise, write_scene
 
@@ -22,7 +22,7 @@ def test_probabilities_read_back(tmp_path: Path, height: int, step: int) -> None
     scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(height, 700)))
     rows = np.random.default_rng(0).integers(0, 256, (2, height, 700), dtype=np.uint8)
     path = tmp_path / "probs.tif"
-    with probability_sink(path, scene, ["house", "road"], {"made_by": "a test"}) as sink:
+    with probability_writer(path, scene, ["house", "road"], {"made_by": "a test"}) as sink:
         for start in range(0, height, step):
             sink.write(rows[:, start : start + step])
     with rasterio.open(path) as raster:
@@ -41,7 +41,7 @@ def test_classes_have_colours(tmp_path: Path) -> None:
     scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(40, 30)))
     rows = np.random.default_rng(0).integers(0, 3, (40, 30), dtype=np.uint8)
     path = tmp_path / "classes.tif"
-    with class_sink(path, scene, {0: (0, 0, 0), 1: (230, 85, 13), 2: (9, 8, 7)}, {}) as sink:
+    with class_writer(path, scene, {0: (0, 0, 0), 1: (230, 85, 13), 2: (9, 8, 7)}, {}) as sink:
         sink.write(rows)
     with rasterio.open(path) as raster:
         assert (raster.read(1) == rows).all()
@@ -53,7 +53,7 @@ def test_nothing_is_left_after_an_error(tmp_path: Path) -> None:
     path = tmp_path / "probs.tif"
 
     def half() -> None:
-        with probability_sink(path, scene, ["house"], {}) as sink:
+        with probability_writer(path, scene, ["house"], {}) as sink:
             sink.write(np.zeros((1, 550, 600), np.uint8))
             raise RuntimeError("stop")
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from geohr.errors import InputError
 from geohr.options import SceneOptions
-from geohr.pixels import Normalizer, check_range
 from geohr.scene import Scene
+from geohr.tiling.normalize import Normalizer, check_range
 from tests.makers import noise, one_class_card, write_scene
 
 CARD = one_class_card()

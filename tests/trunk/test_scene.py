@@ -12,9 +12,11 @@ from pyproj import Geod
 from rasterio.enums import ColorInterp
 
 from geohr.errors import InputError
-from geohr.grid import Grid, Window
+from geohr.geobox import Window
 from geohr.options import SceneOptions
-from geohr.scene import Band, Scene, SceneReader, reflect
+from geohr.scene import Scene, SceneReader, reflect
+from geohr.tiling.grid import Grid
+from geohr.tiling.rows import RowBuffer
 from tests.makers import noise, write_scene
 
 
@@ -72,7 +74,7 @@ def test_windows_in_a_row_equal_windows_one_by_one(
     path = write_scene(tmp_path / "scene.tif", noise(height, width), nodata=7, **layout)
     grid = Grid(height, width, 64, 24)
     with SceneReader(Scene.open(path)) as reader:
-        band = Band(reader, grid)
+        band = RowBuffer(reader, grid)
         for index in range(grid.shape[0]):
             for tile in band.tiles(index):
                 alone = reader.read(tile.window)

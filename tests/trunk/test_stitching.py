@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geohr.api.stitch import stitch
+from geohr.api.tile import tile
 from geohr.errors import InputError, UsageError
 from geohr.options import StitchOptions, TileOptions
-from geohr.stitching import stitch
-from geohr.tiling import tile
 from tests.makers import ORIGIN, noise, write_scene
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from geohr.api.segment import segment_to_files
+from geohr.encoding import NODATA, PROBABILITY_MAX, Batch
+from geohr.engines.predictor import AveragePredictor, Predictor
 from geohr.errors import OutputError
-from geohr.grid import Grid
-from geohr.mosaic import NODATA, PROBABILITY_MAX
+from geohr.inference.pipeline import predict_rows
 from geohr.options import SceneOptions
-from geohr.pixels import Normalizer
-from geohr.predictor import Averaged, Batch, Predictor
 from geohr.scene import Scene, reflect
-from geohr.segmenting import segment_to_files
-from geohr.streaming import predict_rows
+from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer
 from tests.makers import Constant, Local, noise, one_class_card, random_model, write_scene
 
 RAW = Normalizer(0, 255, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), clip=False)
@@ -183,12 +183,14 @@ def test_an_output_that_fails_leaves_no_thread_behind(
 ) -> None:
     scene = write_scene(tmp_path / "scene.tif", noise(2000, 100))
     model = random_model(tmp_path / "m.safetensors", card=one_class_card(tile=64))
-    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Constant(0.5, batch=1))
+    monkeypatch.setattr(
+        "geohr.inference.job.open_predictor", lambda *_, **__: Constant(0.5, batch=1)
+    )
 
     def fail(_: object, rows: object) -> None:
         raise OutputError("the disk is gone")
 
-    monkeypatch.setattr("geohr.raster.RasterSink.write", fail)
+    monkeypatch.setattr("geohr.outputs.cog.RasterWriter.write", fail)
     before = set(threading.enumerate())
     with pytest.raises(OutputError, match="the disk is gone") as kept:
         segment_to_files(scene, [tmp_path / "out.tif"], model=model)
@@ -205,5 +207,5 @@ def test_turned_and_mirrored_predictions_are_turned_back() -> None:
 
     pixels = np.random.default_rng(1).random((2, 3, 32, 32), np.float32)
     np.testing.assert_allclose(
-        Averaged(Ramp(0.5, batch=2)).predict(pixels), pixels[:, :1], rtol=1e-6
+        AveragePredictor(Ramp(0.5, batch=2)).predict(pixels), pixels[:, :1], rtol=1e-6
     )

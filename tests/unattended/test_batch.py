@@ -16,15 +16,15 @@ import pyogrio
 import pytest
 import shapely
 
+from geohr._runtime.locks import locked
+from geohr._runtime.stop import Stop
 from geohr.batch.batch import run_batch
 from geohr.batch.manifest import Entry
 from geohr.batch.options import BatchOptions
 from geohr.batch.worker import Task
 from geohr.batch.worker_client import Worker
 from geohr.errors import InterruptedRunError
-from geohr.locks import locked
 from geohr.options import SegmentOptions
-from geohr.stopping import Stop
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.makers import ORIGIN, UTM, noise, write_scene

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from geohr import blocks
-from geohr.blocks import Assembler, Block, BlockMosaic, cut_blocks
-from geohr.grid import Grid
-from geohr.journal import from_arrays, to_arrays
-from geohr.mosaic import Mosaic
+from geohr.inference.checkpoint import from_arrays, to_arrays
+from geohr.stitching.blocks import Assembler, BlockMosaic
+from geohr.stitching.mosaic import Mosaic
+from geohr.tiling import blocks
+from geohr.tiling.blocks import Block, cut_blocks
+from geohr.tiling.grid import Grid
 
 Scores = list[tuple[NDArray[np.bool_], NDArray[np.float32]] | None]
 

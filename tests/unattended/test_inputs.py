@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr._runtime.redact import redact, redact_all
 from geohr.batch.inputs import Source, find_sources, is_growing
 from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.naming import check_template, output_path
+from geohr.batch.names import check_template, output_path
 from geohr.batch.options import BatchOptions
 from geohr.errors import GeohrError, InputError, UsageError
-from geohr.journal import identify
-from geohr.redact import redact, redact_all
+from geohr.scene.provenance import identify
 
 
 def names(

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from geohr.cleaning import clean_folder
+from geohr._runtime.files import staged
+from geohr._runtime.locks import locked
+from geohr._runtime.stop import Stop
+from geohr.api.segment import Summary, segment_to_files
 from geohr.errors import InterruptedRunError, LockedError, OutputError
-from geohr.files import staged
-from geohr.journal import WORK_FOLDER, identify, read_journal, work_folder, work_name
-from geohr.locks import locked
+from geohr.inference.checkpoint import WORK_FOLDER, read_journal, work_folder, work_name
+from geohr.inference.cleanup import clean_folder
 from geohr.options import SegmentOptions
-from geohr.segmenting import Summary, segment_to_files
-from geohr.stopping import Stop
+from geohr.scene.provenance import identify
 from tests.command import Geohr
 from tests.makers import Local, noise, write_scene
 
@@ -61,7 +62,7 @@ def journal(out: Path) -> list[dict[str, object]]:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mean of pixels in place of the network."""
-    monkeypatch.setattr("geohr.run.open_predictor", lambda *_, **__: Local(3, batch=2))
+    monkeypatch.setattr("geohr.inference.job.open_predictor", lambda *_, **__: Local(3, batch=2))
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_one_run_at_a_time_writes_an_output(
     scene: Path, model: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out = folders
-    monkeypatch.setattr("geohr.journal.LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("geohr.inference.checkpoint.LOCK_WAIT_SECONDS", 0.1)
     name = work_name([out / name for name in NAMES])
     with (
         work_folder(out / WORK_FOLDER, name, {}),
@@ -196,7 +197,7 @@ def test_one_run_at_a_time_writes_an_output(
 HOLD = """
 import sys, time
 from pathlib import Path
-from geohr.locks import locked
+from geohr._runtime.locks import locked
 with locked(Path(sys.argv[1]), what="it"):
     print("held", flush=True)
     time.sleep(60)

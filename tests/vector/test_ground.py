@@ -8,7 +8,7 @@ import pytest
 import shapely
 
 from geohr.errors import InputError
-from geohr.ground import local_metric_crs, local_scale, measure
+from geohr.geodesy import local_metric_crs, local_scale, measure
 
 GEOD = pyproj.Geod(ellps="WGS84")
 PLACES = [

@@ -11,7 +11,7 @@ import pyproj
 import pytest
 import shapely
 
-from geohr.vector.sink import EXTENSIONS
+from geohr.outputs.vector import EXTENSIONS
 from tests.polygons.tracing import UTM
 from tests.vector.test_vector import polygons, written
 

@@ -17,11 +17,11 @@ import shapely
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+from geohr.api.segment import segment_to_files
 from geohr.errors import UsageError
 from geohr.options import SegmentOptions
-from geohr.scene.dates import acquired
-from geohr.segmenting import segment_to_files
-from geohr.stac_item import item_beside
+from geohr.outputs.stac import item_beside
+from geohr.scene.stac import acquired
 from tests.makers import noise, random_model, write_scene
 
 TAKEN = "2021-06-05T07:08:09"

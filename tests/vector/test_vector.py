@@ -14,9 +14,9 @@ import shapely
 
 from geohr.errors import OutputError, UsageError
 from geohr.options import PolygonOptions
+from geohr.outputs import vector
+from geohr.outputs.vector import EXTENSIONS, open_vector
 from geohr.polygons import DTYPES, Polygons
-from geohr.vector import sink
-from geohr.vector.sink import EXTENSIONS, open_sink
 from tests.polygons.tracing import METRES, UTM, trace
 
 
@@ -34,17 +34,17 @@ COLOURS = {"building": "#ff0000", "water": "#0000ff"}
 def written(
     path: Path, found: Polygons, *, multi: bool = False, colours: dict[str, str] = COLOURS
 ) -> geopandas.GeoDataFrame:
-    with open_sink(
+    with open_vector(
         path,
         crs=UTM,
         multi=multi,
         constants={"scene": "Bâtiment"},
         colours=colours,
         provenance={"geohr_version": "test", "geohr_model": "m"},
-    ) as sink:
+    ) as vector:
         half = len(found) // 2
-        sink.write(found.take(np.arange(half)))
-        sink.write(found.take(np.arange(half, len(found))))
+        vector.write(found.take(np.arange(half)))
+        vector.write(found.take(np.arange(half, len(found))))
     if path.suffix == ".parquet":
         return geopandas.read_parquet(path)
     return geopandas.read_file(path, layer=path.stem)
@@ -52,7 +52,7 @@ def written(
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
 @pytest.mark.parametrize("connectivity", [4, 8])
-@pytest.mark.parametrize("batch", [7, sink.BATCH])
+@pytest.mark.parametrize("batch", [7, vector.BATCH])
 def test_every_format_is_read_back(
     extension: str,
     connectivity: int,
@@ -60,7 +60,7 @@ def test_every_format_is_read_back(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sink, "BATCH", batch)
+    monkeypatch.setattr(vector, "BATCH", batch)
     found = polygons(connectivity=connectivity)
     table = written(tmp_path / f"out{extension}", found, multi=connectivity == 8)
     assert len(table) == len(found)
@@ -142,8 +142,8 @@ def test_a_shapefile_has_short_names(tmp_path: Path) -> None:
 
 
 def fail_while_writing(path: Path) -> None:
-    with open_sink(path, crs=UTM) as sink:
-        sink.write(polygons())
+    with open_vector(path, crs=UTM) as vector:
+        vector.write(polygons())
         raise RuntimeError("stop")
 
 
@@ -159,17 +159,17 @@ def test_an_error_leaves_no_file_and_keeps_the_old_one(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.xyz is no vector format; name a file that ends in"):
-        open_sink(tmp_path / "out.xyz", crs=UTM)
+        open_vector(tmp_path / "out.xyz", crs=UTM)
     for extension in EXTENSIONS:
         with (
             pytest.raises(OutputError, match="cannot be written"),
-            open_sink(tmp_path / "missing" / f"out{extension}", crs=UTM) as sink,
+            open_vector(tmp_path / "missing" / f"out{extension}", crs=UTM) as vector,
         ):
-            sink.write(polygons())
+            vector.write(polygons())
 
 
 def write_on_a_bad_disk(path: Path) -> None:
-    with open_sink(path, crs=UTM) as opened:
+    with open_vector(path, crs=UTM) as opened:
         opened.write(polygons())
         part = next(each for each in path.parent.iterdir() if each.stat().st_size)
         part.write_bytes(b"what a bad disk gave back" + part.read_bytes()[25:])
@@ -178,7 +178,7 @@ def write_on_a_bad_disk(path: Path) -> None:
 def test_a_disk_that_fails_while_the_style_is_written_is_an_output_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sink, "BATCH", 1)
+    monkeypatch.setattr(vector, "BATCH", 1)
     with pytest.raises(OutputError, match=r"out\.gpkg: cannot be written"):
         write_on_a_bad_disk(tmp_path / "out.gpkg")
     assert not list(tmp_path.glob("*.gpkg"))

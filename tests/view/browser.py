@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
-from geohr.view import PageServer
+from geohr.viewer import PageServer
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run",

@@ -9,9 +9,9 @@ import numpy as np
 import pyogrio
 import shapely
 
+from geohr.outputs.vector import open_vector
 from geohr.polygons import Polygons
 from geohr.polygons.polygons import DTYPES
-from geohr.vector.sink import open_sink
 from tests.makers import ORIGIN, UTM, noise, write_scene
 
 PROVENANCE = {
@@ -52,7 +52,7 @@ def write_objects(path: Path, polygons: Polygons, *, crs: str = UTM) -> Path:
     frame = geopandas.GeoSeries(polygons.geometry, crs=UTM).to_crs(crs)
     moved = Polygons(np.asarray(frame.array, object), polygons.columns)
     colours = {"building": "#e6550d"}
-    with open_sink(path, crs=crs, colours=colours, provenance=PROVENANCE) as sink:
+    with open_vector(path, crs=crs, colours=colours, provenance=PROVENANCE) as sink:
         sink.write(moved)
     return path
 

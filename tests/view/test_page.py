@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geohr.scene import Scene
-from geohr.view import Objects, page_server, write_page
+from geohr.viewer import ObjectTable, page_server, write_page
 from tests.makers import write_scene
 from tests.view.browser import Page, chromium, serving
 from tests.view.makers import houses, read_houses, write_objects, write_result
@@ -106,7 +106,7 @@ def test_a_click_shows_attributes_and_the_swipe_hides_objects(page: Page, tmp_pa
 def test_one_file_shows_everything_without_a_server(page: Page, tmp_path: Path) -> None:
     scene, objects = write_result(tmp_path)
     out = tmp_path / "page.html"
-    write_page(Scene.open(scene), Objects.open(objects), out)
+    write_page(Scene.open(scene), ObjectTable.open(objects), out)
     assert "http-equiv" not in out.read_text("utf-8")
     page.open(out.as_uri())
     assert page.text("count") == "25 of 25 objects at 0.00 and more"
@@ -137,7 +137,7 @@ def test_names_from_files_are_text_and_not_markup(page: Page, tmp_path: Path) ->
     polygons.columns["class"][:] = "</script><img src=x onerror=alert(1)>"
     objects = write_objects(tmp_path / "a.gpkg", polygons)
     out = tmp_path / "page.html"
-    write_page(Scene.open(scene), Objects.open(objects), out)
+    write_page(Scene.open(scene), ObjectTable.open(objects), out)
     page.open(out.as_uri())
     assert page.text("title") == "<b>scene<script>.tif"
     page.click("next")

@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 
 import geohr
 from geohr.errors import InputError, UsageError
-from geohr.pictures import Stretch, overview, overview_on_web, to_png, to_webp
-from geohr.plotting import round_length
 from geohr.scene import Scene
+from geohr.viewer.pictures import Stretch, overview, overview_on_web, to_png, to_webp
+from geohr.viewer.plot import round_length
 from tests.makers import ORIGIN, UTM, noise, write_scene
 from tests.view.makers import houses
 

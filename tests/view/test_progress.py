@@ -12,11 +12,11 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from geohr.progress import watched
+from geohr._runtime.progress import watched
 
 CALL = """
 import time
-from geohr.progress import watched
+from geohr._runtime.progress import watched
 with watched("auto", "segment a.tif") as report:
     for done in range(1, 4):
         if report is not None:

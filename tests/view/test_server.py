@@ -16,8 +16,8 @@ import pyogrio
 import pytest
 
 from geohr.errors import InputError, UsageError
-from geohr.view import Objects, page_server
-from geohr.view.review import keep_review
+from geohr.viewer import ObjectTable, page_server
+from geohr.viewer.review import keep_review
 from tests.view.browser import serving
 from tests.view.makers import read_houses, write_result
 
@@ -153,7 +153,7 @@ def test_a_review_is_written_and_the_rest_is_as_it_was(client: Client) -> None:
 def test_a_review_of_a_file_that_is_held_says_so(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geohr.view.review.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("geohr.viewer.review.WAIT_SECONDS", 0.1)
     with closing(sqlite3.connect(client.objects)) as other:
         other.execute("BEGIN EXCLUSIVE")
         body = json.dumps({"id": 1, "review": "accepted"})
@@ -171,18 +171,18 @@ def test_a_taken_port_is_refused_in_words(client: Client) -> None:
 
 def test_objects_must_be_a_geopackage_that_is_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="convert with ogr2ogr"):
-        Objects.open(tmp_path / "a.geojson")
+        ObjectTable.open(tmp_path / "a.geojson")
     with pytest.raises(InputError, match="no such file"):
-        Objects.open(tmp_path / "a.gpkg")
+        ObjectTable.open(tmp_path / "a.gpkg")
     (tmp_path / "b.gpkg").write_text("no")
     with pytest.raises(InputError, match="not a GeoPackage"):
-        Objects.open(tmp_path / "b.gpkg")
+        ObjectTable.open(tmp_path / "b.gpkg")
 
 
 def test_a_review_that_is_none_of_the_two_is_refused(tmp_path: Path) -> None:
     _, path = write_result(tmp_path, 4)
     with pytest.raises(UsageError, match="accepted or rejected; got 'good'"):
-        keep_review(Objects.open(path), 1, "good")
+        keep_review(ObjectTable.open(path), 1, "good")
 
 
 def test_no_port_is_open_after_the_block(tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.scene import Scene
-from geohr.view.images import Images
-from geohr.view.mvt import EXTENT, LEAST, Features, encode_tile, varint, varints
-from geohr.view.objects import Objects
-from geohr.view.web import HALF, WebTile, zoom_for
+from geohr.viewer.images import Images
+from geohr.viewer.mvt import EXTENT, LEAST, Features, encode_tile, varint, varints
+from geohr.viewer.objects import ObjectTable
+from geohr.viewer.web import HALF, WebTile, zoom_for
 from tests.view.makers import houses, write_objects, write_result
 
 BOUNDS = (0.0, 0.0, 4096.0, 4096.0)
@@ -122,7 +122,7 @@ def test_places_off_the_plane_are_refused(place: tuple[int, int, int]) -> None:
         WebTile(*place)
 
 
-def around(objects: Objects, zoom: int) -> WebTile:
+def around(objects: ObjectTable, zoom: int) -> WebTile:
     """The tile at the first house."""
     index = objects.index()
     x, y = objects.to_web.transform(450_006, 39_994)
@@ -134,8 +134,8 @@ def around(objects: Objects, zoom: int) -> WebTile:
 @pytest.mark.parametrize("crs", ["EPSG:32636", "EPSG:4326", "EPSG:3857"])
 def test_a_layer_in_any_crs_gives_the_same_tile(tmp_path: Path, crs: str) -> None:
     polygons = houses(25)
-    there = Objects.open(write_objects(tmp_path / "a.gpkg", polygons))
-    objects = Objects.open(write_objects(tmp_path / "b.gpkg", polygons, crs=crs))
+    there = ObjectTable.open(write_objects(tmp_path / "a.gpkg", polygons))
+    objects = ObjectTable.open(write_objects(tmp_path / "b.gpkg", polygons, crs=crs))
     tile = around(there, 18)
     ids, shapes, _ = decode(there.tile(tile), tmp_path)
     other_ids, other_shapes, _ = decode(objects.tile(tile), tmp_path)
@@ -149,7 +149,7 @@ def test_a_layer_in_any_crs_gives_the_same_tile(tmp_path: Path, crs: str) -> Non
 def test_tiles_of_a_scene_are_transparent_beyond_it(tmp_path: Path) -> None:
     scene, path = write_result(tmp_path)
     images = Images.of(Scene.open(scene))
-    objects = Objects.open(path)
+    objects = ObjectTable.open(path)
     (tmp_path / "in.png").write_bytes(images.tile(around(objects, images.zoom)))
     (tmp_path / "out.png").write_bytes(images.tile(WebTile(images.zoom, 0, 0)))
     with pytest.warns(UserWarning, match="no geotransform"):

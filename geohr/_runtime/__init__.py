@@ -1,0 +1,1 @@
+"""Private plumbing: files, threads, progress, object stores."""

@@ -1,0 +1,1 @@
+"""The verbs: segment, tile, stitch, vectorize, export, plan."""

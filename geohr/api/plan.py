@@ -1,0 +1,167 @@
+"""What a run will take, before it is made: windows, time, memory and disk."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from geohr._runtime.threads import mapped
+from geohr.encoding import Batch
+from geohr.engines.predictor import Predictor
+from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
+from geohr.models.card import Card
+from geohr.scene import BLOCK_ROWS_MAX, CACHE_BYTES, Scene
+from geohr.scene.warped import WarpedSource
+from geohr.tiling.grid import Grid
+
+CALIBRATION_SECONDS = 1.0
+"""How long the engine is tried out."""
+BASE_BYTES = 430_000_000
+"""Memory of a run besides what grows with the scene's width: libraries, engine, polygons."""
+SUM_WINDOWS = 3
+"""Windows' heights of sums that are held: in the making, waiting, and being joined."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        scene: Its path.
+        height: Rows.
+        width: Columns.
+        crs: Coordinate reference system, or None.
+        own_gsd: Ground sampling distance of the scene itself in metres, or None without a CRS.
+        gsd: The one that it is read at.
+        model_gsd: Smallest and largest that the model was trained on, in metres.
+        valid: Estimated share of valid pixels.
+        windows: Windows in all.
+        predicted: Windows that will be predicted, estimated.
+        engine: What predicts.
+        tile: Window side in pixels.
+        overlap: Pixels that neighbouring windows share at least.
+        batch: Windows predicted at once by one worker.
+        workers: Batches at once.
+        seconds: Expected time to predict, after the engine was tried out.
+        memory: Expected peak in bytes.
+        temporary: Disk that the run needs while it lasts, in bytes.
+        final: Disk that the outputs will take, in bytes.
+    """
+
+    scene: str
+    height: int
+    width: int
+    crs: str | None
+    own_gsd: float | None
+    gsd: float | None
+    model_gsd: tuple[float, float]
+    valid: float
+    windows: int
+    predicted: int
+    engine: str
+    tile: int
+    overlap: int
+    batch: int
+    workers: int
+    seconds: float
+    memory: int
+    temporary: int
+    final: int
+
+    def describe(self) -> str:
+        """The plan for a person, a line an entry."""
+        gsd = "unknown" if self.gsd is None else f"{self.gsd:.3g} m"
+        if self.own_gsd is not None and self.own_gsd != self.gsd:
+            gsd = f"{self.own_gsd:.3g} m, read at {gsd}"
+        low, high = self.model_gsd
+        fit = ""
+        if self.gsd is not None and not low <= self.gsd <= high:
+            fit = "; outside, so results may be poor"
+        return "\n".join(
+            (
+                f"scene: {self.scene}",
+                f"size: {self.height} x {self.width} pixels, {self.valid:.0%} valid",
+                f"crs: {self.crs or 'none'}",
+                f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
+                f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
+                f"with {self.overlap} shared",
+                f"engine: {self.engine}, {self.workers} x {self.batch} windows at once",
+                f"time: {self.seconds:.0f} s",
+                f"memory: {self.memory / 1e9:.2f} GB",
+                f"disk: {self.temporary / 1e9:.3f} GB while it runs, "
+                f"{self.final / 1e9:.3f} GB after",
+            )
+        )
+
+
+def make_plan(
+    scene: Scene, card: Card, grid: Grid, predictor: Predictor, *, outputs: OutputCounts
+) -> Plan:
+    """Estimate what a run takes; reads samples of the scene and tries the engine for a second.
+
+    Args:
+        scene: What is to be segmented.
+        card: The model's card.
+        grid: How the scene is cut.
+        predictor: The model on its engine.
+        outputs: What is to be written.
+
+    Raises:
+        InputError: When the scene cannot be read.
+    """
+    valid, touched = valid_share(scene, grid)
+    own = scene.origin.source if isinstance(scene.origin, WarpedSource) else scene
+    predicted = math.ceil(touched * len(grid))
+    temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
+    return Plan(
+        scene=scene.path,
+        height=scene.height,
+        width=scene.width,
+        crs=None if scene.crs is None else str(scene.crs),
+        own_gsd=own.gsd,
+        gsd=scene.gsd,
+        model_gsd=card.gsd,
+        valid=valid,
+        windows=len(grid),
+        predicted=predicted,
+        engine=predictor.engine,
+        tile=grid.tile,
+        overlap=grid.overlap,
+        batch=predictor.batch,
+        workers=predictor.workers,
+        seconds=predicted * seconds_a_window(predictor, len(card.bands), grid.tile),
+        memory=memory_bytes(scene, grid, classes=len(card.classes)),
+        temporary=temporary,
+        final=final,
+    )
+
+
+def seconds_a_window(predictor: Predictor, bands: int, tile: int) -> float:
+    """Measured time of a window, all workers busy for `CALIBRATION_SECONDS`."""
+    batch = np.zeros((predictor.batch, bands, tile, tile), np.float32)
+    predictor.predict(batch)
+    started = time.monotonic()
+
+    def batches() -> Iterator[Batch]:
+        while time.monotonic() - started < CALIBRATION_SECONDS:
+            yield batch
+
+    done = sum(1 for _ in mapped(predictor.predict, batches(), workers=predictor.workers))
+    return (time.monotonic() - started) / (max(done, 1) * predictor.batch)
+
+
+def memory_bytes(scene: Scene, grid: Grid, *, classes: int) -> int:
+    """Expected peak: a constant, and what each column of the scene adds.
+
+    A column is held as read (a window's height and a row of the file's blocks, twice while blocks
+    are decoded) and as sums (about three windows' heights, in blocks on their way).
+    """
+    step = scene.block_height if scene.block_height <= BLOCK_ROWS_MAX else 1
+    pixel = len(scene.bands) * np.dtype(scene.dtype).itemsize
+    column = (grid.tile + step) * (pixel + 1) + step * pixel
+    column += SUM_WINDOWS * grid.tile * (4 * classes + 5)
+    return BASE_BYTES + CACHE_BYTES + scene.width * column

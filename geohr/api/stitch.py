@@ -1,0 +1,195 @@
+"""Georeferenced tile predictions, made by any tool, joined into one raster of probabilities.
+
+Tiles may overlap and differ in size; they must share a coordinate reference system and a pixel
+grid. Memory is one band of rows as high as the highest tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from geohr._runtime.files import check_writable
+from geohr.errors import InputError, UsageError
+from geohr.geobox import Window
+from geohr.options import StitchOptions
+from geohr.outputs.cog import probability_writer
+from geohr.scene import Scene, SceneReader
+from geohr.stitching.mosaic import Mosaic, ProbabilityRows
+
+GRID_TOLERANCE = 0.01
+"""Share of a pixel by which a tile may lie off the common grid."""
+
+
+@dataclass(frozen=True)
+class TilePlace:
+    """A tile's file and its window in the mosaic."""
+
+    scene: Scene
+    window: Window
+
+
+@dataclass(frozen=True)
+class MosaicExtent:
+    """The ground that all tiles cover together, on their common pixel grid.
+
+    Attributes:
+        crs: Coordinate reference system.
+        transform: From (col, row) to its coordinates.
+        height: Rows.
+        width: Columns.
+    """
+
+    crs: CRS | None
+    transform: Affine
+    height: int
+    width: int
+
+
+def stitch(
+    tiles: Sequence[Path],
+    out: Path,
+    *,
+    options: StitchOptions | None = None,
+    overwrite: bool = False,
+) -> MosaicExtent:
+    """Join tile predictions into one raster of probabilities, a band a class.
+
+    Args:
+        tiles: GeoTIFFs of probabilities, a band a class.
+        out: The raster to write, `.tif`.
+        options: Blend, nodata and scale.
+        overwrite: Replace `out` where it exists.
+
+    Returns:
+        The extent written.
+
+    Raises:
+        UsageError: When `out` exists or is no `.tif`, or values need a scale.
+        InputError: When tiles cannot be read or do not fit together.
+        OutputError: When `out` cannot be written.
+    """
+    options = options or StitchOptions()
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
+    check_writable(out, overwrite=overwrite)
+    extent, placed = place([Scene.open(path, options) for path in tiles])
+    names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]
+    with probability_writer(out, extent, names, tags={}) as sink:
+        for rows in join(placed, extent, options):
+            sink.write(rows.probabilities)
+    return extent
+
+
+def place(scenes: Sequence[Scene]) -> tuple[MosaicExtent, list[TilePlace]]:
+    """Where each tile lies on the common grid, from top to bottom.
+
+    Raises:
+        InputError: When there is no tile, or one does not fit the first.
+    """
+    if not scenes:
+        raise InputError("no tile to stitch; name a folder with .tif files, or files")
+    first = scenes[0]
+    offsets = [offset(scene, first) for scene in scenes]
+    top, left = min(row for row, _ in offsets), min(col for _, col in offsets)
+    placed = [
+        TilePlace(scene, Window(row - top, col - left, scene.height, scene.width))
+        for scene, (row, col) in zip(scenes, offsets, strict=True)
+    ]
+    extent = MosaicExtent(
+        first.crs,
+        first.transform @ Affine.translation(left, top),
+        max(each.window.row_stop for each in placed),
+        max(each.window.col_stop for each in placed),
+    )
+    return extent, sorted(placed, key=lambda each: (each.window, each.scene.path))
+
+
+def offset(scene: Scene, first: Scene) -> tuple[int, int]:
+    """Row and column of a tile's corner, counted from the first tile's.
+
+    Raises:
+        InputError: When it is in another system, of another pixel size, or off the grid.
+    """
+    if scene.crs != first.crs:
+        raise InputError(
+            f"{scene.path}: is in {scene.crs}, but {first.path} is in {first.crs}; "
+            "bring all tiles into one coordinate reference system"
+        )
+    if len(scene.bands) != len(first.bands):
+        raise InputError(
+            f"{scene.path}: has {len(scene.bands)} bands, but {first.path} has {len(first.bands)}; "
+            "choose with --bands"
+        )
+    local = ~first.transform @ scene.transform
+    col, row = local.c, local.f
+    linear = np.array([local.a - 1, local.b, local.d, local.e - 1])
+    if np.abs(linear).max() * max(scene.height, scene.width) > GRID_TOLERANCE:
+        raise InputError(
+            f"{scene.path}: its pixels are not those of {first.path} in size or direction; "
+            "resample all tiles to one grid"
+        )
+    if max(abs(col - round(col)), abs(row - round(row))) > GRID_TOLERANCE:
+        raise InputError(
+            f"{scene.path}: lies {col - round(col):+.2f} columns and {row - round(row):+.2f} rows "
+            f"off the pixel grid of {first.path}; resample all tiles to one grid"
+        )
+    return round(row), round(col)
+
+
+def join(
+    placed: Sequence[TilePlace], extent: MosaicExtent, options: StitchOptions
+) -> Iterator[ProbabilityRows]:
+    """Finished rows of all tiles; `placed` comes from top to bottom."""
+    mosaic = Mosaic(
+        extent.height,
+        extent.width,
+        classes=len(placed[0].scene.bands),
+        reach=max(each.window.height for each in placed),
+        blend=options.blend,
+    )
+    reach = mosaic.reach
+    done = 0
+    for each in placed:
+        while done < each.window.row:
+            done = min(each.window.row, done + reach)
+            yield mosaic.finish(done)
+        with SceneReader(each.scene) as reader:
+            tile = reader.read(Window(0, 0, each.scene.height, each.scene.width))
+        scores = to_scores(tile.pixels, tile.valid, each.scene, options.scale)
+        mosaic.add(each.window, tile.valid, scores)
+    yield mosaic.finish(extent.height)
+
+
+def to_scores(
+    pixels: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    scene: Scene,
+    scale: tuple[float, ...] | None,
+) -> NDArray[np.float32]:
+    """Pixel values as probabilities in [0, 1]; 0 where not valid.
+
+    Raises:
+        UsageError: When values are whole numbers and no scale says what they mean.
+        InputError: When values lie outside the scale.
+    """
+    if scale is None and not scene.dtype.startswith("float"):
+        raise UsageError(
+            f"{scene.path}: holds {scene.dtype}; say which values mean 0 and 1 with "
+            "--scale MIN,MAX, such as --scale 0,255"
+        )
+    low, high = scale or (0.0, 1.0)
+    scores = ((pixels.astype(np.float32) - low) / (high - low)).astype(np.float32)
+    scores[:, ~valid] = 0
+    if scores.min() < 0 or scores.max() > 1:
+        raise InputError(
+            f"{scene.path}: values from {pixels[:, valid].min()} to {pixels[:, valid].max()} are "
+            f"no probabilities between {low:g} and {high:g}; give the range with --scale MIN,MAX"
+        )
+    return scores

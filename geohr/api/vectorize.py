@@ -1,0 +1,256 @@
+"""Anyone's class raster into polygons, in bands of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.errors
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window
+
+from geohr._runtime.files import check_writable
+from geohr._runtime.redact import redact
+from geohr._runtime.threads import ahead
+from geohr.encoding import NODATA, Bytes
+from geohr.errors import InputError
+from geohr.options import VectorizeOptions
+from geohr.outputs.vector import check_extension, open_vector
+from geohr.polygons.polygons import Polygons
+from geohr.polygons.settings import TraceSettings
+from geohr.polygons.tracer import Tracer
+from geohr.scene.prepare import OFF_GRID
+from geohr.scene.stac import acquired
+from geohr.version import __version__
+
+BAND_PIXELS = 2**23
+"""Pixels read at a time, in whole rows of the file's blocks."""
+CACHE_BYTES = 2**26
+"""GDAL's cache of blocks, which are read once: it would take a share of all memory."""
+
+
+def vectorize(
+    raster: str | Path,
+    out: str | Path,
+    *,
+    options: VectorizeOptions | None = None,
+    probabilities: str | Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Trace the objects of a class raster of any size into a vector file.
+
+    Nodata (the file's value, its mask, or 255) and the background are not traced.
+
+    Args:
+        raster: Whole numbers from 0 to 254, one class each.
+        out: See `geohr.outputs.vector.EXTENSIONS`.
+        options: How to trace.
+        probabilities: uint8 raster on the same grid, band i for class i: probability x 254, 255 =
+            no data. Gives confidences, and contours their place.
+        overwrite: Replace `out` if it exists.
+        progress: Called with rows done and rows in all.
+
+    Returns:
+        How many polygons were written.
+
+    Raises:
+        UsageError: For an extension, an option or an existing output.
+        InputError: For a raster that does not hold classes, or has no CRS where metres are asked.
+        OutputError: When `out` cannot be written.
+    """
+    options = options or VectorizeOptions()
+    out = Path(out)
+    check_extension(out)
+    check_writable(out, overwrite=overwrite)
+    with ExitStack() as stack:
+        source = stack.enter_context(_opened(raster))
+        _check_classes(source, options.band)
+        scores = None
+        if probabilities is not None:
+            scores = stack.enter_context(_opened(probabilities))
+            _check_scores(scores, source)
+        tracer = Tracer(
+            TraceSettings(
+                source.width,
+                transform=source.transform,
+                crs=source.crs,
+                options=options,
+                background=options.background,
+                threshold=options.threshold,
+            )
+        )
+        sink = stack.enter_context(
+            open_vector(
+                out,
+                crs=source.crs,
+                multi=options.connectivity == 8,
+                constants={"scene": redact(Path(raster).name), "acquired": _acquired(source)},
+                provenance=_provenance(raster, options),
+            )
+        )
+        done = 0
+        bands = stack.enter_context(
+            closing(ahead(_bands(source, scores, options.band, options.background)))
+        )
+        traced = stack.enter_context(closing(ahead(_traced(tracer, bands))))
+        for rows, polygons in traced:
+            sink.write(polygons)
+            done += rows
+            if progress is not None:
+                progress(done, source.height)
+    return sink.count
+
+
+def _opened(path: str | Path) -> Any:
+    """The raster, open.
+
+    Raises:
+        InputError: When it is missing or no raster.
+    """
+    try:
+        return rasterio.open(path)
+    except rasterio.errors.RasterioError as error:
+        raise InputError(
+            f"{redact(str(path))}: cannot be read as a raster ({redact(str(error))})"
+        ) from error
+
+
+def _acquired(source: Any) -> str | None:
+    """When the raster's scene was taken: as `geohr segment` noted it, else as its file says."""
+    noted = source.tags().get("geohr_scene_acquired")
+    return noted or acquired((), (source.name,))
+
+
+def _check_classes(source: Any, band: int) -> None:
+    """Refuse rasters that cannot hold classes."""
+    if band > source.count:
+        raise InputError(f"{source.name}: band {band} asked for, the raster has {source.count}")
+    dtype = np.dtype(source.dtypes[band - 1])
+    if dtype.kind not in "iub":
+        raise InputError(
+            f"{source.name}: classes must be whole numbers from 0 to 254, the band is {dtype}; "
+            "give a raster of class ids, and probabilities by --probs"
+        )
+
+
+def _check_scores(scores: Any, source: Any) -> None:
+    """Refuse probabilities that do not lie on the classes' grid."""
+    a, b, c, d, e, f = (~source.transform @ scores.transform)[:6]
+    apart = max(
+        abs(a * col + b * row + c - col) + abs(d * col + e * row + f - row)
+        for col, row in ((0, 0), (source.width, 0), (0, source.height))
+    )
+    if (scores.width, scores.height) != (source.width, source.height) or apart > OFF_GRID:
+        raise InputError(
+            f"{scores.name}: probabilities must lie on the grid of {source.name} "
+            f"({source.height} x {source.width}), these are {scores.height} x {scores.width} and "
+            f"lie up to {apart:.3g} pixels off"
+        )
+    if scores.crs != source.crs:
+        raise InputError(
+            f"{scores.name}: probabilities must have the CRS of {source.name}, {source.crs}; they "
+            f"have {scores.crs}"
+        )
+    if any(dtype != "uint8" for dtype in scores.dtypes):
+        raise InputError(
+            f"{scores.name}: probabilities must be uint8 (probability x 254), "
+            f"got {scores.dtypes[0]}"
+        )
+
+
+def _bands(
+    source: Any, scores: Any | None, band: int, background: int
+) -> Iterator[tuple[Bytes, Bytes | None]]:
+    """Class rows and probability rows, from top to bottom."""
+    block = source.block_shapes[band - 1][0]
+    rows = max(block, BAND_PIXELS // source.width // block * block)
+    rows = min(rows, max(1, 4 * BAND_PIXELS // source.width))
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        for start in range(0, source.height, rows):
+            window = Window(0, start, source.width, min(rows, source.height - start))
+            try:
+                values = source.read(band, window=window)
+                empty = None
+                if has_nodata(source, band, background):
+                    empty = source.read_masks(band, window=window) == 0
+                probability = None if scores is None else scores.read(window=window)
+            except rasterio.errors.RasterioError as error:
+                raise InputError(
+                    f"{source.name}: rows {start} to {start + window.height} cannot be read "
+                    f"({error})"
+                ) from error
+            classes = _classes(values, empty, source.name)
+            if scores is not None:
+                _check_known(classes, scores, background)
+            yield classes, probability
+
+
+def has_nodata(source: Any, band: int, background: int) -> bool:
+    """Whether some pixels may hold nothing; a nodata value that is the background's says no."""
+    flags = source.mask_flag_enums[band - 1]
+    if flags == [MaskFlags.nodata]:
+        return bool(source.nodatavals[band - 1] != background)
+    return bool(flags != [MaskFlags.all_valid])
+
+
+def _check_known(classes: Bytes, scores: Any, background: int) -> None:
+    """Refuse a class that has no probabilities."""
+    unknown = classes[(classes > scores.count) & (classes != NODATA) & (classes != background)]
+    if background != 0:
+        unknown = np.append(unknown, classes[classes == 0])
+    if len(unknown):
+        raise InputError(
+            f"{scores.name}: class {unknown[0]} has no band of probabilities (band i is class i, "
+            f"there are {scores.count}); leave the probabilities out, or give one a class"
+        )
+
+
+def _traced(
+    tracer: Tracer, bands: Iterator[tuple[Bytes, Bytes | None]]
+) -> Iterator[tuple[int, Polygons]]:
+    """Rows traced at a time, and the objects that they complete."""
+    for classes, probability in bands:
+        yield len(classes), tracer.push(classes, probability)
+    yield 0, tracer.finish()
+
+
+def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
+    """Class rows as uint8.
+
+    Raises:
+        InputError: For ids that do not fit.
+    """
+    if empty is not None and empty.any():
+        wide = values if values.dtype == np.uint8 else values.astype(np.int64)
+        values = np.where(empty, NODATA, wide)
+    if values.dtype != np.uint8:
+        low, high = values.min(), values.max()
+        if low < 0 or high > NODATA:
+            worst = low if low < 0 else high
+            raise InputError(
+                f"{name}: class ids must lie in 0 to 254 (255 = no data), found {worst}; "
+                "give the classes lower numbers"
+            )
+    return np.ascontiguousarray(values, np.uint8)
+
+
+def _provenance(raster: str | Path, options: VectorizeOptions) -> dict[str, str]:
+    """What made the output, and when its input was last changed where that is a file."""
+    path, changed = Path(raster), ""
+    if path.is_file():
+        time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "geohr_version": __version__,
+        "geohr_raster": redact(path.name),
+        "geohr_raster_modified": changed,
+        "geohr_options": json.dumps(dataclasses.asdict(options), sort_keys=True),
+    }

@@ -1,0 +1,75 @@
+"""Windows of a scene that show a network what it will see, to fit int8 to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from geohr.encoding import Batch
+from geohr.errors import InputError
+from geohr.scene import Scene, SceneReader, Tile
+from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer, check_tile
+from geohr.tiling.spread import WINDOWS, spread
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Windows spread evenly over a scene, the same for the same scene and grid.
+
+    Attributes:
+        scene: What to read.
+        grid: How it is cut into windows.
+        normalizer: From the scene's values to the network's.
+    """
+
+    scene: Scene
+    grid: Grid
+    normalizer: Normalizer
+
+    def tiles(self) -> Iterator[Tile]:
+        """The windows with a valid pixel, one at a time.
+
+        Raises:
+            InputError: When the scene cannot be read or has values that the model cannot mean.
+        """
+        with SceneReader(self.scene) as reader:
+            for index in spread(len(self.grid)):
+                tile = reader.read(self.grid[index])
+                if tile.valid.any():
+                    check_tile(tile, self.scene, self.normalizer)
+                    yield tile
+
+    def windows(self) -> Batch:
+        """All windows, normalised: `(n, band, row, col)` with n at least 1.
+
+        Raises:
+            InputError: When the scene cannot be read, or has no valid pixel where looked at.
+        """
+        tiles = list(islice(self.tiles(), WINDOWS))
+        if not tiles:
+            raise InputError(
+                f"{self.scene.path}: no valid pixel in {len(spread(len(self.grid)))} windows "
+                "spread over it; name another scene with --calibrate"
+            )
+        windows = np.empty((len(tiles), *tiles[0].pixels.shape), np.float32)
+        for tile, target in zip(tiles, windows, strict=True):
+            self.normalizer.apply(tile.pixels, tile.valid, target)
+        return windows
+
+    def digest(self) -> str:
+        """SHA-256 of all that `windows` depends on; hexadecimal.
+
+        Raises:
+            InputError: When the scene cannot be read.
+        """
+        hashed = hashlib.sha256(repr(self.normalizer).encode())
+        for tile in islice(self.tiles(), WINDOWS):
+            hashed.update(f"{tile.pixels.shape} {tile.pixels.dtype}".encode())
+            hashed.update(tile.pixels.data)
+            hashed.update(tile.valid.data)
+        return hashed.hexdigest()

@@ -1,0 +1,280 @@
+"""True ground metres in any CRS.
+
+Round each object the CRS is taken as an affine map of the ground: metres east and north per unit,
+measured on the ellipsoid at the object's middle. That is exact to about (size / earth radius)
+squared, so objects over `LOCAL_EXTENT` are measured vertex by vertex instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyproj
+import shapely
+from pyproj.crs import ProjectedCRS
+from pyproj.crs.coordinate_operation import PolarStereographicAConversion, UTMConversion
+from pyproj.exceptions import ProjError
+
+from geohr.encoding import Floats, Geometries
+from geohr.errors import InputError
+
+LOCAL_EXTENT = 5_000.0
+"""Metres across, up to which an object is small: the error stays below one in a million."""
+_STEP = 10.0
+"""Half the stretch, in metres, over which the map is differentiated."""
+_LATITUDE_MAX = 90.0
+
+
+@lru_cache(maxsize=32)
+def parse_crs(crs: Any) -> pyproj.CRS:
+    """A pyproj CRS from anything that names one: a string, a number, or a rasterio CRS.
+
+    Raises:
+        InputError: When nothing understands it.
+    """
+    try:
+        return pyproj.CRS.from_user_input(crs)
+    except ProjError as error:
+        raise InputError(f"CRS {crs!r} is not understood by PROJ: {error}") from error
+
+
+def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
+    """Metres on the ground per unit of the CRS, round each point.
+
+    Args:
+        crs: Anything that `parse_crs` takes.
+        x: `(n,)` eastings or longitudes, in the CRS's units.
+        y: `(n,)` northings or latitudes.
+
+    Returns:
+        `(n, 2, 2)`: [[d east / dx, d east / dy], [d north / dx, d north / dy]]. The meridional and
+        transverse radii of the ellipsoid are those of Snyder, "Map Projections: A Working Manual",
+        1987, eq. 4-18 and 4-20.
+
+    Raises:
+        InputError: When a point lies outside the area that the CRS can map.
+    """
+    known = parse_crs(crs)
+    unit = known.axis_info[0].unit_conversion_factor
+    ellipsoid = known.ellipsoid
+    if ellipsoid is None:  # a plane of its own, such as a drawing's
+        return np.broadcast_to(np.eye(2) * unit, (len(x), 2, 2))
+    a, f = ellipsoid.semi_major_metre, 1 / (ellipsoid.inverse_flattening or np.inf)
+    # The unit's factor is radians for degrees, metres for feet.
+    step = _STEP / (unit * a if known.is_geographic else unit)
+    shifts = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]]) * step
+    lon, lat = _to_degrees(known, x + shifts[:, :1], y + shifts[:, 1:])
+    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+        raise InputError(
+            f"coordinates such as ({x[0]:g}, {y[0]:g}) lie outside what {known.name} can map; "
+            "the scene's georeference is wrong"
+        )
+    lon, lat = np.radians(lon), np.radians(lat)
+    eccentric = f * (2 - f)
+    bend = 1 - eccentric * np.sin(lat.mean(axis=0)) ** 2
+    meridional, transverse = a * (1 - eccentric) / bend**1.5, a / np.sqrt(bend)
+    east = np.stack([_turn(lon[0] - lon[1]), _turn(lon[2] - lon[3])], axis=-1)
+    north = np.stack([lat[0] - lat[1], lat[2] - lat[3]], axis=-1)
+    east *= (transverse * np.cos(lat.mean(axis=0)))[:, None]
+    north *= meridional[:, None]
+    return np.stack([east, north], axis=1) / (2 * step)
+
+
+def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
+    """A CRS in metres for the surroundings of a point, on the datum of the point's own CRS.
+
+    It is the point's UTM zone, or universal polar stereographic beyond 84 degrees north and 80
+    south (Snyder, 1987, pages 57 and 157). As the datum stays, no shift between datums is made.
+
+    Args:
+        crs: Anything that `parse_crs` takes.
+        x: Easting or longitude, in the CRS's units.
+        y: Northing or latitude.
+
+    Raises:
+        InputError: When the point lies outside the area that the CRS can map.
+    """
+    known = parse_crs(crs)
+    lon, lat = _to_degrees(known, x, y)
+    if not (np.isfinite(lon) and np.isfinite(lat)) or abs(lat) > _LATITUDE_MAX:
+        raise InputError(
+            f"coordinates such as ({x:g}, {y:g}) lie outside what {known.name} can map; "
+            "the scene's georeference is wrong"
+        )
+    if -80 <= lat <= 84:
+        zone = int((lon + 180) // 6 % 60) + 1
+        conversion: Any = UTMConversion(str(zone), "N" if lat >= 0 else "S")
+    else:
+        conversion = PolarStereographicAConversion(
+            latitude_natural_origin=np.copysign(90.0, lat),
+            false_easting=2_000_000.0,
+            false_northing=2_000_000.0,
+            scale_factor_natural_origin=0.994,
+        )
+    made = ProjectedCRS(conversion, name="local metric", geodetic_crs=known.geodetic_crs)
+    # On a common datum it has a name that others know.
+    code = made.to_epsg(min_confidence=70)
+    return pyproj.CRS.from_epsg(code) if code and _same_datum(code, known) else made
+
+
+def _same_datum(code: int, known: pyproj.CRS) -> bool:
+    """Whether the CRS of an EPSG code stands on the datum of another one."""
+    return bool(pyproj.CRS.from_epsg(code).geodetic_crs == known.geodetic_crs)
+
+
+@dataclass(frozen=True)
+class LocalFrames:
+    """For each geometry a plane in metres about its middle, east to the right and north up."""
+
+    scale: Floats
+    """`(n, 2, 2)` metres per unit of the CRS."""
+    middle: Floats
+    """`(n, 2)` the origin, in the CRS."""
+    extent: Floats
+    """`(n,)` the bounding box's diagonal in metres."""
+
+    def take(self, index: npt.NDArray[Any]) -> LocalFrames:
+        """Those of the given geometries."""
+        return LocalFrames(self.scale[index], self.middle[index], self.extent[index])
+
+    def to_metres(self, geometries: Geometries) -> Geometries:
+        """The geometries in their planes."""
+        points, owner = shapely.get_coordinates(geometries, return_index=True)
+        points = _apply(self.scale[owner], points - self.middle[owner])
+        return np.asarray(shapely.set_coordinates(geometries.copy(), points), object)
+
+    def edges(self, polygons: Geometries) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """`(edge, 2)` metres east and north from corner to corner, and each edge's polygon."""
+        rings, owner = shapely.get_rings(polygons, return_index=True)
+        points, ring = shapely.get_coordinates(rings, return_index=True)
+        inside = np.flatnonzero(ring[1:] == ring[:-1])
+        of_edge = owner[ring[inside]]
+        return _apply(self.scale[of_edge], points[inside + 1] - points[inside]), of_edge
+
+    def from_metres(self, geometries: Geometries) -> Geometries:
+        """Back into the CRS."""
+        points, owner = shapely.get_coordinates(geometries, return_index=True)
+        points = _apply(np.linalg.inv(self.scale)[owner], points) + self.middle[owner]
+        return np.asarray(shapely.set_coordinates(geometries.copy(), points), object)
+
+
+def local_frames(geometries: Geometries, crs: Any) -> LocalFrames:
+    """A local plane for each geometry; see `local_scale` for what can go wrong."""
+    bounds = shapely.bounds(geometries).reshape(-1, 4)
+    middle = np.column_stack([bounds[:, [0, 2]].mean(axis=1), bounds[:, [1, 3]].mean(axis=1)])
+    scale = local_scale(crs, middle[:, 0], middle[:, 1])
+    span = _apply(np.abs(scale), bounds[:, 2:] - bounds[:, :2])
+    return LocalFrames(scale, middle, np.hypot(span[:, 0], span[:, 1]))
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What polygons measure on the ground."""
+
+    area: Floats
+    """`(n,)` square metres."""
+    perimeter: Floats
+    """`(n,)` metres, all rings."""
+    orientation: Floats
+    """`(n,)` direction of the walls, degrees clockwise from north, in [0, 90)."""
+
+
+def measure(geometries: Geometries, crs: Any) -> Measures:
+    """Area, perimeter and orientation of polygons.
+
+    The orientation is the mean direction of all edges weighted by their length, with right angles
+    taken as one: a quarter of the angle of the sum of length * exp(4i * direction).
+    """
+    frames = local_frames(geometries, crs)
+    edge, owner = frames.edges(geometries)
+    length = np.hypot(edge[:, 0], edge[:, 1])
+    turn = 4 * np.arctan2(edge[:, 0], edge[:, 1])
+    perimeter, sine, cosine = (
+        np.bincount(owner, weights=length * part, minlength=len(geometries)).astype(np.float64)
+        for part in (1, np.sin(turn), np.cos(turn))
+    )
+    area = np.abs(np.linalg.det(frames.scale)) * shapely.area(geometries)
+    for index in np.flatnonzero(frames.extent > LOCAL_EXTENT):
+        area[index] = _equal_area(geometries[index], crs)
+        perimeter[index] = _edge_by_edge(geometries[index], crs)
+    orientation = np.degrees(np.arctan2(sine, cosine) / 4) % 90
+    # Tables hold float32, in which what is a hair below 90 would be 90.
+    return Measures(area, perimeter, (orientation.astype(np.float32) % 90).astype(np.float64))
+
+
+def areas(geometries: Geometries, crs: Any) -> Floats:
+    """`(n,)` true ground areas in square metres."""
+    frames = local_frames(geometries, crs)
+    area = np.abs(np.linalg.det(frames.scale)) * shapely.area(geometries)
+    for index in np.flatnonzero(frames.extent > LOCAL_EXTENT):
+        area[index] = _equal_area(geometries[index], crs)
+    return np.asarray(area, np.float64)
+
+
+def _apply(scale: Floats, edge: Floats) -> Floats:
+    """Each matrix times its vector."""
+    x, y = edge[:, 0], edge[:, 1]
+    return np.column_stack(
+        [scale[:, 0, 0] * x + scale[:, 0, 1] * y, scale[:, 1, 0] * x + scale[:, 1, 1] * y]
+    )
+
+
+def _edge_by_edge(geometry: Any, crs: Any) -> float:
+    """The perimeter of a large geometry, each edge measured where it lies."""
+    points, ring = shapely.get_coordinates(shapely.get_rings(geometry), return_index=True)
+    middle = (points[1:] + points[:-1]) / 2
+    scale = local_scale(crs, middle[:, 0], middle[:, 1])
+    edge = _apply(scale, np.diff(points, axis=0))[ring[1:] == ring[:-1]]
+    return float(np.hypot(edge[:, 0], edge[:, 1]).sum())
+
+
+def _equal_area(geometry: Any, crs: Any) -> float:
+    """The area of a large geometry, in the equal-area projection about its middle."""
+    known = parse_crs(crs)
+    ellipsoid = known.ellipsoid
+    if ellipsoid is None:
+        return float(shapely.area(geometry)) * known.axis_info[0].unit_conversion_factor ** 2
+    west, south, east, north = shapely.bounds(geometry)
+    lon, lat = _to_degrees(known, (west + east) / 2, (south + north) / 2)
+    flat = pyproj.CRS.from_dict(
+        {
+            "proj": "laea",
+            "lon_0": lon,
+            "lat_0": lat,
+            "a": ellipsoid.semi_major_metre,
+            "b": ellipsoid.semi_minor_metre,
+        }
+    )
+    fine = shapely.segmentize(geometry, max(east - west, north - south) / 500)
+    to_flat = pyproj.Transformer.from_crs(known, flat, always_xy=True)
+
+    def unroll(points: Floats) -> Floats:
+        return np.column_stack(to_flat.transform(points[:, 0], points[:, 1]))
+
+    return float(shapely.area(shapely.transform(fine, unroll)))
+
+
+def _to_degrees(known: pyproj.CRS, x: Any, y: Any) -> tuple[Any, Any]:
+    """Longitude and latitude in degrees, on the CRS's own datum; its own unit may be grads."""
+    to_geodetic, unit = _geodetic(known)
+    lon, lat = to_geodetic.transform(x, y)
+    return np.multiply(lon, unit), np.multiply(lat, unit)
+
+
+@lru_cache(maxsize=32)
+def _geodetic(known: pyproj.CRS) -> tuple[pyproj.Transformer, float]:
+    """To the CRS's own longitude and latitude, and the degrees of their unit."""
+    geodetic = known.geodetic_crs
+    assert geodetic is not None  # every CRS on an ellipsoid has one
+    unit = float(np.degrees(geodetic.axis_info[0].unit_conversion_factor))
+    return pyproj.Transformer.from_crs(known, geodetic, always_xy=True), round(unit, 12)
+
+
+def _turn(angle: Floats) -> Floats:
+    """Differences of longitude across the antimeridian, brought back to (-pi, pi]."""
+    turned: Floats = (angle + np.pi) % (2 * np.pi) - np.pi
+    return turned

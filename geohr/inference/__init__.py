@@ -1,0 +1,1 @@
+"""The one loop from a scene to rows of classes and polygons."""

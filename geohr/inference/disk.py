@@ -1,0 +1,127 @@
+"""Disk that a run needs, and whether it is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from geohr.errors import OutputError
+from geohr.scene import Scene, SceneReader
+from geohr.tiling.grid import Grid
+from geohr.tiling.spread import spread
+
+SAMPLES = 48
+"""Windows that the valid share is estimated from."""
+CLASSES_BYTES = 0.06
+"""Bytes a valid pixel takes in a compressed raster of classes: twice what towns were seen to."""
+PROBABILITIES_BYTES = 0.6
+"""Bytes a valid pixel and class takes in a compressed raster of probabilities, seen likewise."""
+VECTOR_BYTES = 0.2
+"""Bytes a valid pixel takes in a file of polygons, seen likewise."""
+COPIES = 2
+"""Rasters are written as rows and then copied into their final layout."""
+
+
+@dataclass(frozen=True)
+class OutputCounts:
+    """What a run writes.
+
+    Attributes:
+        classes: Of the model.
+        vectors: Files of polygons.
+        rasters: Rasters of classes, or of as much as one.
+        probabilities: Rasters of probabilities.
+    """
+
+    classes: int
+    vectors: int
+    rasters: int
+    probabilities: int
+
+
+def valid_share(scene: Scene, grid: Grid) -> tuple[float, float]:
+    """Estimated shares of valid pixels and of windows with a valid pixel."""
+    looked = spread(len(grid))[:SAMPLES]
+    pixels = windows = 0.0
+    with SceneReader(scene) as reader:
+        for index in looked:
+            valid = reader.read(grid[index]).valid
+            pixels += float(valid.mean())
+            windows += bool(valid.any())
+    return pixels / len(looked), windows / len(looked)
+
+
+def disk_bytes(
+    scene: Scene, grid: Grid, valid: float, *, outputs: OutputCounts, resume: bool
+) -> tuple[int, int]:
+    """Disk that a run needs while it lasts, and that its outputs keep.
+
+    Args:
+        scene: What is to be segmented.
+        grid: How it is cut.
+        valid: Share of valid pixels.
+        outputs: What is to be written.
+        resume: Whether finished blocks are kept while it lasts.
+    """
+    pixels = scene.height * scene.width * valid
+    probabilities = outputs.probabilities * outputs.classes * PROBABILITIES_BYTES
+    images = pixels * (outputs.rasters * CLASSES_BYTES + probabilities)
+    polygons = pixels * outputs.vectors * VECTOR_BYTES
+    shared = min(2 * grid.overlap / (grid.tile - grid.overlap), 2.0)
+    kept = (4 * outputs.classes + 5) * shared + outputs.classes
+    blocks = scene.height * scene.width * kept if resume else 0
+    return math.ceil(images * COPIES + polygons + blocks), math.ceil(images + polygons)
+
+
+def check_disks(
+    folder: Path, root: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, keeps: bool
+) -> None:
+    """Refuse a run whose disk, or whose work folder's, cannot hold what goes there.
+
+    Args:
+        folder: Where outputs and temporary files go.
+        root: The folder of all work folders; it need not be there yet.
+        scene: What is to be segmented.
+        grid: How it is cut.
+        outputs: What is to be written.
+        keeps: Whether finished blocks are kept in the work folder while the run lasts.
+
+    Raises:
+        OutputError: With what is free and what is needed.
+    """
+    held = next(each for each in (root.resolve(), *root.resolve().parents) if each.exists())
+    together = held.stat().st_dev == folder.stat().st_dev
+    check_disk(folder, scene, grid, outputs=outputs, resume=keeps and together)
+    if keeps and not together:
+        blocks = dataclasses.replace(outputs, vectors=0, rasters=0, probabilities=0)
+        check_disk(held, scene, grid, outputs=blocks, resume=True)
+
+
+def check_disk(
+    folder: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, resume: bool
+) -> None:
+    """Refuse a run whose disk cannot hold the result.
+
+    Args:
+        folder: Where outputs and temporary files go.
+        scene: What is to be segmented.
+        grid: How it is cut.
+        outputs: What is to be written.
+        resume: Whether finished blocks are kept while it lasts.
+
+    Raises:
+        OutputError: With what is free and what is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free >= disk_bytes(scene, grid, 1.0, outputs=outputs, resume=resume)[0]:
+        return
+    valid, _ = valid_share(scene, grid)
+    needed, _ = disk_bytes(scene, grid, valid, outputs=outputs, resume=resume)
+    if free < needed:
+        raise OutputError(
+            f"{folder}: {free / 1e6:.1f} MB free, and the run needs about {needed / 1e6:.1f} MB; "
+            "make room, name outputs or --work-dir on another disk, or ask for fewer outputs"
+        )

@@ -1,0 +1,1 @@
+"""A network and its card, in one file."""

@@ -1,0 +1,1 @@
+"""Rasters and vector files that appear whole."""

@@ -1,0 +1,57 @@
+"""What every vector writer is told, and the table it is to write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from geohr.encoding import Geometries
+from geohr.polygons.polygons import Polygons
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer, whatever the format."""
+
+    name: str
+    crs: Any
+    multi: bool
+    """Whether all geometries are written as multipolygons."""
+    constants: dict[str, str | None]
+    """Text columns with one value for all rows, None where it is not known."""
+    colours: dict[str, str]
+    """Class names to "#rrggbb"."""
+    provenance: dict[str, str]
+
+    @property
+    def geometry_type(self) -> str:
+        """The layer's one geometry type."""
+        return "MultiPolygon" if self.multi else "Polygon"
+
+    def shaped(self, geometry: Geometries) -> Geometries:
+        """The geometries, all of the layer's type."""
+        if not self.multi:
+            return geometry
+        single = shapely.get_type_id(geometry) == shapely.GeometryType.POLYGON
+        several = geometry.copy()
+        places = np.flatnonzero(single)
+        several[places] = shapely.multipolygons(geometry[places], indices=np.arange(len(places)))
+        return several
+
+    def columns(self, polygons: Polygons) -> dict[str, npt.NDArray[Any]]:
+        """The polygons' columns, then the constants."""
+        filled = {
+            name: np.full(len(polygons), value, object) for name, value in self.constants.items()
+        }
+        return {**polygons.columns, **filled}
+
+
+class FormatWriter(Protocol):
+    """Appends batches to a file; the context that made it finishes the file."""
+
+    def write(self, polygons: Polygons) -> None:
+        """Append; with no rows, at least the empty layer must be there afterwards."""

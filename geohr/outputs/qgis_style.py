@@ -1,0 +1,130 @@
+"""The style that QGIS finds inside a GPKG: its table `layer_styles`."""
+
+from __future__ import annotations
+
+import sqlite3
+from xml.etree import ElementTree as Xml
+
+from geohr.outputs.layers import LayerInfo
+
+CONFIDENCE_COLOURS = (
+    (0.5, "#d7191c"),
+    (0.6, "#f07b23"),
+    (0.7, "#e3b505"),
+    (0.8, "#7cb342"),
+    (0.9, "#1a7f37"),
+)
+"""Lower bound of each confidence class and its colour, all readable on white and on imagery."""
+FALLBACK_COLOUR = "#e66101"
+"""For a class whose colour is not given."""
+EPOCH = "1970-01-01T00:00:00.000Z"
+"""Written where a GPKG notes the time of day, so that equal runs give equal bytes."""
+
+# The columns are those that QGIS creates and looks for.
+_TABLE = """
+CREATE TABLE layer_styles (
+  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+  f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
+  f_geometry_column TEXT(256), styleName TEXT(30), styleQML TEXT, styleSLD TEXT,
+  useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
+  update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))
+"""
+
+
+def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
+    """Write two styles for the layer: by class, and by confidence.
+
+    The one by class is the default where there are colours for several classes, otherwise the one
+    by confidence.
+
+    Args:
+        database: The GPKG.
+        info: Its layer.
+    """
+    database.execute(_TABLE)
+    database.execute(
+        "INSERT INTO gpkg_contents (table_name, data_type, identifier, last_change) "
+        "VALUES ('layer_styles', 'attributes', 'layer_styles', ?)",
+        (EPOCH,),
+    )
+    several = len(info.colours) > 1
+    styles = (
+        ("class", class_style(info.colours), several),
+        ("confidence", confidence_style(), not several),
+    )
+    for name, qml, default in styles:
+        database.execute(
+            "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
+            "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
+            "update_time) VALUES ('', '', ?, 'geom', ?, ?, '', ?, ?, '', ?)",
+            (info.name, name, qml, default, f"Coloured by {name}", EPOCH),
+        )
+
+
+def confidence_style() -> str:
+    """QML with a colour for each step of the column `confidence`; grey where there is none."""
+    root, renderer, symbols = _document("RuleRenderer")
+    rules = Xml.SubElement(renderer, "rules", key="root")
+    for index, (low, colour) in enumerate(CONFIDENCE_COLOURS):
+        last = index == len(CONFIDENCE_COLOURS) - 1
+        high = 1.0 if last else CONFIDENCE_COLOURS[index + 1][0]
+        test = f'"confidence" < {high}' if index == 0 else f'"confidence" >= {low}'
+        if index > 0 and not last:
+            test += f' AND "confidence" < {high}'
+        label = f"below {high:g}" if index == 0 else f"{low:g} to {high:g}"
+        Xml.SubElement(rules, "rule", key=f"r{index}", symbol=str(index), filter=test, label=label)
+        _symbol(symbols, str(index), colour)
+    name = str(len(CONFIDENCE_COLOURS))
+    Xml.SubElement(
+        rules, "rule", key="none", symbol=name, filter='"confidence" IS NULL', label="unknown"
+    )
+    _symbol(symbols, name, "#969696")
+    return _text(root)
+
+
+def class_style(colours: dict[str, str]) -> str:
+    """QML with one category for each class name, and one for all others."""
+    root, renderer, symbols = _document("categorizedSymbol")
+    renderer.set("attr", "class")
+    categories = Xml.SubElement(renderer, "categories")
+    for index, (name, colour) in enumerate([*colours.items(), ("", FALLBACK_COLOUR)]):
+        Xml.SubElement(
+            categories,
+            "category",
+            value=name,
+            label=name or "other",
+            symbol=str(index),
+            render="true",
+            type="string",
+        )
+        _symbol(symbols, str(index), colour)
+    return _text(root)
+
+
+def _document(kind: str) -> tuple[Xml.Element, Xml.Element, Xml.Element]:
+    root = Xml.Element("qgis", version="3.22", styleCategories="Symbology")
+    renderer = Xml.SubElement(root, "renderer-v2", type=kind, enableorderby="0")
+    return root, renderer, Xml.SubElement(renderer, "symbols")
+
+
+def _symbol(symbols: Xml.Element, name: str, colour: str) -> None:
+    """A fill of one colour, half transparent, with an outline in full colour."""
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    symbol = Xml.SubElement(symbols, "symbol", type="fill", name=name, alpha="1")
+    layer = Xml.SubElement(symbol, "layer", {"class": "SimpleFill", "pass": "0", "enabled": "1"})
+    options = Xml.SubElement(layer, "Option", type="Map")
+    for key, value in (
+        ("color", f"{red},{green},{blue},110"),
+        ("style", "solid"),
+        ("outline_color", f"{red},{green},{blue},255"),
+        ("outline_style", "solid"),
+        ("outline_width", "0.4"),
+        ("outline_width_unit", "MM"),
+    ):
+        Xml.SubElement(options, "Option", name=key, value=value, type="QString")
+
+
+def _text(root: Xml.Element) -> str:
+    return "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n" + Xml.tostring(
+        root, encoding="unicode"
+    )

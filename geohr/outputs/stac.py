@@ -1,0 +1,202 @@
+"""A STAC Item about a run: what it made, of which scene, and by which model.
+
+STAC 1.1.0 with the extensions processing 1.2.0 and MLM (machine learning model) 1.5.0. It is the
+one output that tells the time of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from shapely.geometry.polygon import orient
+
+from geohr._runtime.files import written_whole
+from geohr._runtime.redact import redact
+from geohr.geodesy import parse_crs
+from geohr.inference.job import Job
+from geohr.scene.provenance import modified, stamp
+
+EXTENSIONS = (
+    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
+)
+SUFFIX = ".stac.json"
+"""The Item lies beside the first output, under its name with this."""
+MEDIA_TYPES = {
+    ".gpkg": "application/geopackage+sqlite3",
+    ".geojson": "application/geo+json",
+    ".fgb": "application/vnd.flatgeobuf",
+    ".parquet": "application/vnd.apache.parquet",
+    ".shp": "application/vnd.shp",
+    ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
+}
+EDGE_POINTS = 16
+"""Points on each side of the footprint, whose sides are bent in longitude and latitude."""
+STRAIGHT = 1e-7
+"""Degrees by which a side must be bent to need points."""
+
+
+def item_beside(output: str | Path) -> str | Path:
+    """Where the Item of an output lies, on disk or in an object store."""
+    text = str(output)
+    name = text.rpartition("/")[2]
+    beside = text.removesuffix(name) + name.removesuffix(Path(name).suffix) + SUFFIX
+    return Path(beside) if isinstance(output, Path) else beside
+
+
+def write_item(path: Path, run: Job, outputs: Sequence[str | Path]) -> None:
+    """Write the Item of a run.
+
+    Args:
+        path: Of the Item.
+        run: The run.
+        outputs: Where its outputs will lie, beside the Item.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
+    item = describe(run, outputs, now=datetime.now(UTC))
+    with written_whole(path) as part:
+        part.write_text(json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def describe(run: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[str, Any]:
+    """The Item as plain types."""
+    names = [str(each).rpartition("/")[2] for each in outputs]
+    provenance = run.provenance()
+    footprint = footprint_of(run)
+    item: dict[str, Any] = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": list(EXTENSIONS),
+        "id": Path(names[0]).stem,
+        "geometry": None,
+        "properties": {
+            **times(run),
+            "created": stamp(now),
+            "processing:datetime": stamp(now),
+            "processing:lineage": f"Objects in {provenance['geohr_scene']}, "
+            f"found by {provenance['geohr_model']}",
+            "processing:software": {
+                "geohr": provenance["geohr_version"],
+                "engine": provenance["geohr_engine"],
+            },
+            **model_fields(run),
+            **{name.replace("_", ":", 1): value for name, value in provenance.items()},
+        },
+        "links": [{"rel": "derived_from", "href": source(run), "type": "image/tiff"}],
+        "assets": {name: asset(name) for name in names},
+    }
+    item["assets"]["model"] = {
+        "href": f"urn:sha256:{run.model.digest}",
+        "title": f"{run.card.name} {run.card.version}",
+        "type": "application/octet-stream; application=safetensors",
+        "roles": ["mlm:model", "mlm:weights"],
+        "mlm:artifact_type": "safetensors.torch.save_file",
+    }
+    if footprint is not None:
+        item["geometry"] = shapely.geometry.mapping(footprint)
+        item["bbox"] = list(footprint.bounds)
+    return item
+
+
+def asset(name: str) -> dict[str, Any]:
+    """An output of the run."""
+    return {
+        "href": f"./{name}",
+        "type": MEDIA_TYPES[Path(name).suffix.lower()],
+        "roles": ["data"],
+    }
+
+
+def source(run: Job) -> str:
+    """The scene, without credentials, and without folders where it is a file."""
+    path = redact(run.scene.path)
+    return path if "://" in path else Path(path).name
+
+
+def times(run: Job) -> dict[str, Any]:
+    """When the scene was taken, else when its file was written; STAC must have a time."""
+    told = run.acquired or modified(run.scene.files)
+    if told is None:
+        return {
+            "datetime": None,
+            "start_datetime": "1970-01-01T00:00:00Z",
+            "end_datetime": "9999-12-31T23:59:59Z",
+        }
+    first, _, last = told.partition("/")
+    if not last:
+        return {"datetime": zoned(first)}
+    return {"datetime": None, "start_datetime": zoned(first), "end_datetime": zoned(last)}
+
+
+def model_fields(run: Job) -> dict[str, Any]:
+    """What the MLM extension says of the model."""
+    card, side = run.card, run.options.tile or run.card.tile
+    order = ["batch", "channel", "height", "width"]
+    classes = [
+        {"value": number, "name": label.name, "color_hint": label.colour.removeprefix("#").upper()}
+        for number, label in enumerate(card.classes, start=1)
+    ]
+    return {
+        # The extension allows letters, digits, and few other signs.
+        "mlm:name": re.sub(r"[^\w.-]", "-", f"geohr {card.name}", flags=re.ASCII),
+        "mlm:architecture": f"{card.architecture} {card.encoder}",
+        "mlm:framework": "PyTorch",
+        "mlm:tasks": ["semantic-segmentation"],
+        "mlm:input": [
+            {
+                "name": ", ".join(card.bands),
+                "bands": [],
+                "input": {
+                    "shape": [-1, len(card.bands), side, side],
+                    "dim_order": order,
+                    "data_type": "float32",
+                },
+            }
+        ],
+        "mlm:output": [
+            {
+                "name": "scores",
+                "tasks": ["semantic-segmentation"],
+                "result": {
+                    "shape": [-1, card.channels, side, side],
+                    "dim_order": order,
+                    "data_type": "float32",
+                },
+                "classification:classes": classes,
+            }
+        ],
+    }
+
+
+def footprint_of(run: Job) -> Any | None:
+    """What the outputs cover, in longitude and latitude; None without a CRS."""
+    ground = run.ground
+    if ground.crs is None:
+        return None
+    frame = shapely.box(0, 0, ground.width, ground.height)
+    fine = shapely.segmentize(frame, max(ground.width, ground.height) / EDGE_POINTS)
+    to_degrees = pyproj.Transformer.from_crs(parse_crs(ground.crs), "OGC:CRS84", always_xy=True)
+    a, b, c, d, e, f = ground.transform[:6]
+
+    def place(points: Any) -> Any:
+        columns, rows = points[:, 0], points[:, 1]
+        x, y = a * columns + b * rows + c, d * columns + e * rows + f
+        return np.column_stack(to_degrees.transform(x, y))
+
+    return orient(shapely.simplify(shapely.transform(fine, place), STRAIGHT))
+
+
+def zoned(time: str) -> str:
+    """A time that says its zone; one that does not is taken for UTC."""
+    return time if re.search(r"(Z|[+-]\d\d:\d\d)$", time) else f"{time}Z"

@@ -1,0 +1,248 @@
+"""Labels read by windows of a scene, from rasters on its grid or from vectors.
+
+A label is a class id: 0 background, 1 and up classes, 255 not annotated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyogrio
+import pyogrio.errors
+import rasterio.errors
+import rasterio.warp
+import shapely
+from affine import Affine
+from rasterio.features import rasterize
+from rasterio.transform import array_bounds
+from rasterio.windows import Window as RasterWindow
+
+from geohr.encoding import IGNORE, Bytes
+from geohr.errors import InputError
+from geohr.geobox import Window
+from geohr.scene import Scene, open_raster
+
+if TYPE_CHECKING:
+    import geopandas
+
+
+PARQUET = ".parquet"
+VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
+"""Labels with these endings are vectors."""
+RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
+"""Labels with these are rasters. OGR is asked whether it can read those with others."""
+
+
+def read_classes(path: str, scene: Scene, window: Window, *, legend: Legend | None = None) -> Bytes:
+    """Class ids `(row, col)` of a window that lies inside the scene, from vectors or a raster.
+
+    Args:
+        path: The labels.
+        scene: On whose grid they are wanted.
+        window: Which part of it.
+        legend: How vectors tell classes; by default every polygon is class 1.
+
+    Raises:
+        InputError: When the labels cannot be read or do not lie on the scene's grid.
+    """
+    if is_vector(path):
+        return read_vector(path, scene, window, legend=legend)
+    return read_raster(path, scene, window)
+
+
+@lru_cache(maxsize=4096)
+def is_vector(path: str) -> bool:
+    """Whether labels are vectors, of any format that OGR reads, rather than a raster."""
+    suffix = Path(path).suffix.lower()
+    if suffix in (*VECTOR_SUFFIXES, *RASTER_SUFFIXES):
+        return suffix in VECTOR_SUFFIXES
+    try:
+        return any(kind is not None for _, kind in pyogrio.list_layers(path))
+    except pyogrio.errors.DataSourceError:
+        return False
+
+
+def read_raster(path: str, scene: Scene, window: Window) -> Bytes:
+    """Class ids from the first band of a raster of the scene's size."""
+    where = RasterWindow(window.col, window.row, window.width, window.height)
+    with open_raster(path) as raster:
+        if raster.shape != (scene.height, scene.width):
+            raise InputError(
+                f"{path}: {raster.height} x {raster.width} pixels, but its scene {scene.path} has "
+                f"{scene.height} x {scene.width}; give labels on the scene's grid"
+            )
+        if raster.dtypes[0] != "uint8":
+            raise InputError(
+                f"{path}: {raster.dtypes[0]} labels; class ids must be uint8 with 255 where "
+                "nothing is annotated"
+            )
+        try:
+            classes: Bytes = raster.read(1, window=where)
+        except rasterio.errors.RasterioIOError as error:
+            raise InputError(f"{path}: the labels cannot be read ({error})") from error
+    return classes
+
+
+def read_vector(path: str, scene: Scene, window: Window, *, legend: Legend | None = None) -> Bytes:
+    """Class ids where a polygon of the file covers a pixel's centre, 0 elsewhere.
+
+    Later polygons lie over earlier ones, those that are not annotated over all.
+    """
+    legend = legend or Legend()
+    polygons = read_polygons(path, scene, window, legend)
+    ids = class_ids(polygons, legend, path)
+    order = np.argsort(ids == IGNORE, kind="stable")
+    shapes = [
+        (shape, ids[index])
+        for index, shape in zip(order, polygons.geometry.to_numpy()[order], strict=True)
+        if shape is not None and not shape.is_empty
+    ]
+    size = (window.height, window.width)
+    if not shapes:
+        return np.zeros(size, np.uint8)
+    transform = scene.transform @ Affine.translation(window.col, window.row)
+    drawn: Bytes = rasterize(shapes, out_shape=size, transform=transform, dtype=np.uint8)
+    return drawn
+
+
+def read_polygons(
+    path: str, scene: Scene, window: Window, legend: Legend
+) -> geopandas.GeoDataFrame:
+    """The polygons that touch a window, in the scene's CRS, with the legend's attribute."""
+    if scene.crs is None:
+        raise InputError(
+            f"{scene.path}: has no CRS, so vector labels cannot be placed on it; "
+            "give raster labels on its grid"
+        )
+    wanted = [] if legend.attribute is None else [legend.attribute]
+    if Path(path).suffix.lower() == PARQUET:
+        table = read_parquet(path)
+        check_layer(path, table.crs, list(table.columns), wanted)
+        box = shapely.box(*window_bounds(scene, window, table.crs.to_wkt()))
+        return table.iloc[np.sort(table.sindex.query(box))].to_crs(scene.crs.to_wkt())
+    try:
+        layer = first_layer(path)
+        info = pyogrio.read_info(path, layer=layer)
+        check_layer(path, info["crs"], list(info["fields"]), wanted)
+        reach = window_bounds(scene, window, info["crs"])
+        polygons = pyogrio.read_dataframe(path, layer=layer, columns=wanted, bbox=reach)
+    except pyogrio.errors.DataSourceError as error:
+        raise InputError(f"{path}: not vectors that can be read ({error})") from error
+    return polygons.to_crs(scene.crs.to_wkt())
+
+
+def check_layer(path: str, crs: object, fields: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse vectors that cannot be placed, or lack an attribute.
+
+    Raises:
+        InputError: Naming what is missing.
+    """
+    if crs is None:
+        raise InputError(f"{path}: has no CRS; assign one first")
+    if missing := [name for name in wanted if name not in fields]:
+        raise InputError(
+            f"{path}: has no attribute {missing[0]!r}; its attributes are "
+            f"{', '.join(fields) or 'none'}"
+        )
+
+
+@lru_cache(maxsize=8)
+def read_parquet(path: str) -> geopandas.GeoDataFrame:
+    """A GeoParquet file, whole; OGR, where it reads the others by window, often lacks it.
+
+    Raises:
+        InputError: When it is none, or pyarrow is not installed.
+    """
+    import geopandas
+
+    try:
+        return geopandas.read_parquet(path)
+    except ImportError as error:
+        raise InputError(
+            f"{path}: GeoParquet needs pyarrow; pip install 'geohr[parquet]'"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not vectors that can be read ({error})") from error
+
+
+def class_ids(polygons: geopandas.GeoDataFrame, legend: Legend, path: str) -> Bytes:
+    """`(n,)` class ids of polygons by their attribute.
+
+    Raises:
+        InputError: For a value that is neither an id nor a name.
+    """
+    if legend.attribute is None:
+        return np.ones(len(polygons), np.uint8)
+    ids = []
+    for value in polygons[legend.attribute]:
+        known = {"ignore": IGNORE, **{name: i for i, name in enumerate(legend.names, 1)}}
+        number = known.get(value, value)
+        if not isinstance(number, (int, float, np.number)) or number not in range(256):
+            raise InputError(
+                f"{path}: attribute {legend.attribute} holds {value!r}; allowed are the class "
+                f"names {', '.join(legend.names)} and ignore, or ids from 0 to 255"
+            )
+        ids.append(int(number))
+    return np.array(ids, np.uint8)
+
+
+@lru_cache(maxsize=4096)
+def aoi_window(path: str, scene: Scene) -> Window:
+    """The smallest window of the scene that holds all polygons of the file within it.
+
+    Raises:
+        InputError: When no polygon lies on the scene.
+    """
+    polygons = read_polygons(path, scene, Window(0, 0, scene.height, scene.width), Legend())
+    if polygons.empty:
+        raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
+    corners = shapely.get_coordinates(shapely.box(*polygons.total_bounds))
+    inverse = ~scene.transform
+    cols = inverse.a * corners[:, 0] + inverse.b * corners[:, 1] + inverse.c
+    rows = inverse.d * corners[:, 0] + inverse.e * corners[:, 1] + inverse.f
+    first_row, first_col = max(int(rows.min()), 0), max(int(cols.min()), 0)
+    last_row = min(int(np.ceil(rows.max())), scene.height)
+    last_col = min(int(np.ceil(cols.max())), scene.width)
+    if last_row <= first_row or last_col <= first_col:
+        raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
+    return Window(first_row, first_col, last_row - first_row, last_col - first_col)
+
+
+def first_layer(path: str | Path) -> str:
+    """The first layer with geometries: a GPKG may hold others, such as its styles.
+
+    Raises:
+        InputError: When there is none.
+    """
+    for name, kind in pyogrio.list_layers(path):
+        if kind is not None:
+            return str(name)
+    raise InputError(f"{path}: holds no layer with geometries")
+
+
+def window_bounds(scene: Scene, window: Window, crs: str) -> tuple[float, float, float, float]:
+    """The window's bounds in another CRS, its bent edges included."""
+    corner = scene.transform @ Affine.translation(window.col, window.row)
+    left, bottom, right, top = array_bounds(window.height, window.width, corner)
+    bounds = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+    west, south, east, north = rasterio.warp.transform_bounds(scene.crs, crs, *bounds)
+    return float(west), float(south), float(east), float(north)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """How an attribute of vector labels tells a polygon's class.
+
+    Attributes:
+        attribute: The column, of class ids or class names; None where every polygon is class 1.
+        names: Class names, in the order of their ids, from 1. The name `ignore` and the id 255
+            mark ground that is not annotated.
+    """
+
+    attribute: str | None = None
+    names: tuple[str, ...] = ()

@@ -1,0 +1,320 @@
+"""Scenes as they were asked for: as one, on the grid that suits a model, in part.
+
+A scene is read on another pixel grid where its pixels are more than `FACTOR` times finer or
+coarser than the model predicts best, and where its CRS counts degrees and its pixels are not square
+on the ground.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import rasterio.warp
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.transform import array_bounds
+
+from geohr._runtime.redact import redact
+from geohr.errors import InputError, UsageError
+from geohr.geobox import Window
+from geohr.geodesy import local_metric_crs, local_scale, parse_crs
+from geohr.options import ViewOptions
+from geohr.scene.area import area_of
+from geohr.scene.mosaic import MosaicSource, PlacedScene
+from geohr.scene.scene import Scene, ground_sampling_distance
+from geohr.scene.stac import is_stac, rasters_of
+from geohr.scene.warped import LATTICE, WarpedSource, along
+
+FACTOR = 1.25
+"""How much finer or coarser than suits a model best pixels may be before they are resampled."""
+ENLARGED_MAX = 4.0
+"""No scene is enlarged by more, and none whose pixels are that much coarser than any trained on."""
+SAME_SIZE = 0.01
+"""A resampling by less than this share is left out."""
+OFF_GRID = 0.01
+"""Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of."""
+SQUARE = 1.1
+"""How many times longer one side of a pixel may be than the other, on the ground, to be square."""
+WIDEST_DEGREES = 20.0
+"""A scene that spans more longitude has no one local metric CRS."""
+
+
+@dataclass(frozen=True)
+class ResolutionRange:
+    """Resolutions that suit a model, in metres a pixel.
+
+    Attributes:
+        trained: Smallest and largest that it was trained on.
+        best: Smallest and largest that it predicts best.
+    """
+
+    trained: tuple[float, float]
+    best: tuple[float, float]
+
+
+SceneLike = str | Path | Sequence[str | Path]
+"""A scene, or several that are one mosaic."""
+
+
+def open_view(
+    given: SceneLike,
+    options: ViewOptions,
+    *,
+    bands: Sequence[str] | None = None,
+    suits: ResolutionRange | None = None,
+) -> Scene:
+    """The scene that was asked for.
+
+    Args:
+        given: A file, an address, a STAC Item or ItemCollection, or several of them, which are
+            read as one mosaic: where two have a valid pixel, the later one's is taken.
+        options: How to look at it.
+        bands: Names of the bands of the model that it is for; None for all bands.
+        suits: Resolutions that suit this model.
+
+    Raises:
+        InputError: When a scene cannot be used, or several do not fit together.
+        UsageError: When what was asked for cannot be had of any scene.
+    """
+    scenes = [Scene.open(name, options) for name in names_of(given, options.asset)]
+    if bands is not None:
+        scenes = [each.select(bands) for each in scenes]
+    scene = scenes[0] if len(scenes) == 1 else mosaic(scenes)
+    if options.scene_gsd is not None:
+        scene = replace(scene, gsd=options.scene_gsd)
+    scene = on_wanted_grid(scene, options, suits)
+    if options.aoi is None and options.bbox is None:
+        return scene
+    return replace(scene, area=area_of(scene, aoi=options.aoi, bbox=options.bbox))
+
+
+def names_of(given: SceneLike, asset: str | None) -> list[str]:
+    """The rasters that were named, those that STAC names among them."""
+    named = [given] if isinstance(given, (str, Path)) else list(given)
+    if not named:
+        raise UsageError("no scene named; give a file or an address")
+    found = []
+    for each in map(str, named):
+        found += rasters_of(each, asset) if is_stac(each) else [each]
+    if not found:
+        raise InputError(f"{named[0]}: an ItemCollection without items; give one with a scene")
+    return found
+
+
+def display_name(given: SceneLike) -> str:
+    """What a scene, or several, are called."""
+    if isinstance(given, (str, Path)):
+        return str(given)
+    first = str(given[0]) if given else ""
+    return first if len(given) == 1 else f"{first} and {len(given) - 1} more"
+
+
+def mosaic(scenes: Sequence[Scene]) -> Scene:
+    """Several scenes as one, on the pixel grid of the first.
+
+    Raises:
+        InputError: When one has no CRS, or other bands or another data type than the first.
+    """
+    first = scenes[0]
+    for scene in scenes:
+        if scene.crs is None:
+            raise InputError(
+                f"{scene.path}: has no CRS, so that it has no place in a mosaic; "
+                "set it with gdal_edit.py -a_srs"
+            )
+        for what, here, there in (
+            ("bands", len(scene.bands), len(first.bands)),
+            ("pixels of type", scene.dtype, first.dtype),
+        ):
+            if here != there:
+                raise InputError(
+                    f"{scene.path}: has {what} {here}, but {first.path} has {there}; "
+                    "scenes of a mosaic share their bands; choose with --bands"
+                )
+    placed = [place(scene, first) for scene in scenes]
+    top, left = (min(window[axis] for _, window in placed) for axis in (0, 1))
+    parts = tuple(
+        PlacedScene(scene, Window(row - top, col - left, scene.height, scene.width))
+        for scene, (row, col) in placed
+    )
+    return replace(
+        first,
+        path=display_name([scene.path for scene in scenes]),
+        transform=first.transform @ Affine.translation(left, top),
+        height=max(each.window.row_stop for each in parts),
+        width=max(each.window.col_stop for each in parts),
+        nodata=None,
+        mask_band=True,
+        block_height=max(each.scene.block_height for each in parts),
+        files=tuple(dict.fromkeys(name for scene in scenes for name in scene.files)),
+        origin=MosaicSource(parts),
+    )
+
+
+def place(scene: Scene, first: Scene) -> tuple[Scene, tuple[int, int]]:
+    """A scene on the grid of `first`, resampled where it is not, and its first row and column."""
+    local = ~first.transform @ scene.transform
+    span = max(scene.height, scene.width)
+    apart = max(abs(local.a - 1), abs(local.b), abs(local.d), abs(local.e - 1)) * span
+    off = max(abs(local.c - round(local.c)), abs(local.f - round(local.f)))
+    if scene.crs == first.crs and apart < OFF_GRID and off < OFF_GRID:
+        return scene, (round(local.f), round(local.c))
+    steps = np.linspace(0, 1, 21)
+    cols, rows = np.meshgrid(steps * scene.width, steps * scene.height)
+    x, y = along(scene.transform, cols.ravel(), rows.ravel())
+    if scene.crs != first.crs:
+        x, y = rasterio.warp.transform(scene.crs, first.crs, x, y)
+    col, row = along(~first.transform, np.asarray(x), np.asarray(y))
+    if not (np.isfinite(col).all() and np.isfinite(row).all()):
+        raise InputError(
+            f"{scene.path}: does not lie where {first.path}'s CRS {first.crs} can map it"
+        )
+    top, left = math.floor(row.min()), math.floor(col.min())
+    height, width = math.ceil(row.max()) - top, math.ceil(col.max()) - left
+    transform = first.transform @ Affine.translation(left, top)
+    return warp(scene, first.crs, transform, height=height, width=width), (top, left)
+
+
+def warp(
+    scene: Scene,
+    crs: CRS | None,
+    transform: Affine,
+    *,
+    height: int,
+    width: int,
+    nearest: bool = False,
+) -> Scene:
+    """A scene on another pixel grid; see `geohr.scene.warped.WarpedSource`."""
+    gsd = scene.gsd
+    if crs is not None and (gsd is None or scene.crs != crs):
+        gsd = ground_sampling_distance(crs, transform, height=height, width=width)
+    return replace(
+        scene,
+        crs=crs,
+        transform=transform,
+        height=height,
+        width=width,
+        nodata=None,
+        mask_band=True,
+        block_height=LATTICE,
+        gsd=gsd,
+        origin=WarpedSource(scene, crs, transform, height, width, nearest),
+        corner=(0, 0),
+        area=None,
+    )
+
+
+def on_wanted_grid(scene: Scene, options: ViewOptions, suits: ResolutionRange | None) -> Scene:
+    """The scene itself, or on the grid that the options ask for.
+
+    Raises:
+        InputError: When its resolution is not known and a certain one is asked for.
+    """
+    if options.gsd == "native":
+        return scene
+    wanted = wanted_gsd(scene, options.gsd, suits)
+    # Who says how large pixels are does not trust the georeference.
+    degrees = scene.crs is not None and parse_crs(scene.crs).is_geographic
+    if degrees and options.scene_gsd is None and not (wanted is None and is_square(scene)):
+        return on_metric_grid(scene, wanted)
+    if wanted is None or scene.gsd is None or abs(wanted / scene.gsd - 1) < SAME_SIZE:
+        return scene
+    factor = wanted / scene.gsd
+    # A pixel less than half of which lies in the scene would have no data.
+    height, width = (round(side / factor) for side in (scene.height, scene.width))
+    if min(height, width) == 0:
+        return scene
+    made = warp(
+        scene, scene.crs, scene.transform @ Affine.scale(factor), height=height, width=width
+    )
+    return replace(made, gsd=wanted)
+
+
+def wanted_gsd(scene: Scene, asked: str, suits: ResolutionRange | None) -> float | None:
+    """The ground sampling distance to read a scene at; None for its own."""
+    if asked != "auto":
+        if scene.gsd is None:
+            raise InputError(
+                f"{scene.path}: has no CRS, so that its resolution is not known; "
+                "give it with --scene-gsd METRES"
+            )
+        return float(asked)
+    if suits is None or scene.gsd is None or scene.gsd > suits.trained[1] * ENLARGED_MAX:
+        return None
+    finest, coarsest = suits.best
+    if scene.gsd < finest / FACTOR:
+        return finest
+    return max(coarsest, scene.gsd / ENLARGED_MAX) if scene.gsd > coarsest * FACTOR else None
+
+
+def is_square(scene: Scene) -> bool:
+    """Whether pixels of a scene in degrees are as long as wide on the ground, within `SQUARE`.
+
+    The shape changes with the latitude alone: it is looked at from the top to the bottom.
+    """
+    rows = np.array([0.0, 0.5, 1.0]) * scene.height
+    lon, lat = along(scene.transform, np.full(3, scene.width / 2), rows)
+    if np.abs(lat).max() >= 90:
+        return False
+    a, b, _, d, e, _ = scene.transform[:6]
+    metres = local_scale(scene.crs, lon, lat) @ np.array([[a, b], [d, e]])
+    long, short = np.linalg.svd(metres, compute_uv=False).T
+    return bool((long <= SQUARE * short).all())
+
+
+def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
+    """The scene in a local metric CRS, on its own datum.
+
+    Raises:
+        InputError: When it is too wide for one.
+    """
+    west, south, east, north = array_bounds(scene.height, scene.width, scene.transform)
+    x, y = (west + east) / 2, (south + north) / 2
+    if east - west > WIDEST_DEGREES:
+        raise InputError(
+            f"{scene.path}: spans {east - west:.0f} degrees of longitude, too many for one metric "
+            "CRS; cut it, or read it as it is with --gsd native"
+        )
+    metric = local_metric_crs(scene.crs, x, y)
+    crs = CRS.from_wkt(metric.to_wkt())
+    bounds = rasterio.warp.transform_bounds(
+        scene.crs, crs, west, south, east, north, densify_pts=101
+    )
+    middle = np.array([[(bounds[0] + bounds[2]) / 2], [(bounds[1] + bounds[3]) / 2]])
+    gsd = wanted or scene.gsd or 1.0
+    pixel = gsd / math.sqrt(abs(np.linalg.det(local_scale(metric, *middle)[0])))
+    left, bottom = (math.floor(each / pixel) for each in bounds[:2])
+    right, top = (math.ceil(each / pixel) for each in bounds[2:])
+    transform = Affine(pixel, 0, left * pixel, 0, -pixel, top * pixel)
+    return warp(scene, crs, transform, height=top - bottom, width=right - left)
+
+
+def own_crs(scene: Scene) -> CRS | None:
+    """The CRS of a scene before it was brought to another grid."""
+    return scene.origin.source.crs if isinstance(scene.origin, WarpedSource) else scene.crs
+
+
+def description(scene: Scene) -> dict[str, object]:
+    """All that pixels depend on besides the bytes of the files, as JSON."""
+    described: dict[str, object] = {
+        "path": redact(scene.path),
+        "crs": None if scene.crs is None else scene.crs.to_wkt(),
+        "transform": list(scene.transform)[:6],
+        "size": [scene.height, scene.width],
+        "bands": list(scene.bands),
+        "corner": list(scene.corner),
+        "nodata": repr(scene.nodata),
+        "area": None if scene.area is None else scene.area.wkb.hex(),
+    }
+    if isinstance(scene.origin, WarpedSource):
+        described["source"] = description(scene.origin.source)
+    elif isinstance(scene.origin, MosaicSource):
+        described["parts"] = [
+            [each.window.row, each.window.col, description(each.scene)]
+            for each in scene.origin.parts
+        ]
+    return described

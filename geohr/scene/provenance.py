@@ -1,0 +1,77 @@
+"""What identifies the files of a scene, and when they were last changed."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from geohr._runtime.redact import redact
+from geohr._runtime.stores import object_address, state_of
+
+HTTP_SECONDS = 20.0
+"""How long a server may take to say whether a scene has changed."""
+
+
+def identify(files: Iterable[str]) -> list[list[object]]:
+    """What changes when an input changes: name, size, time of modification or entity tag.
+
+    Args:
+        files: Paths and addresses that make up an input. One whose state cannot be asked for
+            counts as changed each time.
+    """
+    return [[redact(name), *state(name)] for name in files]
+
+
+def state(name: str) -> tuple[object, ...]:
+    """Size and time of a file, entity tag and length at an address."""
+    stored = object_address(name)
+    if stored is not None:
+        return state_of(stored)
+    address = name[name.index("http") :] if "http" in name else ""
+    if address.startswith(("http://", "https://")):
+        return state_at(address)
+    path = local_part(name)
+    if path is None:
+        return (uuid4().hex,)
+    status = path.stat()
+    return (str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+def local_part(name: str) -> Path | None:
+    """The file on disk that a name of GDAL's leads to, such as the archive of /vsizip/."""
+    plain = name.partition("://")[2] or name
+    plain = plain.replace("!", "/")
+    while plain.startswith("/vsi"):
+        plain = plain[1:].partition("/")[2]
+    path = Path(plain)
+    candidates = (path, *path.parents) if plain != name else (path,)
+    return next((each for each in candidates if each.is_file()), None)
+
+
+def modified(files: Iterable[str]) -> str | None:
+    """When the newest of the files was last changed, UTC; None where none is on disk."""
+    paths = [path for path in map(local_part, files) if path is not None]
+    if not paths:
+        return None
+    return stamp(datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC))
+
+
+def stamp(moment: datetime) -> str:
+    """A time in UTC as RFC 3339 writes it."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def state_at(address: str) -> tuple[object, ...]:
+    """Entity tag, time and length that a server gives; a fresh token where it gives none."""
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=HTTP_SECONDS) as answer:
+            told = [answer.headers[each] for each in ("ETag", "Last-Modified", "Content-Length")]
+    except (OSError, urllib.error.URLError, http.client.HTTPException, ValueError):
+        return (uuid4().hex,)
+    return tuple(told) if any(told[:2]) else (uuid4().hex,)

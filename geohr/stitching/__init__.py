@@ -1,0 +1,1 @@
+"""Scores of windows joined to rows of probabilities."""

@@ -1,0 +1,239 @@
+"""Scores of overlapping windows summed into finished rows.
+
+Sums are whole numbers, so a result depends neither on the order of the windows nor on how they
+were grouped. Memory is one band of rows, whatever the scene's height.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.encoding import NODATA, PROBABILITY_MAX, Mask
+from geohr.errors import UsageError
+from geohr.geobox import Window
+from geohr.stitching.weights import weights
+
+SCORE_MAX = 4095
+"""A score of 1 in fixed point."""
+WEIGHTS_MAX = (2**32 - 1) // SCORE_MAX
+"""What the weights over one pixel may add up to, so that scores times weights fit into 32 bits: 16
+windows of the largest weight."""
+CHUNK_ROWS = 32
+"""Rows that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class ProbabilityRows:
+    """Finished rows of the scene, in full width.
+
+    Attributes:
+        start: First row in the scene.
+        probabilities: `(class, row, col)`, uint8: probability x 254, rounded; 255 = no data.
+        windows: How many windows were summed since the rows before.
+    """
+
+    start: int
+    probabilities: NDArray[np.uint8]
+    windows: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sums over some of the windows that touch a rectangle; parts of it can be added.
+
+    Attributes:
+        window: Where.
+        sums: `(class, row, col)`, of scores in fixed point times weights.
+        weights: `(row, col)`, their sum.
+        valid: `(row, col)`, True = valid.
+    """
+
+    window: Window
+    sums: NDArray[np.uint32]
+    weights: NDArray[np.uint32]
+    valid: Mask
+
+    def probabilities(self) -> NDArray[np.uint8]:
+        """`(class, row, col)`, as in `ProbabilityRows`; right once all windows were added."""
+        return weighted_means(self.sums, self.weights, self.valid)
+
+
+class Mosaic:
+    """Weighted sums over windows that come from top to bottom.
+
+    Args:
+        height: Rows of the scene.
+        width: Columns of the scene.
+        classes: Channels of the scores.
+        reach: Rows of the highest window, which is how many are held.
+        blend: A name in `geohr.stitching.weights.BLENDS`.
+
+    Attributes:
+        reach: Rows held.
+    """
+
+    def __init__(self, height: int, width: int, *, classes: int, reach: int, blend: str) -> None:
+        self._height = height
+        self._width = width
+        self._blend = blend
+        self.reach = min(reach, height)
+        self._sums = np.zeros((classes, self.reach, width), np.uint32)
+        self._weights = np.zeros((self.reach, width), np.uint32)
+        self._valid = np.zeros((self.reach, width), bool)
+        self._first = 0
+        self._windows = 0
+
+    def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
+        """Sum one window's scores.
+
+        Args:
+            window: Where; it may reach beyond the scene, but not above the finished rows.
+            valid: `(row, col)` of the window, True = valid.
+            scores: `(class, row, col)` of the window, in [0, 1].
+        """
+        inside = window.clip(self._height, self._width)
+        rows = slice(inside.row - window.row, inside.row_stop - window.row)
+        cols = slice(inside.col - window.col, inside.col_stop - window.col)
+        weight = window_weights(self._blend, window.height, window.width)[rows, cols]
+        inside_valid = valid[rows, cols]
+        if not inside_valid.all():
+            weight = np.where(inside_valid, weight, np.uint32(0))
+        to_rows = slice(inside.row - self._first, inside.row_stop - self._first)
+        to_cols = slice(inside.col, inside.col_stop)
+        for channel, sums in zip(scores, self._sums, strict=True):
+            add_weighted(channel[rows, cols], weight, sums[to_rows, to_cols])
+        self._weights[to_rows, to_cols] += weight
+        self._valid[to_rows, to_cols] |= inside_valid
+        self._windows += 1
+
+    def part(self, window: Window) -> Part:
+        """A copy of the sums so far, in a rectangle of rows that are held and not handed out.
+
+        A view would keep all that is held in memory for as long as the part is needed.
+        """
+        sums, weights, valid = self._views(window)
+        return Part(window, sums.copy(), weights.copy(), valid.copy())
+
+    def means(self, window: Window) -> NDArray[np.uint8]:
+        """Probabilities of such a rectangle, `(class, row, col)`, as in `ProbabilityRows`."""
+        return weighted_means(*self._views(window))
+
+    def clear(self) -> None:
+        """Forget all sums, and begin at the first row again."""
+        for held in (self._sums, self._weights, self._valid):
+            held[...] = 0
+        self._first = self._windows = 0
+
+    def _views(
+        self, window: Window
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.bool_]]:
+        """Sums, weights and validity of a rectangle that is held."""
+        rows = slice(window.row - self._first, window.row_stop - self._first)
+        cols = slice(window.col, window.col_stop)
+        return self._sums[:, rows, cols], self._weights[rows, cols], self._valid[rows, cols]
+
+    def finish(self, stop: int) -> ProbabilityRows:
+        """The rows above `stop` that were not handed out yet; they are forgotten here.
+
+        Args:
+            stop: No window that is still to come reaches above this row; at most `reach` rows
+                below the last one handed out.
+        """
+        start, count = self._first, stop - self._first
+        probabilities = weighted_means(
+            self._sums[:, :count], self._weights[:count], self._valid[:count]
+        )
+        for held in (self._sums.swapaxes(0, 1), self._weights, self._valid):
+            held[: len(held) - count] = held[count:].copy()
+            held[len(held) - count :] = 0
+        windows, self._windows = self._windows, 0
+        self._first = stop
+        return ProbabilityRows(start, probabilities, windows)
+
+
+def add_weighted(
+    scores: NDArray[np.float32], weights: NDArray[np.uint32], sums: NDArray[np.uint32]
+) -> None:
+    """Add scores in fixed point times weights to `sums`; all `(row, col)` of one shape."""
+    # A few rows at a time stay in the processor's cache.
+    for start in range(0, len(scores), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        fixed = scores[rows] * np.float32(SCORE_MAX)
+        fixed += np.float32(0.5)
+        whole = fixed.astype(np.uint32)
+        whole *= weights[rows]
+        sums[rows] += whole
+
+
+def weighted_means(
+    sums: NDArray[np.uint32], weights: NDArray[np.uint32], valid: Mask
+) -> NDArray[np.uint8]:
+    """Probabilities out of weighted sums.
+
+    Args:
+        sums: `(class, row, col)`, of scores in fixed point times weights.
+        weights: `(row, col)`, their sum.
+        valid: `(row, col)`, True = valid.
+
+    Returns:
+        `(class, row, col)`, as in `ProbabilityRows`.
+
+    Raises:
+        UsageError: When more windows lie over a pixel than can be summed.
+    """
+    if weights.max(initial=0) > WEIGHTS_MAX:
+        raise UsageError(
+            "too many windows or tiles lie over one place to be summed exactly, more than 16 of "
+            "full weight; lower the overlap, or leave tiles out"
+        )
+    probabilities = np.empty(sums.shape, np.uint8)
+    for start in range(0, len(weights), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        share = np.float32(PROBABILITY_MAX / SCORE_MAX) / np.maximum(weights[rows], 1).astype(
+            np.float32
+        )
+        for channel, target in zip(sums, probabilities, strict=True):
+            mean = channel[rows].astype(np.float32)
+            mean *= share
+            mean += np.float32(0.5)
+            np.copyto(target[rows], mean, casting="unsafe")
+    if not valid.all():
+        probabilities[:, ~valid] = NODATA
+    return probabilities
+
+
+@lru_cache(maxsize=8)
+def window_weights(blend: str, height: int, width: int) -> NDArray[np.uint32]:
+    """The weights of a window's pixels, `(row, col)`; see `geohr.stitching.weights`."""
+    return weights(blend, height)[:, None] * weights(blend, width)
+
+
+def classify(probabilities: NDArray[np.uint8], threshold: float | None) -> NDArray[np.uint8]:
+    """The class of each pixel.
+
+    Args:
+        probabilities: `(class, row, col)`, as in `ProbabilityRows`.
+        threshold: From which probability a pixel belongs to its likeliest class; None where it
+            must be likelier than the background, which has what the classes leave of 1.
+
+    Returns:
+        `(row, col)`, uint8: 0 background, class ids from 1, 255 no data.
+    """
+    if len(probabilities) == 1:
+        best: NDArray[np.uint8] = probabilities[0]
+        ids = np.uint8(1)
+    else:
+        best = probabilities.max(axis=0)
+        ids = probabilities.argmax(axis=0).astype(np.uint8) + np.uint8(1)
+    if threshold is not None:
+        kept = best >= np.ceil(threshold * PROBABILITY_MAX)
+    else:
+        background = PROBABILITY_MAX - probabilities.sum(axis=0, dtype=np.int32)
+        kept = best > background
+    classes = np.where(kept, ids, np.uint8(0))
+    classes[probabilities[0] == NODATA] = NODATA
+    return classes

@@ -1,0 +1,240 @@
+"""Whether the windows a scene was cut into can be seen in the result, and where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.encoding import NODATA, PROBABILITY_MAX, Batch, Mask
+from geohr.geobox import Window
+from geohr.stitching.mosaic import ProbabilityRows
+from geohr.tiling.blocks import Block
+from geohr.tiling.grid import Grid
+
+PHASE = 32
+"""Pixels between a line and what it is compared with, or a multiple: the coarsest stride of HRNet,
+so that the network's own pattern inside a window cancels."""
+NEIGHBOURS = 5
+"""Places compared on each side of a line."""
+CLEAR = 3
+"""Pixels that these places keep from any line."""
+Counts = NDArray[np.int64]
+"""`(2, 3)` pairs, changes and jump, at tile lines and beside them; see `Tally`."""
+EVENTS_MIN = 50
+"""Class changes expected at tile lines, without which their rate says nothing."""
+
+
+@dataclass
+class Tally:
+    """What was counted over pairs of neighbouring valid pixels.
+
+    Attributes:
+        pairs: Pairs.
+        changes: Pairs of two classes.
+        jump: Sum of the absolute differences of probability, in 1/254.
+    """
+
+    pairs: int = 0
+    changes: int = 0
+    jump: int = 0
+
+    def add(
+        self, classes: tuple[NDArray[np.uint8], ...], scores: tuple[NDArray[np.uint8], ...]
+    ) -> None:
+        """Count pairs.
+
+        Args:
+            classes: The one and the other pixels' class ids, each of the same shape.
+            scores: Their probabilities, `(class, ...)`.
+        """
+        both = (classes[0] != NODATA) & (classes[1] != NODATA)
+        self.pairs += int(both.sum())
+        self.changes += int((both & (classes[0] != classes[1])).sum())
+        difference = np.abs(scores[0].astype(np.int16) - scores[1])
+        self.jump += int(difference.sum(where=both, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class SeamScore:
+    """How much more happens at tile lines than beside them; 1 is no more.
+
+    Attributes:
+        changes: Rate of class changes at tile lines over the rate beside; None where objects
+            are too few to tell.
+        jumps: Mean jump of probability at tile lines over the mean beside; None where there is
+            no line or no change of probability.
+    """
+
+    changes: float | None
+    jumps: float | None
+
+    @classmethod
+    def of(cls, tallies: tuple[Tally, Tally]) -> Self:
+        """The score of what was counted at tile lines and beside them."""
+        at, near = tallies
+        if at.pairs == 0 or near.pairs == 0:
+            return cls(None, None)
+        expected = near.changes / near.pairs * at.pairs
+        usual = near.jump / near.pairs * at.pairs
+        # Objects that only seams make are told by these, not by the few elsewhere.
+        enough = max(expected, at.changes) >= EVENTS_MIN
+        return cls(
+            changes=at.changes / max(expected, 1.0) if enough else None,
+            jumps=at.jump / max(usual, 1.0) if at.jump or usual else None,
+        )
+
+    @classmethod
+    def of_counts(cls, counts: Counts) -> Self:
+        """The score of what `SeamMeter.take` gave."""
+        at, near = (Tally(*each) for each in counts.tolist())
+        return cls.of((at, near))
+
+    @property
+    def score(self) -> float | None:
+        """The larger of the two; None where neither is known."""
+        known = [value for value in (self.changes, self.jumps) if value is not None]
+        return max(known, default=None)
+
+
+class SeamMeter:
+    """Counts, row by row, what happens at tile lines and beside them.
+
+    A tile line is where a window begins or ends. Each is compared with places a few multiples of
+    `PHASE` away, where the ground is much the same.
+
+    Args:
+        grid: How the scene was cut.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._rows = lines(grid.row_starts, grid.tile, grid.height)
+        self._cols = lines(grid.col_starts, grid.tile, grid.width)
+        self._rows_beside = beside(self._rows, grid.height)
+        self._cols_beside = beside(self._cols, grid.width)
+        self._at = Tally()
+        self._beside = Tally()
+        self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+
+    def add(self, rows: ProbabilityRows, classes: NDArray[np.uint8]) -> None:
+        """Take the next finished rows.
+
+        Args:
+            rows: With probabilities.
+            classes: `(row, col)`, their class ids; 255 no data.
+        """
+        scores, start = rows.probabilities, rows.start
+        for tally, cols in ((self._at, self._cols), (self._beside, self._cols_beside)):
+            tally.add(
+                (classes[:, cols - 1], classes[:, cols]), (scores[..., cols - 1], scores[..., cols])
+            )
+        if self._last is not None:
+            classes = np.concatenate([self._last[0], classes])
+            scores = np.concatenate([self._last[1], scores], axis=1)
+            start -= 1
+        for tally, places in ((self._at, self._rows), (self._beside, self._rows_beside)):
+            here = places[(places > start) & (places < start + len(classes))] - start
+            tally.add((classes[here - 1], classes[here]), (scores[:, here - 1], scores[:, here]))
+        self._last = classes[-1:].copy(), scores[:, -1:].copy()
+
+    def follow(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
+        """Begin below a row that is counted elsewhere.
+
+        Args:
+            scores: `(class, 1, col)` its probabilities.
+            classes: `(1, col)` its class ids.
+        """
+        self._last = classes, scores
+
+    def take(self) -> Counts:
+        """What was counted since the last time; such counts can be added."""
+        counts = np.array([[each.pairs, each.changes, each.jump] for each in self._tallies])
+        self._at, self._beside = Tally(), Tally()
+        return counts
+
+    def score(self) -> SeamScore:
+        """The score of all rows so far, of which nothing was taken."""
+        return SeamScore.of(self._tallies)
+
+    @property
+    def _tallies(self) -> tuple[Tally, Tally]:
+        return self._at, self._beside
+
+
+def lines(starts: tuple[int, ...], tile: int, length: int) -> NDArray[np.int64]:
+    """Pixels of one axis at which a window begins or has just ended, inside the scene."""
+    ends = {place for start in starts for place in (start, start + tile)}
+    return np.array(sorted(place for place in ends if 0 < place < length), np.int64)
+
+
+def beside(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Pixels of one axis to compare tile lines with."""
+    steps = np.arange(-NEIGHBOURS, NEIGHBOURS + 1) * PHASE
+    near = np.unique(places[:, None] + steps)
+    near = near[(near > 0) & (near < length)]
+    if len(near) == 0:
+        return near
+    clear: NDArray[np.bool_] = np.abs(near[:, None] - places).min(axis=1) >= CLEAR
+    return np.asarray(near[clear], np.int64)
+
+
+class Disagreement:
+    """The largest less the smallest score that overlapping windows give a pixel, row by row.
+
+    Args:
+        grid: How the scene is cut.
+        blocks: How its windows are gathered.
+    """
+
+    def __init__(self, grid: Grid, blocks: Iterable[Block]) -> None:
+        tops = grid.row_starts
+        reach = max(tops[each.row_stop - 1] + grid.tile - tops[each.row] for each in blocks)
+        shape = (min(reach, grid.height), grid.width)
+        self._grid = grid
+        self._lowest = np.full(shape, PROBABILITY_MAX, np.uint8)
+        self._highest = np.zeros(shape, np.uint8)
+        self._valid = np.zeros(shape, bool)
+        self._first = 0
+
+    def add(self, window: Window, valid: Mask, scores: Batch) -> None:
+        """Take one window's scores.
+
+        Args:
+            window: Where; not above the rows that were handed out.
+            valid: `(row, col)` of the window, True = valid.
+            scores: `(class, row, col)` of the window; the largest counts.
+        """
+        inside = window.clip(self._grid.height, self._grid.width)
+        rows = slice(inside.row - window.row, inside.row_stop - window.row)
+        cols = slice(inside.col - window.col, inside.col_stop - window.col)
+        level = (scores[:, rows, cols].max(axis=0) * PROBABILITY_MAX + 0.5).astype(np.uint8)
+        place = (
+            slice(inside.row - self._first, inside.row_stop - self._first),
+            slice(inside.col, inside.col_stop),
+        )
+        np.minimum(self._lowest[place], level, out=self._lowest[place])
+        np.maximum(self._highest[place], level, out=self._highest[place])
+        self._valid[place] |= valid[rows, cols]
+
+    def complete(self, block: Block) -> NDArray[np.uint8] | None:
+        """The rows that no window after `block` touches.
+
+        Returns:
+            `(row, col)`, in 1/254; 255 no data. None where there are none.
+        """
+        if block.col_stop < self._grid.shape[1]:
+            return None
+        stop = self._grid.finished(block.row_stop - 1)[1]
+        count = stop - self._first
+        if count <= 0:
+            return None
+        valid = self._valid[:count]
+        rows = np.where(valid, self._highest[:count] - self._lowest[:count], np.uint8(NODATA))
+        for held, empty in ((self._lowest, PROBABILITY_MAX), (self._highest, 0), (self._valid, 0)):
+            held[: len(held) - count] = held[count:].copy()
+            held[len(held) - count :] = empty
+        self._first = stop
+        return rows

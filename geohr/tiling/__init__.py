@@ -1,0 +1,1 @@
+"""A scene cut into windows, and windows gathered into batches."""

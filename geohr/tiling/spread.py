@@ -1,0 +1,19 @@
+"""Windows spread evenly over a scene, for a look at it."""
+
+from __future__ import annotations
+
+WINDOWS = 48
+"""Windows taken, where a scene has as many."""
+TRIES = 4
+"""Windows looked at for each one taken, as those without a valid pixel show nothing."""
+
+
+def spread(count: int) -> list[int]:
+    """Some of `count` indices in an order whose every beginning is spread over all of them.
+
+    Multiples of the golden ratio, folded into the unit interval, keep apart from each other
+    (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+    """
+    ratio = (5**0.5 - 1) / 2
+    places = (int((number * ratio) % 1 * count) for number in range(1, WINDOWS * TRIES + 1))
+    return list(dict.fromkeys(places))

@@ -1,1 +1,0 @@
-"""Polygons into files that a GIS opens."""

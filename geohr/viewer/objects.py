@@ -1,0 +1,252 @@
+"""Objects of a GeoPackage for a page: a list of all, tiles of some, the attributes of one."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyogrio
+import pyproj
+import shapely
+from pyogrio.errors import DataSourceError
+from pyogrio.raw import read
+from pyproj.enums import TransformDirection
+
+from geohr.errors import InputError, UsageError
+from geohr.geodesy import parse_crs
+from geohr.scene.labels import first_layer
+from geohr.viewer.mvt import Features, encode_tile
+from geohr.viewer.web import WebTile
+
+LAYER = "objects"
+"""Name of the layer in the tiles."""
+REVIEW = "review"
+"""The column that a person's decisions are kept in."""
+DECISIONS = ("accepted", "rejected")
+DIGITS = 3
+"""Decimals of a confidence on the page."""
+DEGREES_DIGITS = 7
+"""Decimals of a longitude on the page: a centimetre."""
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """The layer of objects in a GeoPackage.
+
+    Attributes:
+        path: The file.
+        layer: The layer's name.
+        crs: Its coordinate reference system, as text.
+        identity: Name of the column that numbers its rows.
+    """
+
+    path: Path
+    layer: str
+    crs: str
+    identity: str
+
+    @classmethod
+    def open(cls, path: Path) -> ObjectTable:
+        """Describe the first layer of a GeoPackage that has geometries.
+
+        Raises:
+            UsageError: For another format.
+            InputError: When it is missing, no GeoPackage, or has no CRS.
+        """
+        if path.suffix.lower() != ".gpkg":
+            raise UsageError(
+                f"{path}: a page shows a GeoPackage (.gpkg), where reviews can be kept; "
+                "convert with ogr2ogr, or segment with --out FILE.gpkg"
+            )
+        if not path.exists():
+            raise InputError(f"{path}: no such file; check the path")
+        try:
+            layer = first_layer(path)
+            about = pyogrio.read_info(path, layer=layer)
+        except DataSourceError as error:
+            raise InputError(f"{path}: not a GeoPackage that can be read ({error})") from error
+        if about["crs"] is None:
+            raise InputError(
+                f"{path}: its objects have no CRS, so that they have no place on a map"
+            )
+        return cls(path, layer, str(about["crs"]), str(about["fid_column"]))
+
+    @cached_property
+    def to_web(self) -> pyproj.Transformer:
+        """From the layer's coordinates to web Mercator."""
+        return pyproj.Transformer.from_crs(parse_crs(self.crs), "EPSG:3857", always_xy=True)
+
+    def index(self) -> dict[str, list[Any]]:
+        """What the page must know of every object: number, confidence, review, place.
+
+        Returns:
+            By name a list, all equally long: `id`, `confidence` (None where there is none),
+            `review`, and the box `west`, `south`, `east`, `north` in degrees.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        try:
+            ids, boxes = pyogrio.read_bounds(self.path, layer=self.layer)
+            wanted = [name for name in ("confidence", REVIEW) if name in self.columns()]
+            about, _, _, columns = read(
+                self.path, layer=self.layer, columns=wanted, read_geometry=False
+            )
+        except DataSourceError as error:
+            raise InputError(f"{self.path}: cannot be read ({error})") from error
+        values = dict(zip(about["fields"].tolist(), columns, strict=True))
+        to_degrees = pyproj.Transformer.from_crs(parse_crs(self.crs), "OGC:CRS84", always_xy=True)
+        west, south, east, north = degrees(to_degrees, boxes.T)
+        count = len(ids)
+        return {
+            "id": ids.tolist(),
+            "confidence": plain(values.get("confidence", np.full(count, np.nan))),
+            "review": list(values.get(REVIEW, np.full(count, None, object))),
+            "west": west,
+            "south": south,
+            "east": east,
+            "north": north,
+        }
+
+    def tile(self, tile: WebTile) -> bytes:
+        """The objects of one tile, as a vector tile.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        left, bottom, right, top = tile.bounds
+        margin = tile.side / 32
+        wide = (left - margin, bottom - margin, right + margin, top + margin)
+        box = self.to_web.transform_bounds(*wide, direction=TransformDirection.INVERSE)
+        if not np.isfinite(box).all():
+            return b""
+        ids, shapes, values = self._read(("confidence", "class"), box)
+        if len(ids) == 0:
+            return b""
+        known = {}
+        if "confidence" in values:
+            known["confidence"] = np.nan_to_num(values["confidence"].astype(float)).round(DIGITS)
+        if "class" in values:
+            known["class"] = np.array([str(each or "") for each in values["class"]], object)
+        features = Features(self._on_web(shapes), ids, known)
+        return encode_tile(features, tile.bounds, layer=LAYER)
+
+    def attributes(self, identity: int) -> dict[str, Any] | None:
+        """The columns of one object, or None where there is no such object."""
+        with self._database() as file:
+            file.row_factory = sqlite3.Row
+            names = ", ".join(quote(name) for name in (self.identity, *self.columns()))
+            found = file.execute(
+                f"SELECT {names} FROM {quote(self.layer)} WHERE {quote(self.identity)} = ?",
+                (identity,),
+            ).fetchone()
+        return dict(found) if found is not None else None
+
+    def columns(self) -> tuple[str, ...]:
+        """The names of its attributes, as they are now: a review may add one."""
+        return tuple(str(name) for name in pyogrio.read_info(self.path, layer=self.layer)["fields"])
+
+    def classes(self) -> list[str]:
+        """The names of the classes that occur, sorted.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        if "class" not in self.columns():
+            return []
+        with self._database() as file:
+            found = file.execute(f'SELECT DISTINCT "class" FROM {quote(self.layer)}').fetchall()
+        return sorted(str(name) for (name,) in found if name)
+
+    def geojson(self) -> dict[str, Any]:
+        """All objects in longitude and latitude, with all their attributes.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        ids, shapes, values = self._read(self.columns(), None)
+        to_degrees = pyproj.Transformer.from_crs(parse_crs(self.crs), "OGC:CRS84", always_xy=True)
+        moved = shapely.transform(
+            shapes,
+            lambda points: np.column_stack(to_degrees.transform(*points.T)).round(DEGREES_DIGITS),
+        )
+        columns = {name: plain(column) for name, column in values.items()}
+        return {
+            "type": "FeatureCollection",
+            "features": [
+                {
+                    "type": "Feature",
+                    "id": int(identity),
+                    "properties": {name: column[row] for name, column in columns.items()},
+                    "geometry": shape.__geo_interface__,
+                }
+                for row, (identity, shape) in enumerate(zip(ids, moved, strict=True))
+            ],
+        }
+
+    def _database(self) -> closing[sqlite3.Connection]:
+        """The file as a database, to read only."""
+        return closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True))
+
+    def _read(
+        self, names: tuple[str, ...], box: tuple[float, float, float, float] | None
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_], dict[str, npt.NDArray[Any]]]:
+        """Numbers, shapes and columns of the objects whose boxes touch `box`, or of all."""
+        wanted = [name for name in names if name in self.columns()]
+        try:
+            about, ids, shapes, columns = read(
+                self.path, layer=self.layer, columns=wanted, bbox=box, return_fids=True
+            )
+        except DataSourceError as error:
+            raise InputError(f"{self.path}: cannot be read ({error})") from error
+        values = dict(zip(about["fields"].tolist(), columns, strict=True))
+        return np.asarray(ids, np.int64), np.asarray(shapely.from_wkb(shapes), object), values
+
+    def _on_web(self, shapes: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+        """The shapes in web Mercator."""
+        if parse_crs(self.crs).to_epsg() == 3857:
+            return shapes
+        return np.asarray(
+            shapely.transform(
+                shapes, lambda points: np.column_stack(self.to_web.transform(*points.T))
+            ),
+            object,
+        )
+
+
+def degrees(
+    to_degrees: pyproj.Transformer, boxes: npt.NDArray[np.float64]
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """West, south, east and north of boxes `(n, 4)`."""
+    if len(boxes) == 0:
+        return [], [], [], []
+    lon, lat = to_degrees.transform(boxes[:, [0, 0, 2, 2]].ravel(), boxes[:, [1, 3, 1, 3]].ravel())
+    lon, lat = lon.reshape(-1, 4).round(DEGREES_DIGITS), lat.reshape(-1, 4).round(DEGREES_DIGITS)
+    return (
+        lon.min(axis=1).tolist(),
+        lat.min(axis=1).tolist(),
+        lon.max(axis=1).tolist(),
+        lat.max(axis=1).tolist(),
+    )
+
+
+def plain(column: npt.NDArray[Any]) -> list[Any]:
+    """A column as JSON knows it: numbers rounded, no NaN."""
+    if column.dtype.kind == "f":
+        rounded = column.astype(np.float64).round(DIGITS).tolist()
+        return [None if value != value else value for value in rounded]
+    return [
+        value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+        for value in column.tolist()
+    ]
+
+
+def quote(name: str) -> str:
+    """A name as SQL wants it."""
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,104 @@
+"""The page itself: served in parts, or as one file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rasterio.warp import transform_bounds
+
+from geohr._runtime.files import written_whole
+from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
+from geohr.scene import Scene
+from geohr.viewer.images import Images
+from geohr.viewer.objects import ObjectTable
+from geohr.viewer.pictures import overview_on_web, to_webp
+
+STATIC = {
+    "maplibre-gl.js": "text/javascript; charset=utf-8",
+    "maplibre-gl.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+}
+"""The files of the page and their types."""
+PICTURE_SIDE = 4096
+"""Longest side of the scene in a page that is one file."""
+
+
+def static(name: str) -> str:
+    """The text of one of the page's files."""
+    return (resources.files("geohr.viewer") / "static" / name).read_text("utf-8")
+
+
+def served_page(images: Images, objects: ObjectTable) -> str:
+    """The page whose parts a server gives."""
+    links = (
+        '<link rel="stylesheet" href="maplibre-gl.css">\n<link rel="stylesheet" href="page.css">'
+    )
+    scripts = '<script src="maplibre-gl.js"></script>\n<script src="page.js"></script>'
+    config = {
+        **about(images.scene, objects),
+        "bounds": images.bounds,
+        "zoom": images.zoom,
+        "served": True,
+    }
+    return fill(config, links, scripts)
+
+
+def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
+    """One HTML file with scene, objects and everything it takes to show them.
+
+    The scene is shrunk to `PICTURE_SIDE` pixels; reviews are shown, and cannot be made.
+
+    Args:
+        scene: With a coordinate reference system.
+        objects: The layer.
+        out: The file to write.
+
+    Raises:
+        InputError: When scene or objects cannot be read.
+        OutputError: When the file cannot be written.
+    """
+    picture = overview_on_web(scene, PICTURE_SIDE)
+    image = base64.b64encode(to_webp(picture.pixels)).decode()
+    config = {
+        **about(scene, objects),
+        "bounds": transform_bounds("EPSG:3857", "OGC:CRS84", *picture.bounds),
+        "zoom": Images.of(scene).zoom,
+        "served": False,
+        "image": f"data:image/webp;base64,{image}",
+        "index": objects.index(),
+        "objects": objects.geojson(),
+    }
+    links = "\n".join(
+        f"<style>\n{static(name)}\n</style>" for name in ("maplibre-gl.css", "page.css")
+    )
+    scripts = "\n".join(
+        f"<script>\n{static(name)}\n</script>" for name in ("maplibre-gl.js", "page.js")
+    )
+    with written_whole(out) as part:
+        part.write_text(fill(config, links, scripts), "utf-8")
+
+
+def about(scene: Scene, objects: ObjectTable) -> dict[str, Any]:
+    """What both kinds of page are told."""
+    return {
+        "scene": Path(scene.path).name,
+        "file": objects.path.name,
+        "colours": CONFIDENCE_COLOURS,
+        "confidence": "confidence" in objects.columns(),
+        "classes": objects.classes(),
+    }
+
+
+def fill(config: dict[str, Any], links: str, scripts: str) -> str:
+    """The page with its parts in place."""
+    # A closing tag inside a string would end the script that holds it.
+    told = json.dumps(config, ensure_ascii=False).replace("<", "\\u003c")
+    page = static("page.html")
+    for name, text in (("LINKS", links), ("CONFIG", told), ("SCRIPTS", scripts)):
+        page = page.replace(f"<!--{name}-->", text, 1)
+    return page
