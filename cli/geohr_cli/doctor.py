@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from geohr import __version__
 from geohr.errors import EngineError
-from geohr.version import __version__
 from geohr_cli.flags import debug_option
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "rasterio", "pyogrio", "geopandas", "numpy")
