@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from distributed import Client
 
-from benchmarks.cluster_processes import workers
 from geohr import __version__
 from geohr.cluster.connect import check_geohr, check_versions
 from geohr.cluster.dealer import warn_of_processors
 from geohr.cluster.worker import Answer
 from geohr.errors import EngineError
+from tests.cluster.processes import workers
 from tests.command import Geohr
 
 
