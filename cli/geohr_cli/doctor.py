@@ -26,7 +26,7 @@ GIB = 1024.0**3
 @click.command()
 @debug_option
 def doctor() -> None:
-    """Show versions, drivers, engines, threads and memory, and test the speed for a second.
+    """Show versions, drivers, engines, cores and memory, and test the speed for a second.
 
     Example: geohr doctor
     """

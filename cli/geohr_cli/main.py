@@ -38,7 +38,7 @@ from geohr_cli.view import view
 )
 @click.version_option(__version__, prog_name="geohr")
 def geohr() -> None:
-    """Large satellite and aerial scenes into georeferenced objects."""
+    """Turn large satellite and aerial scenes into georeferenced objects."""
 
 
 for command in (
