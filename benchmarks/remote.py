@@ -1,12 +1,10 @@
 """A large scene read over a network against the same scene on disk.
 
 `python -m benchmarks.remote SCENE.tif` runs `geohr segment`'s own loop, with a predictor that
-takes no time, on a file, over HTTP, and from S3-compatible servers (one that sends ranges; s3rver,
-where npm has installed it; and moto's, which copies the whole object for each answer), with 20 ms
-before each answer; or, with
-`--faults`, with answers that fail or are cut short. The file on disk is read at the same time as
-the other, so that both have the same machine. The servers run in processes of their own and
-count what they send. Without a scene one is made of `examples/data`.
+takes no time, on a file, over HTTP, and through the S3 protocol, from a local server that waits
+20 ms before each answer. With `--faults` some answers fail or are cut short. The file on disk is
+read at the same time as the remote one, so that a busy machine slows both alike. The server runs
+in a process of its own and counts what it sends. Without a scene one is made of `examples/data`.
 """
 
 from __future__ import annotations
@@ -28,9 +26,7 @@ import rasterio
 from rasterio.windows import Window
 
 from benchmarks.stitching import fake_run
-from geohr._runtime.stores import open_store
-from tests.imagery.emulators import s3_emulator, s3rver
-from tests.imagery.servers import Server, moto_server, put_object, range_server
+from tests.imagery.servers import Server, range_server
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 LATENCY = 0.02
@@ -133,52 +129,19 @@ def measured(way: Way, label: str, scene: Path) -> None:
 
 @contextmanager
 def ways_to(scene: Path) -> Iterator[list[Way]]:
-    """HTTP, S3 by the server of ranges, which has no cost of its own, and S3 by others."""
+    """HTTP and S3, both from the same server."""
     bucket = scene.parent.name
-    with (
-        range_server(scene.parent.parent) as web,
-        moto_server() as moto,
-        range_server(upstream=moto) as store,
-        node_server(scene, bucket) as node,
-    ):
-        put_object(store.address, bucket, scene)
-        stored = f"s3://{bucket}/{scene.name}"
-        ways = [
+    with range_server(scene.parent.parent) as web:
+        asked = {
+            "AWS_ENDPOINT_URL": web.address,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        yield [
             Way("http", f"{web.address}/{bucket}/{scene.name}", web, {}),
-            Way("s3", stored, web, asked_as("local", web)),
-            Way("s3 by moto", stored, store, asked_as("local", store)),
+            Way("s3", f"s3://{bucket}/{scene.name}", web, asked),
         ]
-        if node is not None:
-            ways.insert(2, Way("s3 by s3rver", stored, node, asked_as("S3RVER", node)))
-        yield ways
-
-
-def asked_as(who: str, server: Server) -> dict[str, str]:
-    """What must be set to ask an S3-compatible server as somebody whose secret is the name."""
-    return {
-        "AWS_ENDPOINT_URL": server.address,
-        "AWS_ACCESS_KEY_ID": who,
-        "AWS_SECRET_ACCESS_KEY": who,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-
-
-@contextmanager
-def node_server(scene: Path, bucket: str) -> Iterator[Server | None]:
-    """A server in front of s3rver that has the scene; None where it is not installed."""
-    program = s3rver()
-    if program is None:
-        yield None
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="geohr-") as home,
-        s3_emulator(program, Path(home), bucket) as upstream,
-        range_server(upstream=upstream) as server,
-    ):
-        os.environ |= asked_as("S3RVER", server)
-        store, key = open_store(f"s3://{bucket}/{scene.name}")
-        store.put(key, scene)
-        yield server
 
 
 def main() -> None:

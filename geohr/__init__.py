@@ -18,7 +18,8 @@ from geohr.errors import (
     OutputError,
     UsageError,
 )
-from geohr.version import __version__
+
+__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geohr.api.prediction import Prediction

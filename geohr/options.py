@@ -1,8 +1,8 @@
-"""One frozen dataclass for each verb: a field is its default, its bounds and its help, once.
+"""The options of every command, as frozen dataclasses.
 
-The command line makes its flags from the fields, a TOML file may set them, Python passes an
-instance. `choices`, `low` and `high` are checked when an instance is made, so that every way in
-is refused in the same words.
+A field holds its default, its bounds and its help text; none of them is written twice. The command
+line makes its flags from the fields, a TOML file may set them, and Python code passes an instance.
+Choices and bounds are checked when an instance is made, so that every caller gets the same message.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from geohr.errors import UsageError
 T = TypeVar("T")
 
 THRESHOLD_MIN = 0.004
-"""The smallest threshold: the first step of probability above 0 that is told apart."""
+"""The smallest threshold: probabilities are stored as whole 254ths, and 1/254 is 0.0039."""
 
 
 def opt(
@@ -33,11 +33,11 @@ def opt(
     """A dataclass field with its help and its closed bounds.
 
     Args:
-        default: What holds where nothing is said.
-        text: The help, one sentence.
+        default: The value when none is given.
+        text: The help text, one sentence.
         low: The smallest value allowed.
         high: The largest value allowed.
-        metavar: What the command line shows for the value.
+        metavar: The placeholder that the command line shows for the value.
     """
     described: T = field(
         default=default, metadata={"help": text, "low": low, "high": high, "metavar": metavar}
@@ -47,7 +47,7 @@ def opt(
 
 @dataclass(frozen=True)
 class Options:
-    """The base of all options: checks bounds and choices, and reads mappings."""
+    """The base class of all options: checks bounds and choices, and reads mappings."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its field's bounds or choices.
@@ -67,11 +67,11 @@ class Options:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> Self:
-        """Options from names and values, such as a TOML file's.
+        """Make options from names and values, such as those of a TOML file.
 
         Args:
             values: Field names, with dashes or underscores, to values.
-            source: Where they come from, for the message.
+            source: Where the values come from, for the message of an error.
 
         Raises:
             UsageError: For a name that is no option (the nearest one is named) or a bad value.
@@ -80,7 +80,7 @@ class Options:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str) -> dict[str, Any]:
-        """The same names with underscores, and lists as tuples; see `from_mapping`."""
+        """Check the names of a mapping; names get underscores, and lists become tuples."""
         known = {each.name: each for each in dataclasses.fields(cls)}
         parsed = {}
         for name, value in values.items():
@@ -117,30 +117,28 @@ def check_bounds(described: dataclasses.Field[Any], value: float) -> None:
 
 @dataclass(frozen=True)
 class SceneOptions(Options):
-    """How a scene's pixels are to be understood."""
+    """How a scene's pixels are read and interpreted."""
 
     bands: tuple[int, ...] | None = opt(
         None,
-        "Bands to use, from 1, in the order the model expects; by default the first ones.",
+        "Bands to use, counted from 1, in the order that the model expects; by default the first.",
         metavar="1,2,3",
     )
-    nodata: float | None = opt(
-        None, "Value that means no data, where the file does not declare one."
-    )
+    nodata: float | None = opt(None, "Nodata value, where the file does not declare one.")
     nodata_match: Literal["all", "any"] = opt(
-        "all", "Whether all bands or any band must equal the nodata value."
+        "all", "A pixel is nodata when all of its bands have the nodata value, or when any has."
     )
     on_read_error: Literal["fail", "nodata"] = opt(
-        "fail", "Whether blocks that cannot be read end the run, or count as no data."
+        "fail", "What blocks that cannot be read do: end the run (fail), or become nodata."
     )
     scale: tuple[float, ...] | None = opt(
         None,
-        "Scene values mapped to the bottom and top of the model's range, one scale for the scene.",
+        "Values of the scene that are mapped to the lower and upper end of the model's range.",
         metavar="MIN,MAX",
     )
 
     def __post_init__(self) -> None:
-        """Refuse a scale that is no interval and bands that cannot be.
+        """Refuse a scale that is no interval, and band numbers below 1.
 
         Raises:
             UsageError: In one sentence.
@@ -158,33 +156,36 @@ class SceneOptions(Options):
 
 @dataclass(frozen=True)
 class ViewOptions(SceneOptions):
-    """Which part of a scene is looked at, and on which pixel grid."""
+    """Which part of a scene is read, and on which pixel grid."""
 
     asset: str | None = opt(
-        None, "Which asset of a STAC item is the scene; by default the first raster.", metavar="KEY"
+        None, "Asset of a STAC item to read; by default the first raster.", metavar="KEY"
     )
     aoi: str | None = opt(
-        None, "Vector file of polygons, in any CRS: only what lies in them.", metavar="FILE"
+        None,
+        "Area of interest: polygons in any CRS; only what lies inside is processed.",
+        metavar="FILE",
     )
     bbox: tuple[float, ...] | None = opt(
-        None, "Only what lies in this box, in degrees.", metavar="WEST,SOUTH,EAST,NORTH"
+        None, "Area of interest as a box in degrees.", metavar="WEST,SOUTH,EAST,NORTH"
     )
     gsd: str = opt(
         "auto",
-        "Metres a pixel at which the scene is read: its own (native), a number, or what suits the "
-        "model (auto).",
+        "Ground sampling distance at which the scene is read, in metres per pixel: its own "
+        "(native), a number, or one that suits the model (auto).",
         metavar="auto|native|METRES",
     )
     scene_gsd: float | None = opt(
         None,
-        "Metres a pixel of the scene, where the file is wrong or does not say.",
+        "Ground sampling distance of the scene in metres per pixel, where the file has none or a "
+        "wrong one.",
         low=0.0001,
         high=100_000,
         metavar="METRES",
     )
 
     def __post_init__(self) -> None:
-        """Refuse a resolution that is none and a box that is none.
+        """Refuse a malformed resolution or box.
 
         Raises:
             UsageError: In one sentence.
@@ -209,7 +210,7 @@ class ViewOptions(SceneOptions):
 
 
 def is_length(text: object) -> bool:
-    """Whether a text is a number of metres above 0."""
+    """Whether a text is a finite number above 0."""
     try:
         return 0 < float(str(text)) < float("inf")
     except ValueError:
@@ -224,7 +225,7 @@ class GridOptions(Options):
         None, "Window side in pixels; by default the model card's.", low=32, high=8192
     )
     overlap: float = opt(
-        0.25, "Share of the window side that neighbouring windows have in common.", low=0, high=0.75
+        0.25, "Overlap of neighbouring windows, as a share of the window side.", low=0, high=0.75
     )
 
 
@@ -234,8 +235,8 @@ class TileOptions(GridOptions, ViewOptions):
 
     gsd: str = opt(
         "native",
-        "Metres a pixel of the chips: the scene's own (native), a number, or its own on square "
-        "ground pixels (auto).",
+        "Ground sampling distance of the chips in metres per pixel: the scene's own (native), a "
+        "number, or the scene's own with pixels that are square on the ground (auto).",
         metavar="auto|native|METRES",
     )
 
@@ -245,34 +246,36 @@ class PolygonOptions(Options):
     """How objects become polygons. Lengths in metres, areas in square metres, in any CRS."""
 
     outline: Literal["pixel", "contour"] = opt(
-        "pixel", "Follow pixel edges, or the threshold's contour between pixels."
+        "pixel", "Trace along pixel edges (pixel), or along the threshold's contour between pixels."
     )
-    connectivity: Literal[4, 8] = opt(4, "Whether pixels that touch at a corner are one object.")
+    connectivity: Literal[4, 8] = opt(
+        4, "With 8, pixels that touch only at a corner belong to one object; with 4 they do not."
+    )
     min_area: float | None = opt(
         None,
-        "Smallest object kept, in square metres; by default the model card's, else all.",
+        "Smallest object kept, in square metres; by default the model card's, else all are kept.",
         low=0,
         metavar="M2",
     )
     simplify: float = opt(
         0.0,
-        "Largest distance in metres that an outline may move when simplified, or a wall when "
-        "regularized; by default walls move by what the model card says.",
+        "Simplification tolerance in metres; with --regularize, how far a wall may lie from the "
+        "traced outline, by default what the model card says.",
         low=0,
         metavar="M",
     )
     regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
     instances: float | None = opt(
         None,
-        "Part touching objects whose middles reach this probability; by default the model card's, "
-        "and 1 parts none.",
+        "Split touching objects: cores above this probability become separate objects; 1 never "
+        "splits. By default the model card's.",
         low=0.004,
         high=1,
         metavar="P",
     )
     instance_area: float | None = opt(
         None,
-        "Smallest middle that makes an object of its own, in square metres; by default the model "
+        "Smallest core that becomes a separate object, in square metres; by default the model "
         "card's.",
         low=0,
         metavar="M2",
@@ -283,10 +286,10 @@ class PolygonOptions(Options):
 class VectorizeOptions(PolygonOptions):
     """How a class raster becomes polygons."""
 
-    background: int = opt(0, "The class value that is not traced.", low=0, high=255)
-    band: int = opt(1, "The raster's band that holds the classes, from 1.", low=1)
+    background: int = opt(0, "Class value of the background, which is not traced.", low=0, high=255)
+    band: int = opt(1, "Band that holds the classes, counted from 1.", low=1)
     threshold: float = opt(
-        0.5, "Probability at which contours meet the background.", low=THRESHOLD_MIN, high=1
+        0.5, "Probability of the contour between object and background.", low=THRESHOLD_MIN, high=1
     )
 
 
@@ -300,40 +303,42 @@ class StitchOptions(SceneOptions):
     """How tile predictions are joined."""
 
     blend: Literal["hann", "gaussian", "linear", "flat"] = opt(
-        "hann", "How overlapping windows are weighted."
+        "hann", "Weighting of overlapping windows."
     )
 
 
 @dataclass(frozen=True)
 class EngineOptions(Options):
-    """What computes."""
+    """Which engine predicts, on which device, in which number format."""
 
     backend: Literal["auto", "openvino", "onnx", "torch"] = opt(
-        "auto", "Engine; auto is the fastest that is installed for the device."
+        "auto", "Inference engine; auto takes the fastest one installed for the device."
     )
     precision: Literal["float32", "bfloat16", "int8"] = opt(
-        "float32", "Number format of the engine; int8 is checked against float32 first."
+        "float32", "Number format of the engine; int8 is checked against float32 before it is used."
     )
     calibrate: str | None = opt(
-        None, "Raster that int8 is fitted to; by default the scene itself.", metavar="SCENE"
+        None, "Raster to calibrate int8 on; by default the scene itself.", metavar="SCENE"
     )
     device: str = opt("auto", "Device to predict on: auto, cpu, cuda, cuda:1, mps.")
     batch: int | None = opt(
-        None, "Windows predicted at once; by default the engine's.", low=1, high=256
+        None, "Batch size in windows; by default the engine's.", low=1, high=256
     )
     compile: bool = opt(
-        False, "Compile the network with torch.compile, which takes a minute; for backend torch."
+        False, "Compile the network with torch.compile, which takes a minute (torch backend only)."
     )
-    tta: bool = opt(False, "Average the prediction over the eight flips and rotations.")
+    tta: bool = opt(
+        False, "Test-time augmentation: average the predictions of the eight flips and rotations."
+    )
 
 
 @dataclass(frozen=True)
 class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, StitchOptions):
-    """Everything that `segment` can be told besides the scene, the model and the outputs."""
+    """The options of `segment`: everything but the scene, the model and the outputs."""
 
     threshold: float | None = opt(
         None,
-        "Probability from which a pixel belongs to a class; by default the model card's.",
+        "Probability at which a pixel counts as a class; by default the model card's.",
         low=THRESHOLD_MIN,
         high=1,
     )
@@ -344,12 +349,12 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
 
 @dataclass(frozen=True)
 class ResumeOptions(Options):
-    """What is kept of a run that is cut short."""
+    """Where finished blocks are kept, so that an interrupted run can be resumed."""
 
     work_dir: Path | None = opt(  # noqa: RUF009  a field like the others, of no simple type
         None, "Folder for finished blocks; by default beside the outputs.", metavar="FOLDER"
     )
-    resume: bool = opt(True, "Keep finished blocks, and go on from those of a run cut short.")
+    resume: bool = opt(True, "Keep finished blocks, and resume an interrupted run from them.")
 
 
 @dataclass(frozen=True)
@@ -358,11 +363,11 @@ class ClusterOptions(Options):
 
     dask: str | None = opt(
         None,
-        "Predict on a Dask cluster: its scheduler's address, or local:N for N processes here.",
+        "Predict on a Dask cluster: the scheduler's address, or local:N for N processes here.",
         metavar="ADDRESS|local:N",
     )
     block: str | None = opt(
-        None, "Windows of a block, down and across, such as 4x4.", metavar="ROWSxCOLS"
+        None, "Size of a block in windows, down and across, such as 4x4.", metavar="ROWSxCOLS"
     )
 
 
@@ -376,10 +381,10 @@ class ExportOptions(SceneOptions):
     )
     calibrate: str | None = opt(
         None,
-        "Raster that int8 is fitted to and that both forms are compared on.",
+        "Raster to calibrate int8 on, and to compare both forms on.",
         metavar="SCENE",
     )
     tile: int | None = opt(
         None, "Window side in pixels; by default the model card's.", low=32, high=8192
     )
-    batch: int = opt(1, "Windows that the file takes at once.", low=1, high=256)
+    batch: int = opt(1, "Batch size of the exported network, in windows.", low=1, high=256)

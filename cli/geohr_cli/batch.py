@@ -59,24 +59,24 @@ class Reporter:
     required=True,
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="For the outputs and the manifest.",
+    help="Folder for the outputs and the manifest.",
 )
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="A bundled model's name or a .safetensors file.  [default: buildings]",
+    help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
 )
 @click.option(
     "--merge",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Also join the polygons of all scenes; what overlapping scenes both show comes once.",
+    help="Also merge the polygons of all scenes; objects seen in two scenes are kept once.",
 )
 @click.option(
     "--metrics-file",
     type=click.Path(path_type=Path),
     metavar="FILE.prom",
-    help="Write numbers for Prometheus' node exporter.",
+    help="Write metrics for the node exporter of Prometheus.",
 )
 @options_of(BatchOptions)
 @options_of(SegmentOptions)
@@ -92,9 +92,9 @@ def batch(
 ) -> None:
     """Find objects in many SCENES.
 
-    They are files, folders, globs, addresses, lists (.txt), tables (.csv) or STAC items (.json).
-    Scenes that are done already are left out; those that fail are reported, and tried again by
-    the next run.
+    SCENES are files, folders, globs, URLs, lists (.txt), tables (.csv) or STAC items (.json).
+    Scenes that are already done are skipped; those that fail are reported, and the next run tries
+    them again.
 
     Example: geohr batch drop/ --out-dir results --name "{stem}_buildings.gpkg"
     """

@@ -1,4 +1,4 @@
-"""`geohr clean`: what runs that were cut short have left."""
+"""`geohr clean`: remove what interrupted runs have left behind."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from geohr_cli.flags import debug_option
 @click.argument(
     "folders", nargs=-1, required=True, type=click.Path(file_okay=False, path_type=Path)
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 @debug_option
 def clean(folders: tuple[Path, ...], dry_run: bool) -> None:
     """Remove finished blocks and temporary files from FOLDERS of outputs or work folders.
 
-    What a run is using at the moment stays. Runs that were cut short begin anew afterwards.
+    Files that a run is using stay. Interrupted runs cannot be resumed afterwards.
 
     Example: geohr clean results/
     """

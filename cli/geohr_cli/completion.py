@@ -1,4 +1,4 @@
-"""`geohr completion`: what a shell needs to complete commands and options."""
+"""`geohr completion`: tab completion of commands and options."""
 
 from __future__ import annotations
 

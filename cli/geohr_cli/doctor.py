@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from geohr import __version__
 from geohr.errors import EngineError
-from geohr.version import __version__
 from geohr_cli.flags import debug_option
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "rasterio", "pyogrio", "geopandas", "numpy")
@@ -26,7 +26,7 @@ GIB = 1024.0**3
 @click.command()
 @debug_option
 def doctor() -> None:
-    """Show versions, drivers, engines, threads and memory, and test the speed for a second.
+    """Show versions, drivers, engines, cores and memory, and test the speed for a second.
 
     Example: geohr doctor
     """

@@ -15,13 +15,13 @@ from geohr_cli.progress import progress
 @click.argument("predicted")
 @click.argument("truth")
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="FILE.json", help="The scores as JSON."
+    "--out", type=click.Path(path_type=Path), metavar="FILE.json", help="Write the scores as JSON."
 )
 @click.option(
     "--objects",
     type=click.Path(path_type=Path),
     metavar="FILE.gpkg",
-    help="The objects: matched, missed and false, to look at in a GIS.",
+    help="Write the matched, missed and false objects, to look at in a GIS.",
 )
 @options_of(EvaluateOptions)
 @config_option
@@ -30,7 +30,7 @@ from geohr_cli.progress import progress
 def evaluate(
     predicted: str, truth: str, out: Path | None, objects: Path | None, overwrite: bool
 ) -> None:
-    """Score PREDICTED against TRUTH; each is polygons in any CRS or a raster of class ids.
+    """Score PREDICTED against TRUTH, each polygons in any CRS or a raster of class ids.
 
     Example: geohr evaluate predicted.gpkg truth.gpkg --by-size --objects compared.gpkg
     """

@@ -16,14 +16,14 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The file; by default named as the model, in this folder.",
+    help="File to write; by default in the current folder, named like the model.",
 )
 @options_of(ExportOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @debug_option
 def export(model: str, out: Path | None, overwrite: bool) -> None:
-    """Write MODEL, a bundled name or a .safetensors file, in the format of another engine.
+    """Convert MODEL, a bundled name or a .safetensors file, for another engine.
 
     Example: geohr export buildings --format openvino --precision int8 --calibrate scene.tif
     """

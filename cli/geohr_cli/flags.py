@@ -92,7 +92,7 @@ def flag(described: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Co
 
 
 def keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Hold a flag's value for `chosen`."""
+    """Keep a flag's value for `chosen`."""
     ctx.meta[str(param.name)] = value
 
 
@@ -109,14 +109,14 @@ class Texts(click.ParamType[tuple[str, ...]]):
 
 
 class Target(click.ParamType[str | Path]):
-    """A path, or the address of an object in a store."""
+    """A path, or the URL of an object in a store."""
 
     name = "file"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str | Path:
-        """Addresses as they are, all else as paths."""
+        """Leave URLs as they are and make paths of all else."""
         return value if isinstance(value, Path) or is_object(value) else Path(value)
 
 
@@ -139,15 +139,15 @@ def config_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         metavar="FILE.toml",
-        help="Read options from a TOML file, names as the flags'; flags win over it.",
+        help="Read options from a TOML file, named like the flags; flags take precedence.",
     )(command)
 
 
 def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make a TOML file's values the command's defaults.
+    """Make the values of a TOML file the command's defaults.
 
     Raises:
-        UsageError: When it cannot be read, is no TOML, or names an option that is not known.
+        UsageError: When the file cannot be read, is not TOML, or names an unknown option.
     """
     if path is None:
         return
@@ -172,3 +172,10 @@ def debug_option(command: Command) -> Command:
     return click.option(
         "--debug", is_flag=True, expose_value=False, help="Show a traceback after an error."
     )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`, passed as `as_json`: one JSON value on stdout instead of text."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(
+        command
+    )

@@ -1,4 +1,4 @@
-"""What a run says while it runs: lines for a person, or JSON for a machine.
+"""The log of a run: lines of text for people, or JSON for machines.
 
 Lines go to stderr, so that stdout holds nothing but the summary.
 """
@@ -28,9 +28,9 @@ class LogOptions(Options):
     """How a run reports."""
 
     log_format: Literal["plain", "json"] = opt(
-        "plain", "Lines for a person, or a JSON object a line."
+        "plain", "Format of the log: text (plain), or one JSON object per line (json)."
     )
-    quiet: bool = opt(False, "Say nothing but warnings and errors.")
+    quiet: bool = opt(False, "Print only warnings and errors.")
 
 
 class Log:

@@ -10,10 +10,10 @@ from types import FrameType
 
 import click
 
+from geohr import __version__
 from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
 from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
-from geohr.version import __version__
 from geohr_cli.batch import batch
 from geohr_cli.clean import clean
 from geohr_cli.completion import completion
@@ -38,7 +38,7 @@ from geohr_cli.view import view
 )
 @click.version_option(__version__, prog_name="geohr")
 def geohr() -> None:
-    """Large satellite and aerial scenes into georeferenced objects."""
+    """Turn large satellite and aerial scenes into georeferenced objects."""
 
 
 for command in (

@@ -14,7 +14,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="A bundled model's name or a .safetensors file.  [default: buildings]",
+    help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
 )
 @click.option(
     "--workers",
@@ -29,9 +29,9 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 def plan(
     scenes: tuple[str, ...], model: str | None, workers: int | None, block: str | None
 ) -> None:
-    """Say what segmenting the raster SCENE will take: windows, time, memory, disk.
+    """Estimate what segmenting the raster SCENE will take: windows, time, memory, disk.
 
-    Disk is for one file of polygons, one raster of classes and one of probabilities.
+    Disk space is for one file of polygons, a class raster and a raster of probabilities.
 
     Example: geohr plan scene.tif
     """

@@ -1,4 +1,4 @@
-"""`geohr report`: one page about a result."""
+"""`geohr report`: an HTML report on a result."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from geohr_cli.flags import debug_option
 @click.argument("scene")
 @click.argument("objects", type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.html", help="The page."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="File to write.",
 )
 @click.option(
-    "--model", metavar="NAME|FILE", help="The model that was used, where it is no bundled one."
+    "--model", metavar="NAME|FILE", help="Model that was used, if it is not a bundled one."
 )
-@click.option("--overwrite", is_flag=True, help="Replace a page that exists.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 @debug_option
 def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: bool) -> None:
-    """Write a page about OBJECTS, a .gpkg, that were found in the raster SCENE.
+    """Write an HTML report on OBJECTS, a .gpkg, that were found in the raster SCENE.
 
     Example: geohr report scene.tif buildings.gpkg --out report.html
     """

@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     "--out",
     multiple=True,
     type=Target(),
-    metavar="FILE|ADDRESS",
-    help="Polygons (.gpkg, .geojson, .fgb, .parquet, .shp) or classes (.tif), on disk or in an "
-    "object store (s3://, gs://, az://); repeatable.",
+    metavar="FILE|URL",
+    help="Polygons (.gpkg, .geojson, .fgb, .parquet, .shp) or a class raster (.tif), on disk or in "
+    "an object store (s3://, gs://, az://); repeatable.",
 )
 @click.option(
     "--probs",
     type=Target(),
     metavar="FILE.tif",
-    help="Probabilities, a band a class.",
+    help="Raster of probabilities, one band per class.",
 )
 @click.option(
     "--disagreement",
     type=Target(),
     metavar="FILE.tif",
-    help="How far overlapping windows differ; such a run keeps nothing to go on from.",
+    help="Raster of how far overlapping windows differ; such a run cannot be resumed.",
 )
 @click.option(
     "--report",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="A page about the run; needs an --out that is a .gpkg.",
+    help="HTML report on the run; needs a .gpkg among the outputs.",
 )
 @click.option(
     "--stac",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    help="A bundled model's name or a .safetensors file.  [default: buildings]",
+    help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
 )
 @options_of(SegmentOptions)
 @options_of(ResumeOptions)
@@ -75,9 +75,9 @@ def segment(
     model: str | None,
     overwrite: bool,
 ) -> None:
-    """Find objects in the raster SCENE: a file, an address, or a STAC item.
+    """Find objects in the raster SCENE: a file, a URL, or a STAC item.
 
-    Several are read as one mosaic; where two have a valid pixel, the later one's is taken.
+    Several scenes are read as one mosaic; where they overlap, the last valid pixel is used.
 
     Example: geohr segment scene.tif --out buildings.gpkg --out classes.tif --probs probs.tif
     """

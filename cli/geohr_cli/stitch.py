@@ -14,14 +14,18 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 @click.command()
 @click.argument("tiles", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.tif", help="The raster."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="File to write.",
 )
 @options_of(StitchOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
 def stitch(tiles: tuple[Path, ...], out: Path, overwrite: bool) -> None:
-    """Join TILES, georeferenced probabilities by file or by folder, into one raster.
+    """Join TILES, files or folders of georeferenced probabilities, into one raster.
 
     Example: geohr stitch predictions/ --out probs.tif
     """

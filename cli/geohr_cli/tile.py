@@ -14,22 +14,26 @@ from geohr_cli.progress import progress
 @click.command()
 @click.argument("scenes", metavar="SCENE...", nargs=-1, required=True)
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="FOLDER", help="For the chips."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Folder for chips.",
 )
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Polygons in any CRS, or a raster on the scene's grid, cut like the scene.",
+    help="Labels to cut too: polygons in any CRS, or a raster on the scene's grid.",
 )
 @options_of(TileOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace chips that exist.")
 @debug_option
 def tile(scenes: tuple[str, ...], out: Path, labels: Path | None, overwrite: bool) -> None:
-    """Cut the raster SCENE into georeferenced chips, and its labels with it.
+    """Cut the raster SCENE, and its labels, into georeferenced chips.
 
-    Several are read as one mosaic; where two have a valid pixel, the later one's is taken.
+    Several scenes are read as one mosaic; where they overlap, the last valid pixel is used.
 
     Example: geohr tile scene.tif --out chips/ --labels buildings.gpkg --tile 256
     """

@@ -19,54 +19,56 @@ from geohr_cli.progress import progress
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE.safetensors",
-    help="The model; checkpoints and the log go to a folder beside it.",
+    help="Model to write; checkpoints and the log go into a folder beside it.",
 )
-@click.option("--scene", multiple=True, metavar="FILE", help="A scene to learn from; repeatable.")
+@click.option("--scene", multiple=True, metavar="FILE", help="Training scene; repeatable.")
 @click.option(
     "--labels",
     multiple=True,
     metavar="FILE",
-    help="Its labels, polygons or a raster on its grid; as many as scenes, in the same order.",
+    help="Labels of a training scene: polygons, or a raster on its grid; in the same order.",
 )
 @click.option(
     "--validation-scene",
     multiple=True,
     metavar="FILE",
-    help="A scene that chooses the weights; repeatable.",
+    help="Validation scene, on which the weights are chosen; repeatable.",
 )
-@click.option("--validation-labels", multiple=True, metavar="FILE", help="Its labels.")
+@click.option(
+    "--validation-labels", multiple=True, metavar="FILE", help="Labels of a validation scene."
+)
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="A manifest of images and labels, instead of or besides scenes.",
+    help="Manifest of images and labels, instead of --scene or besides it.",
 )
 @click.option(
     "--gsd",
     type=float,
     metavar="M",
-    help="Ground sampling distance in metres of scenes without a georeference.",
+    help="Ground sampling distance of scenes without a georeference, in metres per pixel.",
 )
 @click.option(
     "--class-attribute",
     metavar="NAME",
-    help="Attribute of vector labels that tells the class, by the card's names or by ids; ignore "
-    "or 255 is not annotated.",
+    help="Attribute of vector labels that holds the class, as a name from the card or an id; "
+    "ignore or 255 means not annotated.",
 )
 @click.option(
     "--aoi",
     metavar="FILE",
-    help="Polygons on the scenes; what lies outside is not annotated and not learnt from.",
+    help="Annotated area: polygons; what lies outside is not used.",
 )
 @click.option(
     "--card",
     type=click.Path(path_type=Path),
     metavar="FILE.json",
-    help="Name, classes, licence, sources and notes of the model; by default one class, building.",
+    help="Model card: name, classes, licence, sources, notes; by default one class, building.",
 )
 @options_of(TrainOptions)
 @config_option
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the same output.")
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the same output.")
 @click.option("--overwrite", is_flag=True, help="Replace a model that exists.")
 @debug_option
 def train(

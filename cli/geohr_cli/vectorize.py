@@ -22,7 +22,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 @click.option(
     "--probs",
     metavar="FILE.tif",
-    help="Probabilities on the same grid (uint8, probability x 254, a band a class).",
+    help="Probabilities on the same grid: uint8, probability x 254, one band per class.",
 )
 @options_of(VectorizeOptions)
 @config_option

@@ -1,4 +1,4 @@
-"""`geohr view`: a page to look at a result and to review it."""
+"""`geohr view`: a page to look at a result and review it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from geohr_cli.flags import chosen, debug_option, options_of
     "--html",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="Write one file that shows everything by itself, instead of serving a page.",
+    help="Write a single HTML file that needs no server, instead of serving a page.",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Port to serve on; by default any."
@@ -30,10 +30,10 @@ from geohr_cli.flags import chosen, debug_option, options_of
 def view(
     scene: str, objects: Path, html: Path | None, port: int, browser: bool, overwrite: bool
 ) -> None:
-    """Show the raster SCENE with OBJECTS, a .gpkg, on a page that only this machine can see.
+    """Show the raster SCENE with OBJECTS, a .gpkg, on a page that only this machine can open.
 
-    A slider filters by confidence; the objects can be accepted or rejected, lowest confidence
-    first, and what is decided is kept in the column `review` of OBJECTS.
+    A slider filters by confidence. Objects can be accepted or rejected, those of lowest confidence
+    first; the decisions are kept in the column `review` of OBJECTS.
 
     Example: geohr view scene.tif buildings.gpkg
     """

@@ -16,6 +16,7 @@ import rasterio.errors
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from geohr import __version__
 from geohr._runtime.files import check_writable
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
@@ -28,7 +29,6 @@ from geohr.polygons.settings import TraceSettings
 from geohr.polygons.tracer import Tracer
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
-from geohr.version import __version__
 
 BAND_PIXELS = 2**23
 """Pixels read at a time, in whole rows of the file's blocks."""

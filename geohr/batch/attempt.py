@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from geohr import __version__
 from geohr._runtime.files import as_output_error
 from geohr._runtime.redact import redact
 from geohr.batch.inputs import Source, check_source
@@ -21,7 +22,6 @@ from geohr.batch.worker import Task
 from geohr.errors import GeohrError, InputError, InterruptedRunError, OutputError, UsageError
 from geohr.outputs.stac import item_beside
 from geohr.scene.provenance import identify
-from geohr.version import __version__
 
 SIDECARS = (".msk", ".ovr", ".aux.xml")
 """Files beside a raster that change what is read from it."""

@@ -1,4 +1,4 @@
-"""What `batch` can be told besides how a scene is segmented."""
+"""The options of `batch` that do not concern how a scene is segmented."""
 
 from __future__ import annotations
 
@@ -14,42 +14,40 @@ class BatchOptions(ClusterOptions, ResumeOptions):
 
     name: tuple[str, ...] = opt(
         ("{stem}.gpkg",),
-        "Outputs of a scene inside the output folder, by extension; {stem}, {parent} and {suffix} "
-        "are the scene's. Several are separated by commas.",
+        "Names of a scene's outputs inside the output folder, separated by commas; {stem}, "
+        "{parent} and {suffix} stand for those of the scene.",
         metavar="TEMPLATE",
     )
     probs_name: str | None = opt(
-        None, "The same for a raster of probabilities.", metavar="TEMPLATE"
+        None, "Name of a raster of probabilities, as in --name.", metavar="TEMPLATE"
     )
     stac: bool = opt(False, "Write a STAC Item beside each scene's first output: NAME.stac.json.")
     pattern: str | None = opt(
         None,
-        "Which files of a folder are scenes, such as '**/*.tif'; by default all rasters in it.",
+        "Which files of a folder are scenes, such as '**/*.tif'; by default all rasters.",
         metavar="GLOB",
     )
-    overwrite: bool = opt(False, "Replace outputs that no earlier batch has made.")
+    overwrite: bool = opt(False, "Replace outputs that no earlier batch wrote.")
     skip_existing: bool = opt(
-        False, "Leave out scenes whose outputs are there though no earlier batch has made them."
+        False, "Skip scenes whose outputs exist, even if no earlier batch wrote them."
     )
-    retries: int = opt(
-        2, "How often a scene that is read over a network is tried again.", low=0, high=100
-    )
+    retries: int = opt(2, "Retries for a scene that is read over a network.", low=0, high=100)
     max_failures: int | None = opt(
-        None, "End after this many scenes have failed; by default go on to the last.", low=1
+        None, "Stop after this many failed scenes; by default, never.", low=1
     )
     timeout: float | None = opt(
-        None, "Seconds after which a scene is given up.", low=0.1, metavar="SECONDS"
+        None, "Time limit for a scene, in seconds.", low=0.1, metavar="SECONDS"
     )
     settle: float = opt(
         10.0,
-        "A file counts as complete when it has not changed for this long.",
+        "Time without a change after which a file counts as complete.",
         low=0,
         metavar="SECONDS",
     )
     watch: float | None = opt(
-        None, "Look for new scenes every so often, until stopped.", low=0.1, metavar="SECONDS"
+        None, "Look for new scenes at this interval, until stopped.", low=0.1, metavar="SECONDS"
     )
-    allow_vrt: bool = opt(False, "Take VRT files, which can read any other file or address.")
+    allow_vrt: bool = opt(False, "Accept VRT files, which can read any other file or URL.")
 
     def __post_init__(self) -> None:
         """Refuse an empty list of outputs.

@@ -14,9 +14,9 @@ from typing import Any, cast
 import dask
 from distributed import Client, LocalCluster
 
+from geohr import __version__
 from geohr.cluster.worker import geohr_version
 from geohr.errors import EngineError, UsageError
-from geohr.version import __version__
 
 CONNECT_SECONDS = 10.0
 """How long a scheduler may take to answer."""

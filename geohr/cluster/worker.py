@@ -13,6 +13,7 @@ from typing import cast
 
 from distributed import Worker, WorkerPlugin, get_worker
 
+from geohr import __version__
 from geohr.engines import open_predictor
 from geohr.engines.calibration import Calibration
 from geohr.engines.cores import share_cores
@@ -26,7 +27,6 @@ from geohr.options import SegmentOptions
 from geohr.scene import Scene, SceneReader
 from geohr.tiling.blocks import Block
 from geohr.tiling.grid import Grid
-from geohr.version import __version__
 
 MODELS_MAX = 4
 """Models that a worker holds at once."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from distributed import Client
 from distributed.client import FutureCancelledError
 
+from geohr import __version__
 from geohr._runtime.files import written_whole
 from geohr._runtime.stop import Stop
 from geohr._runtime.threads import ahead
@@ -30,7 +31,6 @@ from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.tiling.blocks import Block, BlockSize, square
 from geohr.tiling.grid import Grid
-from geohr.version import __version__
 
 MODEL_FILE = "model.safetensors"
 FIRST_SECONDS = 600.0

@@ -1,4 +1,4 @@
-"""What `evaluate` can be told."""
+"""The options of `evaluate`."""
 
 from __future__ import annotations
 
@@ -11,30 +11,31 @@ from geohr.options import Options, listed, opt
 
 @dataclass(frozen=True)
 class EvaluateOptions(Options):
-    """Everything that `evaluate` can be told besides the two layers and the outputs."""
+    """The options of `evaluate`: everything but the two layers and the outputs."""
 
     aoi: str | None = opt(
         None,
-        "Polygons, or a raster where it is not 255: only what lies inside counts.",
+        "Area of interest: polygons, or a raster that is 255 outside; only what lies inside is "
+        "scored.",
         metavar="FILE",
     )
     class_id: int | None = opt(
-        None, "The class to score; by default everything that is not background.", low=1, high=254
+        None, "Class to score; by default everything that is not background.", low=1, high=254
     )
     gsd: float = opt(
-        0.25, "Pixel side in metres, where no input is a raster.", low=0.001, metavar="M"
+        0.25, "Pixel size in metres, where neither input is a raster.", low=0.001, metavar="M"
     )
     boundary: float = opt(
-        1.0, "Width of the outline that boundary IoU compares, in metres.", low=0.001, metavar="M"
+        1.0, "Width of the band along outlines for boundary IoU, in metres.", low=0.001, metavar="M"
     )
-    by_size: bool = opt(False, "Score objects by size class too.")
+    by_size: bool = opt(False, "Also score objects by size class.")
     sizes: tuple[float, ...] = opt(
-        (50.0, 200.0), "Areas in square metres that part the size classes.", metavar="M2,M2"
+        (50.0, 200.0), "Areas in square metres that separate the size classes.", metavar="M2,M2"
     )
     replicates: int = opt(
-        1000, "Bootstrap replicates for the 95% intervals; 0 for none.", low=0, high=100_000
+        1000, "Bootstrap replicates for the 95% intervals; 0 turns them off.", low=0, high=100_000
     )
-    seed: int = opt(0, "Seed of the bootstrap.", low=0)
+    seed: int = opt(0, "Random seed of the bootstrap.", low=0)
 
     def __post_init__(self) -> None:
         """Refuse sizes that do not ascend.

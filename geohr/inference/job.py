@@ -16,6 +16,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from geohr import __version__
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr.engines import open_predictor
@@ -50,7 +51,6 @@ from geohr.stitching.mosaic import ProbabilityRows
 from geohr.tiling.blocks import Block, BlockSize, cut_blocks, downward
 from geohr.tiling.grid import Grid, lattice
 from geohr.tiling.normalize import Normalizer, check_range
-from geohr.version import __version__
 
 
 class Opener(Protocol):

@@ -1,4 +1,4 @@
-"""What `train` can be told."""
+"""The options of `train`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class NetworkOptions(Options):
     """Which network is trained."""
 
     architecture: str | None = opt(
-        None, "Segmentation network; by default the initial model's, else hrnetv2."
+        None, "Segmentation network; by default that of --init, else hrnetv2."
     )
     encoder: str | None = opt(
-        None, "Its encoder; by default the initial model's, else hrnetv2_w18_small_v2."
+        None, "Encoder; by default that of --init, else hrnetv2_w18_small_v2."
     )
-    init: str | None = opt(None, "Model to start from, bundled or a file.", metavar="NAME|FILE")
-    teacher: str | None = opt(
-        None, "Model, or its file, that is learnt from too.", metavar="NAME|FILE"
+    init: str | None = opt(
+        None, "Model to start from: a bundled name or a file.", metavar="NAME|FILE"
     )
+    teacher: str | None = opt(None, "Teacher model for distillation.", metavar="NAME|FILE")
     teacher_weight: float = opt(
-        1.0, "Weight of learning the teacher's probabilities, against 1 for the labels.", low=0
+        1.0, "Weight of the teacher's probabilities in the loss; the labels weigh 1.", low=0
     )
     feature_weight: float = opt(
-        0.0, "Weight of learning the teacher's features at strides 4 to 32.", low=0
+        0.0, "Weight of the teacher's features at strides 4 to 32 in the loss.", low=0
     )
 
 
@@ -40,65 +40,73 @@ class WindowOptions(Options):
     tile: int = opt(256, "Side of a training window in pixels.", low=32, high=2048)
     gsd_range: tuple[float, ...] | None = opt(
         None,
-        "Ground sampling distances to train at, in metres; by default around the scenes' own.",
+        "Range of ground sampling distances to train at, in metres; by default around the "
+        "scenes' own.",
         metavar="MIN,MAX",
     )
     objects: float = opt(
-        0.7, "Share of windows that hold an object, where the place has any.", low=0, high=1
+        0.7, "Share of windows that contain an object, where a place has any.", low=0, high=1
     )
     augment: tuple[str, ...] = opt(
         ("colour", "gamma", "grey", "haze", "shadow", "blur", "coarse", "noise", "jpeg"),
-        "Augmentations besides flips, rotation and scale; paste lays objects of other windows on, "
-        "none is for no others.",
+        "Augmentations besides flips, rotation and scaling; paste copies objects from other "
+        "windows, none turns all of these off.",
         metavar="NAMES",
     )
-    seed: int = opt(0, "Seed of all that is random.", low=0)
+    seed: int = opt(0, "Random seed.", low=0)
 
 
 @dataclass(frozen=True)
 class TrainOptions(NetworkOptions, WindowOptions):
-    """Everything that `train` can be told besides the scenes and the output."""
+    """The options of `train`: everything but the scenes and the output."""
 
-    losses: tuple[str, ...] = opt(("ce", "dice"), "Losses to add up.", metavar="NAMES")
+    losses: tuple[str, ...] = opt(
+        ("ce", "dice"), "Losses to add up: ce, dice, focal, lovasz, boundary.", metavar="NAMES"
+    )
     class_weights: tuple[float, ...] | None = opt(
         None,
-        "Weights of the classes in the losses, the background's first; by default all the same.",
+        "Weights of the classes in the losses, the background first; by default all equal.",
         metavar="W,W,...",
     )
     steps: int = opt(10_000, "Optimiser steps.", low=1)
-    batch: int = opt(8, "Windows of one pass.", low=1, high=1024)
+    batch: int = opt(8, "Batch size in windows, over all processes.", low=1, high=1024)
     processes: int = opt(
         1,
-        "Processes that each take a share of a batch, a GPU each; on a CPU they share its cores.",
+        "Training processes, one per GPU; on a CPU they share its cores.",
         low=1,
         high=64,
     )
-    accumulate: int = opt(1, "Passes whose gradients are added up for one step.", low=1)
-    learning_rate: float = opt(1e-3, "Largest learning rate.", low=0)
+    accumulate: int = opt(1, "Batches whose gradients are accumulated for one step.", low=1)
+    learning_rate: float = opt(1e-3, "Peak learning rate.", low=0)
     optimizer: Literal["adamw", "sgd"] = opt(
-        "adamw", "Optimiser: adamw, or sgd with Nesterov's momentum of 0.9."
+        "adamw", "Optimiser: adamw, or sgd with a Nesterov momentum of 0.9."
     )
-    weight_decay: float = opt(0.01, "Weight decay of convolutions.", low=0)
-    warmup: int = opt(200, "Steps over which the learning rate rises.", low=0)
+    weight_decay: float = opt(0.01, "Weight decay of the convolutions.", low=0)
+    warmup: int = opt(200, "Warm-up steps, over which the learning rate rises.", low=0)
     schedule: Literal["cosine", "poly", "constant"] = opt(
         "cosine", "How the learning rate falls after warm-up."
     )
-    ema: float = opt(0.999, "Decay of the averaged weights, which are kept.", low=0, high=0.99999)
+    ema: float = opt(
+        0.999,
+        "Decay of the moving average of the weights; the average is the model that is kept.",
+        low=0,
+        high=0.99999,
+    )
     precision: Literal["auto", "float32", "bfloat16"] = opt(
-        "auto", "Number format of the passes; auto is bfloat16 on CUDA devices that have it."
+        "auto", "Number format; auto is bfloat16 on CUDA devices that support it, else float32."
     )
     workers: int = opt(
-        0, "Processes that prepare windows, for each that trains; 0 prepares them in place.", low=0
+        0, "Data-loading processes per training process; 0 loads in the training process.", low=0
     )
-    validate_every: int = opt(500, "Steps between two validations.", low=1)
+    validate_every: int = opt(500, "Steps between validations.", low=1)
     patience: int = opt(
-        0, "Validations without a better score after which training stops; 0 never.", low=0
+        0, "Stop after this many validations without a better score; 0 never stops early.", low=0
     )
-    checkpoint_every: int = opt(250, "Steps between two checkpoints.", low=1)
+    checkpoint_every: int = opt(250, "Steps between checkpoints.", low=1)
     device: str = opt("auto", "Device to train on: auto, cpu, cuda, cuda:1, mps.")
 
     def __post_init__(self) -> None:
-        """Refuse a range that is no interval and passes without statistics.
+        """Refuse a range that is no interval, and batches that batch normalisation cannot use.
 
         Raises:
             UsageError: In one sentence.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cluster_processes import scheduler, workers
+from tests.cluster.processes import scheduler, workers
 from tests.makers import noise, one_class_card, random_model, write_scene
 
 

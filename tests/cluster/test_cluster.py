@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from affine import Affine
 
-from benchmarks.cluster_processes import scheduler, workers
 from geohr._runtime.stop import Stop
 from geohr.api.segment import Summary, segment_to_files
 from geohr.cluster import connected, segment
@@ -24,6 +23,7 @@ from geohr.errors import EngineError, InterruptedRunError
 from geohr.inference.checkpoint import WORK_FOLDER, read_journal
 from geohr.options import SegmentOptions
 from geohr.tiling.blocks import BlockSize
+from tests.cluster.processes import scheduler, workers
 from tests.command import Geohr
 from tests.makers import noise, write_scene
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from distributed import Client
 
-from benchmarks.cluster_processes import workers
+from geohr import __version__
 from geohr.cluster.connect import check_geohr, check_versions
 from geohr.cluster.dealer import warn_of_processors
 from geohr.cluster.worker import Answer
 from geohr.errors import EngineError
-from geohr.version import __version__
+from tests.cluster.processes import workers
 from tests.command import Geohr
 
 
@@ -117,7 +117,7 @@ def test_a_worker_of_another_version_is_refused(
     scene: Path, model: Path, tmp_path: Path, one_worker: str, geohr: Geohr
 ) -> None:
     preload = tmp_path / "older.py"
-    preload.write_text("import geohr.version\ngeohr.version.__version__ = '0.0.1'\n")
+    preload.write_text("import geohr\ngeohr.__version__ = '0.0.1'\n")
     options = ["--no-nanny", "--preload", str(preload)]
     with (
         Client(one_worker, set_as_default=False) as client,

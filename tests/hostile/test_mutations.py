@@ -1,4 +1,4 @@
-"""A hundred of the benchmark's mutations: each ends well or with an error of geohr's own."""
+"""A hundred mutated files: each run ends well or with an error of geohr's own."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz import RUNS, cases, scene_seeds
 from geohr.errors import GeohrError
+from tests.hostile.mutations import RUNS, cases, scene_seeds
 
 CASES = {"scene": 90, "model": 10}
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -188,9 +191,15 @@ def test_debug_shows_the_traceback(geohr: Geohr) -> None:
 
 
 def test_models_are_listed_and_described(geohr: Geohr, model: Path) -> None:
-    ended = geohr("models", model)
-    assert ended.code == 0
-    assert "encoder: hrnetv2_w18_small_v1" in ended.out
+    for command in (("models", model), ("models", "show", model)):
+        ended = geohr(*command)
+        assert ended.code == 0
+        assert "encoder: hrnetv2_w18_small_v1" in ended.out
+    assert json.loads(geohr("models", "show", model, "--json").out)["name"] == "tiny"
+    listed = geohr("models", "list")
+    assert listed.out == geohr("models").out
+    assert listed.out.startswith("buildings: ")
+    assert "buildings" in json.loads(geohr("models", "list", "--json").out)
 
 
 @pytest.mark.parametrize("command", ["segment", "tile", "stitch", "models", "train", "evaluate"])
@@ -198,3 +207,8 @@ def test_each_command_has_help_with_an_example(geohr: Geohr, command: str) -> No
     ended = geohr(command, "--help")
     assert ended.code == 0
     assert f"Example: geohr {command}" in ended.out
+
+
+def test_the_package_runs_as_a_module() -> None:
+    told = subprocess.run([sys.executable, "-m", "geohr", "--version"], capture_output=True)
+    assert told.stdout.startswith(b"geohr, version ")

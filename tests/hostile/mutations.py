@@ -1,6 +1,6 @@
 """Mutated scenes and model files against the whole path of a run, network excepted.
 
-    python -m benchmarks.fuzz [--scenes 2000] [--models 500]
+    python -m tests.hostile.mutations [--scenes 2000] [--models 500]
 
 Each case is a small valid file with some bytes changed, cut, doubled or overwritten by numbers
 that are likely to hurt. A case passes when the run ends well or with an error of geohr's own; a
@@ -180,7 +180,7 @@ class Process:
 
     def __init__(self, kind: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["benchmarks.fuzz"])
+        context.set_forkserver_preload(["tests.hostile.mutations"])
         self._connection, other = context.Pipe()
         self._process = context.Process(target=serve, args=(other, kind), daemon=True)
         self._process.start()
