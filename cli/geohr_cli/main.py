@@ -15,6 +15,7 @@ from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
 from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr_cli.batch import batch
+from geohr_cli.change import change
 from geohr_cli.clean import clean
 from geohr_cli.completion import completion
 from geohr_cli.doctor import doctor
@@ -45,6 +46,7 @@ for command in (
     plan,
     segment,
     batch,
+    change,
     clean,
     tile,
     stitch,

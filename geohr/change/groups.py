@@ -1,0 +1,183 @@
+"""Objects of two dates matched many to many, going south, with few of them in memory.
+
+Objects that overlap are one group: a house that was extended, two that became one, one that was
+split. What overlaps nothing may be a roof that leans, and is matched with a neighbour of the same
+form nearby. A group is handed out once every object that could belong to it has been read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from geohr.change.layers import ObjectTable
+from geohr.change.shift import ShiftField
+from geohr.encoding import Bools, Floats, Geometries, Ints
+
+OVERLAP = 0.3
+"""Share of the smaller object from which two are one: where one date lies a metre off, neighbours
+that touch share slivers, and those are less than this."""
+FORM = 0.5
+"""Intersection over union, centres on each other, from which two forms are the same."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of objects of two dates, each with at least one object.
+
+    Attributes:
+        before: The earlier objects, moved to where the later date shows them.
+        after: The later objects.
+        of_before: `(n,)` number of each earlier object's group.
+        of_after: `(m,)` number of each later object's group.
+        count: How many groups there are.
+    """
+
+    before: ObjectTable
+    after: ObjectTable
+    of_before: Ints
+    of_after: Ints
+    count: int
+
+
+class GroupFinder:
+    """Holds the objects whose groups are not yet whole.
+
+    Args:
+        field: By how much earlier objects are moved.
+        shift: Metres that the field moves anything at most.
+        lean: Metres that a roof may lean.
+    """
+
+    def __init__(self, field: ShiftField, *, shift: float, lean: float) -> None:
+        self._field = field
+        self._reach = shift + lean
+        self._lean = lean
+        self._before = ObjectTable.empty()
+        self._after = ObjectTable.empty()
+
+    def add(self, before: ObjectTable, after: ObjectTable, bottom: float) -> Groups:
+        """Take the next strip of both dates, and give the groups that are whole with it.
+
+        Args:
+            before: The earlier objects, where the earlier date shows them.
+            after: The later objects.
+            bottom: y of the strip's lower border; all that comes later lies below it.
+        """
+        first = ObjectTable.joined(self._before, moved_by(before, self._field))
+        second = ObjectTable.joined(self._after, after)
+        links = overlaps(first.shapes, second.shapes)
+        alone = (
+            np.setdiff1d(np.arange(len(first)), links[0]),
+            np.setdiff1d(np.arange(len(second)), links[1]),
+        )
+        near = neighbours(first.shapes, second.shapes, alone, self._lean)
+        # Until all of a group's members and of its neighbours are known, it waits.
+        count, together = components(np.hstack([links, near]), len(first), len(second))
+        lowest = np.concatenate([southern(first.shapes), southern(second.shapes)])
+        waits = np.zeros(count, bool)
+        waits[together[lowest <= bottom + self._reach]] = True
+        ready = ~waits[together]
+        done = ready[: len(first)], ready[len(first) :]
+        self._before, self._after = first.take(~done[0]), second.take(~done[1])
+        partners = best_partners(first.shapes, second.shapes, near)
+        return pick(first, second, np.hstack([links, partners]), done)
+
+
+def moved_by(table: ObjectTable, field: ShiftField) -> ObjectTable:
+    """Objects moved by the shift at their middle."""
+    if len(table) == 0:
+        return table
+    move = field.at(middles_of(table.shapes))
+    return ObjectTable(table.ids, moved(table.shapes, move), table.confidence, table.names)
+
+
+def moved(shapes: Geometries, move: Floats) -> Geometries:
+    """Each shape moved by its own `(n, 2)` metres."""
+    points, owner = shapely.get_coordinates(shapes, return_index=True)
+    return np.asarray(shapely.set_coordinates(shapes.copy(), points + move[owner]), object)
+
+
+def middles_of(shapes: Geometries) -> Floats:
+    """`(n, 2)` centroids."""
+    return np.asarray(shapely.get_coordinates(shapely.centroid(shapes)), np.float64)
+
+
+def southern(shapes: Geometries) -> Floats:
+    """`(n,)` the smallest y of each shape."""
+    return np.asarray(shapely.bounds(shapes).reshape(-1, 4)[:, 1], np.float64)
+
+
+def overlaps(first: Geometries, second: Geometries) -> Ints:
+    """`(2, k)` pairs that share at least `OVERLAP` of the smaller one."""
+    one, other = shapely.STRtree(second).query(first, predicate="intersects")
+    shared = shapely.area(shapely.intersection(first[one], second[other]))
+    smaller = np.minimum(shapely.area(first[one]), shapely.area(second[other]))
+    real = shared >= OVERLAP * smaller
+    return np.stack([one[real], other[real]]).astype(np.int64)
+
+
+def neighbours(
+    first: Geometries, second: Geometries, alone: tuple[Ints, Ints], lean: float
+) -> Ints:
+    """`(2, k)` pairs among the objects that overlap nothing, whose middles lie within `lean`."""
+    if lean == 0 or len(alone[0]) == 0 or len(alone[1]) == 0:
+        return np.zeros((2, 0), np.int64)
+    points = shapely.points(middles_of(second[alone[1]]))
+    centres = shapely.points(middles_of(first[alone[0]]))
+    one, other = shapely.STRtree(points).query(centres, predicate="dwithin", distance=lean)
+    return np.stack([alone[0][one], alone[1][other]])
+
+
+def best_partners(first: Geometries, second: Geometries, near: Ints) -> Ints:
+    """`(2, k)` the pairs of neighbours of one form, each object in one pair, the likest first."""
+    one, other = near
+    if len(one) == 0:
+        return near
+    move = middles_of(second[other]) - middles_of(first[one])
+    placed = moved(first[one], move)
+    shared = shapely.area(shapely.intersection(placed, second[other]))
+    iou = shared / (shapely.area(placed) + shapely.area(second[other]) - shared)
+    kept: list[int] = []
+    taken: tuple[set[int], set[int]] = set(), set()
+    for index in np.lexsort((other, one, -iou)):
+        if iou[index] < FORM:
+            break
+        if one[index] not in taken[0] and other[index] not in taken[1]:
+            taken[0].add(one[index])
+            taken[1].add(other[index])
+            kept.append(index)
+    return near[:, kept]
+
+
+def components(links: Ints, first: int, second: int) -> tuple[int, Ints]:
+    """How many connected groups there are, and the number of each object's group.
+
+    Args:
+        links: `(2, k)` indices of earlier and of later objects that belong together.
+        first: How many earlier objects there are.
+        second: How many later ones; they follow the earlier in what is returned.
+    """
+    size = first + second
+    graph = coo_array((np.ones(links.shape[1], bool), (links[0], links[1] + first)), (size, size))
+    count, group = connected_components(graph, directed=False)
+    return int(count), group.astype(np.int64)
+
+
+def pick(first: ObjectTable, second: ObjectTable, links: Ints, done: tuple[Bools, Bools]) -> Groups:
+    """The groups of the objects that are done, numbered from north to south."""
+    _, group = components(links, len(first), len(second))
+    kept = np.concatenate(done)
+    numbers, renumbered = np.unique(group[kept], return_inverse=True)
+    inside = int(np.count_nonzero(done[0]))
+    return Groups(
+        first.take(done[0]),
+        second.take(done[1]),
+        renumbered[:inside].astype(np.int64),
+        renumbered[inside:].astype(np.int64),
+        len(numbers),
+    )

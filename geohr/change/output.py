@@ -1,0 +1,129 @@
+"""The GeoPackage of changes: layers, style, and what was found."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+
+from geohr._runtime.files import written_whole
+from geohr.change.layers import ObjectTable
+from geohr.change.verdicts import Changes
+from geohr.encoding import Floats, Geometries
+
+COLOURS = {
+    "new": "#1a9641",
+    "gone": "#d7191c",
+    "grown": "#2b83ba",
+    "shrunk": "#fdae61",
+    "reshaped": "#8856a7",
+    "same": "#bdbdbd",
+    "unsure": "#ffd92f",
+}
+"""Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
+lightness, and every kind has its name in the legend."""
+EPOCH = "1970-01-01T00:00:00.000Z"
+"""Written where a GPKG notes the time of day, so that equal runs give equal bytes."""
+
+
+class ChangeWriter:
+    """Appends to the layers of one GeoPackage.
+
+    Args:
+        path: The file, not yet there.
+        plane: The CRS that shapes come in.
+        crs: The CRS that they are written in.
+    """
+
+    def __init__(self, path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> None:
+        self._path = path
+        self._crs = crs
+        self._back = pyproj.Transformer.from_crs(plane, crs, always_xy=True)
+        self._begun: set[str] = set()
+
+    def objects(self, layer: str, table: ObjectTable) -> None:
+        """Append objects of one date, with their own ids."""
+        columns = {
+            "id": table.ids,
+            "class": table.names,
+            "confidence": table.confidence.astype(np.float32),
+        }
+        self._write(layer, table.shapes, columns)
+
+    def changes(self, changes: Changes) -> None:
+        """Append groups; those that one date does not show go to the layer `not_compared`."""
+        columns: dict[str, Any] = {
+            "change": changes.change,
+            "likely": changes.likely,
+            "confidence": changes.confidence.astype(np.float32),
+            "class": changes.names,
+            "area_before_m2": changes.area_before,
+            "area_after_m2": changes.area_after,
+            "moved_m": changes.moved,
+            "before_ids": changes.before,
+            "after_ids": changes.after,
+        }
+        for layer, chosen in (("changes", ~changes.unseen), ("not_compared", changes.unseen)):
+            self._write(
+                layer,
+                changes.shapes[chosen],
+                {name: values[chosen] for name, values in columns.items()},
+            )
+
+    def note(self, facts: dict[str, Any]) -> None:
+        """Keep what was found for `finish`."""
+        self.facts = facts
+
+    def _write(self, layer: str, shapes: Geometries, columns: dict[str, Any]) -> None:
+        if layer in self._begun and len(shapes) == 0:
+            return
+        from pyogrio.raw import write
+
+        def place(points: Floats) -> Floats:
+            return np.column_stack(self._back.transform(points[:, 0], points[:, 1]))
+
+        several = shapely.transform(shapes, place) if len(shapes) else shapes
+        single = shapely.get_type_id(several) == shapely.GeometryType.POLYGON
+        index = np.flatnonzero(single)
+        several = several.copy()
+        several[index] = shapely.multipolygons(several[index], indices=np.arange(len(index)))
+        write(
+            self._path,
+            shapely.to_wkb(several),
+            list(columns.values()),
+            np.array(list(columns), object),
+            layer=layer,
+            driver="GPKG",
+            geometry_type="MultiPolygon",
+            crs=self._crs.to_wkt(),
+            encoding="UTF-8",
+            append=self._path.exists(),
+        )
+        self._begun.add(layer)
+
+
+@contextmanager
+def open_changes(path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> Iterator[ChangeWriter]:
+    """A GeoPackage of changes that appears when the block ends without an error."""
+    with written_whole(path) as part:
+        writer = ChangeWriter(part, plane, crs)
+        writer.facts = {}
+        yield writer
+        with closing(sqlite3.connect(part)) as database, database:
+            database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
+            add_description(database, writer.facts)
+
+
+def add_description(database: sqlite3.Connection, facts: dict[str, Any]) -> None:
+    """Write what was found where QGIS and ogrinfo show it: the description of the layer."""
+    database.execute(
+        "UPDATE gpkg_contents SET description = ? WHERE table_name = 'changes'",
+        (json.dumps(facts, sort_keys=True),),
+    )
