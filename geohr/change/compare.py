@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import pyproj
+import shapely
 from affine import Affine
 from rasterio.features import rasterize
 
 from geohr._runtime.files import check_writable
 from geohr.change.evidence import ProbabilityRaster, raster_look
 from geohr.change.groups import GroupFinder
-from geohr.change.layers import ObjectLayer, ObjectTable, strip_edges
+from geohr.change.layers import DateObjects, ObjectLayer, strip_edges
 from geohr.change.options import ChangeOptions
 from geohr.change.output import ChangeWriter, open_changes
 from geohr.change.shift import SIDE, Look, ShiftField, estimate_shift
@@ -139,6 +140,7 @@ def compare(
     out: Path,
     *,
     options: ChangeOptions | None = None,
+    aoi: str | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ChangeCounts:
@@ -153,6 +155,7 @@ def compare(
         after: The later date.
         out: A .gpkg; it appears when it is whole.
         options: What counts as a change.
+        aoi: Vector file of polygons, in any CRS: objects that touch none are left out.
         overwrite: Replace `out` if it exists.
         progress: Called with strips done and strips in all.
 
@@ -178,12 +181,15 @@ def compare(
         ]
         bounds = common_bounds(first, second, rasters, plane)
         counts.shift = find_shift(before, after, (first, second), rasters, bounds, plane, options)
+        area = None if aoi is None else read_area(aoi, bounds, plane)
         edges = strip_edges(bounds, first.count + second.count)
         judge = Judge(options, plane, counts.shift, rasters[0], rasters[1])
         finder = GroupFinder(counts.shift, shift=options.shift, lean=options.lean)
         writer = stack.enter_context(open_changes(out, plane, second.crs))
         strips = zip(
-            first.strips(bounds, edges, plane), second.strips(bounds, edges, plane), strict=True
+            first.strips(bounds, edges, plane, area),
+            second.strips(bounds, edges, plane, area),
+            strict=True,
         )
         total = len(edges) - 1
         for number, ((old, new), (_, bottom)) in enumerate(
@@ -201,8 +207,8 @@ def write_strip(
     writer: ChangeWriter,
     judge: Judge,
     finder: GroupFinder,
-    old: ObjectTable,
-    new: ObjectTable,
+    old: DateObjects,
+    new: DateObjects,
     bottom: float,
     counts: ChangeCounts,
 ) -> None:
@@ -255,6 +261,19 @@ def common_bounds(
             "check their CRSs"
         )
     return float(west), float(south), float(east), float(north)
+
+
+def read_area(aoi: str, bounds: Box, plane: pyproj.CRS) -> Any:
+    """The polygons of a file, as one prepared geometry of the plane.
+
+    Raises:
+        InputError: When none lies where the dates are compared.
+    """
+    area = shapely.union_all(ObjectLayer(aoi).read(bounds, plane).shapes)
+    if area.is_empty:
+        raise InputError(f"{aoi}: holds no polygon where the two dates are compared")
+    shapely.prepare(area)
+    return area
 
 
 def find_shift(

@@ -29,7 +29,7 @@ EDGE_POINTS = 21
 
 
 @dataclass(frozen=True)
-class ObjectTable:
+class DateObjects:
     """Objects in a plane in metres.
 
     Attributes:
@@ -48,20 +48,20 @@ class ObjectTable:
         """How many objects there are."""
         return len(self.ids)
 
-    def take(self, index: Any) -> ObjectTable:
+    def take(self, index: Any) -> DateObjects:
         """Some of the objects, by index or mask."""
-        return ObjectTable(
+        return DateObjects(
             self.ids[index], self.shapes[index], self.confidence[index], self.names[index]
         )
 
     @classmethod
-    def empty(cls) -> ObjectTable:
+    def empty(cls) -> DateObjects:
         """No objects."""
         nothing = np.zeros(0, object)
         return cls(np.zeros(0, np.int64), nothing, np.zeros(0), nothing)
 
     @classmethod
-    def joined(cls, first: ObjectTable, second: ObjectTable) -> ObjectTable:
+    def joined(cls, first: DateObjects, second: DateObjects) -> DateObjects:
         """The objects of two tables, one after the other."""
         return cls(
             np.concatenate([first.ids, second.ids]),
@@ -121,7 +121,7 @@ class ObjectLayer:
             return None
         return box_in(self.bounds, self.crs, plane)
 
-    def read(self, box: tuple[float, float, float, float], plane: pyproj.CRS) -> ObjectTable:
+    def read(self, box: tuple[float, float, float, float], plane: pyproj.CRS) -> DateObjects:
         """The objects whose bounds touch a box of a plane.
 
         Args:
@@ -154,7 +154,7 @@ class ObjectLayer:
         if "class" in found.columns:
             names = found["class"].fillna("").astype(str).to_numpy(object)
         shapes, kept = self._polygons(shapes, plane)
-        return ObjectTable(ids[kept], shapes, confidence[kept], names[kept])
+        return DateObjects(ids[kept], shapes, confidence[kept], names[kept])
 
     def _polygons(self, shapes: Geometries, plane: pyproj.CRS) -> tuple[Geometries, Ints]:
         """Valid polygons in a plane, and which of the shapes they are."""
@@ -177,20 +177,25 @@ class ObjectLayer:
         return shapes[solid], kept[solid]
 
     def strips(
-        self, bounds: tuple[float, float, float, float], edges: list[float], plane: pyproj.CRS
-    ) -> Iterator[ObjectTable]:
+        self,
+        bounds: tuple[float, float, float, float],
+        edges: list[float],
+        plane: pyproj.CRS,
+        area: Any = None,
+    ) -> Iterator[DateObjects]:
         """The layer's objects from north to south, each in the strip of its northernmost point.
 
         Args:
             bounds: What is compared; objects that do not touch it are left out.
             edges: Falling y of the strips' borders; the first and last lie beyond all objects.
             plane: A metric CRS.
+            area: A geometry of the plane; objects that do not touch it are left out.
         """
         west, south, east, north = bounds
         for top, bottom in pairwise(edges):
             box = (west, max(bottom, south), east, min(top, north))
             if box[1] > box[3]:
-                yield ObjectTable.empty()
+                yield DateObjects.empty()
                 continue
             found = self.read(box, plane)
             place = shapely.bounds(found.shapes)
@@ -199,6 +204,8 @@ class ObjectLayer:
             inside = (place[:, 0] <= east) & (place[:, 2] >= west)
             inside &= (place[:, 1] <= north) & (place[:, 3] >= south)
             mine = inside & (highest < top) & (highest >= bottom)
+            if area is not None:
+                mine &= shapely.intersects(area, found.shapes)
             # The order of the file's index is not the same in every version of GDAL.
             order = np.flatnonzero(mine)
             yield found.take(order[np.argsort(found.ids[order], kind="stable")])

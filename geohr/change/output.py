@@ -14,7 +14,7 @@ import pyproj
 import shapely
 
 from geohr._runtime.files import written_whole
-from geohr.change.layers import ObjectTable
+from geohr.change.layers import DateObjects
 from geohr.change.verdicts import Changes
 from geohr.encoding import Floats, Geometries
 
@@ -48,7 +48,7 @@ class ChangeWriter:
         self._back = pyproj.Transformer.from_crs(plane, crs, always_xy=True)
         self._begun: set[str] = set()
 
-    def objects(self, layer: str, table: ObjectTable) -> None:
+    def objects(self, layer: str, table: DateObjects) -> None:
         """Append objects of one date, with their own ids."""
         columns = {
             "id": table.ids,

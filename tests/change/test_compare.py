@@ -237,3 +237,14 @@ def test_a_field_is_not_pulled_by_windows_that_changed() -> None:
         np.array([[1.0, -0.5], [2.0, -0.5]]), abs=0.05
     )
     assert ShiftField.none().at(points).tolist() == np.zeros((40, 2)).tolist()
+
+
+def test_an_area_bounds_the_comparison(tmp_path: Path) -> None:
+    write(tmp_path / "area.gpkg", [shapely.box(EAST - 20, NORTH - 20, EAST + 300, NORTH + 60)])
+    counts = compare(
+        Date(write(tmp_path / "before.gpkg", village())),
+        Date(write(tmp_path / "after.gpkg", [*village(), house(210, 40), house(210, 150)])),
+        tmp_path / "changes.gpkg",
+        aoi=str(tmp_path / "area.gpkg"),
+    )
+    assert by_kind(counts) == {"new": 1, "same": 24}
