@@ -225,7 +225,7 @@ def test_converting_forks_no_process_and_reports_to_nobody(model: Model, tmp_pat
         "sys.addaudithook(lambda event, _: seen.append(event) if event in kinds else None)\n"
         "from pathlib import Path\n"
         "from geohr.api.export import export\n"
-        "from geohr.export_options import ExportOptions\n"
+        "from geohr.options import ExportOptions\n"
         "from geohr.models.model import Model\n"
         "export(Model.load(Path(sys.argv[1])), Path(sys.argv[2]),"
         " options=ExportOptions(format='openvino'))\n"
