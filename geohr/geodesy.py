@@ -21,6 +21,7 @@ from pyproj.exceptions import ProjError
 
 from geohr.encoding import Floats, Geometries
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 
 LOCAL_EXTENT = 5_000.0
 """Metres across, up to which an object is small: the error stays below one in a million."""
@@ -82,6 +83,17 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     east *= (transverse * np.cos(lat.mean(axis=0)))[:, None]
     north *= meridional[:, None]
     return np.stack([east, north], axis=1) / (2 * step)
+
+
+def ground_sampling_distance(geobox: GeoBox) -> float:
+    """Side in true ground metres of a square as large as the grid's middle pixel.
+
+    Raises:
+        InputError: When the middle lies outside the area that the CRS can map.
+    """
+    x, y = geobox.to_world(np.array([geobox.width / 2]), np.array([geobox.height / 2]))
+    scale = local_scale(geobox.crs, x, y)[0]
+    return float(np.sqrt(abs(np.linalg.det(scale) * geobox.transform.determinant)))
 
 
 def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:

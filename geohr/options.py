@@ -18,6 +18,8 @@ from geohr.errors import UsageError
 
 T = TypeVar("T")
 
+COARSEST_STRIDE = 32
+"""Pixels of the input under one pixel of a network's coarsest stream, in all encoders."""
 THRESHOLD_MIN = 0.004
 """The smallest threshold: probabilities are stored as whole 254ths, and 1/254 is 0.0039."""
 

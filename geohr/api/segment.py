@@ -146,7 +146,7 @@ def segment(
         watched(progress, f"segment {Path(display_name(scene)).name}") as report,
         closing(run.rows(report)) as finished,
     ):
-        clipped = (run.ground.clip(rows.start, rows.probabilities) for rows in finished)
+        clipped = (run.scene.clip(rows.start, rows.probabilities) for rows in finished)
         found = [
             tracer.push(classify(scores, run.options.threshold), scores)
             for scores in clipped
@@ -185,12 +185,12 @@ def predict(
         closing(run.rows(report)) as finished,
     ):
         stacked = np.concatenate(
-            [run.ground.clip(rows.start, rows.probabilities) for rows in finished], axis=1
+            [run.scene.clip(rows.start, rows.probabilities) for rows in finished], axis=1
         )
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in run.card.classes)
-    return Prediction(probabilities, run.ground.transform, run.ground.crs, names)
+    return Prediction(probabilities, run.scene.area_geobox.transform, run.scene.crs, names)
 
 
 def segment_to_files(

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
-from geohr.geobox import Window
+from geohr.geobox import GeoBox, Window
 from geohr.options import StitchOptions
 from geohr.outputs.cog import probability_writer
 from geohr.scene import Scene, SceneReader
@@ -35,30 +33,13 @@ class TilePlace:
     window: Window
 
 
-@dataclass(frozen=True)
-class MosaicExtent:
-    """The ground that all tiles cover together, on their common pixel grid.
-
-    Attributes:
-        crs: Coordinate reference system.
-        transform: From (col, row) to its coordinates.
-        height: Rows.
-        width: Columns.
-    """
-
-    crs: CRS | None
-    transform: Affine
-    height: int
-    width: int
-
-
 def stitch(
     tiles: Sequence[Path],
     out: Path,
     *,
     options: StitchOptions | None = None,
     overwrite: bool = False,
-) -> MosaicExtent:
+) -> GeoBox:
     """Join tile predictions into one raster of probabilities, a band a class.
 
     Args:
@@ -68,7 +49,7 @@ def stitch(
         overwrite: Replace `out` where it exists.
 
     Returns:
-        The extent written.
+        The grid of the raster that was written.
 
     Raises:
         UsageError: When `out` exists or is no `.tif`, or values need a scale.
@@ -79,15 +60,15 @@ def stitch(
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
     check_writable(out, overwrite=overwrite)
-    extent, placed = place([Scene.open(path, options) for path in tiles])
+    geobox, placed = place([Scene.open(path, options) for path in tiles])
     names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]
-    with probability_writer(out, extent, names, tags={}) as sink:
-        for rows in join(placed, extent, options):
+    with probability_writer(out, geobox, names, tags={}) as sink:
+        for rows in join(placed, geobox, options):
             sink.write(rows.probabilities)
-    return extent
+    return geobox
 
 
-def place(scenes: Sequence[Scene]) -> tuple[MosaicExtent, list[TilePlace]]:
+def place(scenes: Sequence[Scene]) -> tuple[GeoBox, list[TilePlace]]:
     """Where each tile lies on the common grid, from top to bottom.
 
     Raises:
@@ -102,13 +83,10 @@ def place(scenes: Sequence[Scene]) -> tuple[MosaicExtent, list[TilePlace]]:
         TilePlace(scene, Window(row - top, col - left, scene.height, scene.width))
         for scene, (row, col) in zip(scenes, offsets, strict=True)
     ]
-    extent = MosaicExtent(
-        first.crs,
-        first.transform @ Affine.translation(left, top),
-        max(each.window.row_stop for each in placed),
-        max(each.window.col_stop for each in placed),
-    )
-    return extent, sorted(placed, key=lambda each: (each.window, each.scene.path))
+    height = max(each.window.row_stop for each in placed)
+    width = max(each.window.col_stop for each in placed)
+    geobox = first.geobox.window(Window(top, left, height, width))
+    return geobox, sorted(placed, key=lambda each: (each.window, each.scene.path))
 
 
 def offset(scene: Scene, first: Scene) -> tuple[int, int]:
@@ -144,12 +122,12 @@ def offset(scene: Scene, first: Scene) -> tuple[int, int]:
 
 
 def join(
-    placed: Sequence[TilePlace], extent: MosaicExtent, options: StitchOptions
+    placed: Sequence[TilePlace], geobox: GeoBox, options: StitchOptions
 ) -> Iterator[ProbabilityRows]:
     """Finished rows of all tiles; `placed` comes from top to bottom."""
     mosaic = Mosaic(
-        extent.height,
-        extent.width,
+        geobox.height,
+        geobox.width,
         classes=len(placed[0].scene.bands),
         reach=max(each.window.height for each in placed),
         blend=options.blend,
@@ -161,10 +139,10 @@ def join(
             done = min(each.window.row, done + reach)
             yield mosaic.finish(done)
         with SceneReader(each.scene) as reader:
-            tile = reader.read(Window(0, 0, each.scene.height, each.scene.width))
+            tile = reader.read(each.scene.geobox.extent)
         scores = to_scores(tile.pixels, tile.valid, each.scene, options.scale)
         mosaic.add(each.window, tile.valid, scores)
-    yield mosaic.finish(extent.height)
+    yield mosaic.finish(geobox.height)
 
 
 def to_scores(

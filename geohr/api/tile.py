@@ -7,11 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from affine import Affine
 
 from geohr._runtime.files import check_writable
 from geohr.errors import UsageError
-from geohr.geobox import Window
 from geohr.options import TileOptions
 from geohr.outputs.cog import write_raster
 from geohr.scene import Scene, SceneReader, Tile
@@ -93,8 +91,7 @@ def write_chip(path: Path, scene: Scene, chip: Tile) -> None:
     write_raster(
         path,
         chip.pixels,
-        crs=scene.crs,
-        transform=at(scene, chip.window),
+        scene.geobox.window(chip.window),
         nodata=scene.nodata,
         valid=chip.valid if scene.mask_band or scene.area is not None else None,
     )
@@ -103,9 +100,4 @@ def write_chip(path: Path, scene: Scene, chip: Tile) -> None:
 def write_labels(path: Path, scene: Scene, chip: Tile, labels: str | Path) -> None:
     """Write a chip's labels."""
     classes = np.where(chip.valid, read_classes(str(labels), scene, chip.window), np.uint8(255))
-    write_raster(path, classes[None], crs=scene.crs, transform=at(scene, chip.window), nodata=255)
-
-
-def at(scene: Scene, window: Window) -> Affine:
-    """The transform of a window of the scene."""
-    return scene.transform @ Affine.translation(window.col, window.row)
+    write_raster(path, classes[None], scene.geobox.window(chip.window), nodata=255)

@@ -23,7 +23,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from geohr.api.stitch import MosaicExtent
 from geohr.encoding import NODATA
 from geohr.geobox import Window
 from geohr.inference.checkpoint import block_path, load_arrays, load_block, save_arrays, save_block
@@ -243,11 +242,12 @@ def trace_sample(run: Job, rows: NDArray[np.uint8], times: int, folder: Path) ->
 
 def write_sample(run: Job, rows: NDArray[np.uint8], times: int, folder: Path) -> None:
     """Write rows of probabilities several times over, and their classes."""
-    ground = MosaicExtent(run.scene.crs, run.scene.transform, rows.shape[1] * times, rows.shape[2])
+    height, width = rows.shape[1] * times, rows.shape[2]
+    geobox = run.scene.geobox.window(Window(0, 0, height, width))
     names = [label.name for label in run.card.classes]
     with (
-        class_writer(folder / "classes.tif", ground, {}, {}) as classes,
-        probability_writer(folder / "probabilities.tif", ground, names, {}) as probabilities,
+        class_writer(folder / "classes.tif", geobox, {}, {}) as classes,
+        probability_writer(folder / "probabilities.tif", geobox, names, {}) as probabilities,
     ):
         for _ in range(times):
             classes.write(classify(rows, run.options.threshold))

@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from geohr import geodesy
 from geohr.encoding import IGNORE, Bools, Geometries
-from geohr.evaluation.layers import Bounds, Frame, Layer
+from geohr.evaluation.layers import Layer
 from geohr.evaluation.objects import match
-from geohr.geobox import Window
+from geohr.geobox import Bounds, GeoBox, Window
 from geohr.tiling.grid import Grid
 
 WINDOW = 2048
@@ -38,26 +38,28 @@ class Layers:
         predicted: What was found.
         truth: What is there.
         aoi: Where it counts, or None for everywhere.
-        frame: The grid they share.
+        geobox: The grid on which pixels are compared.
+        gsd: Side of a pixel in metres on the ground.
         edge: Width in pixels of the outline that boundary IoU compares.
     """
 
     predicted: Layer
     truth: Layer
     aoi: Layer | None
-    frame: Frame
+    geobox: GeoBox
+    gsd: float
     edge: float
 
     @property
     def block(self) -> int:
         """Side of a block in pixels."""
-        longer = max(self.frame.height, self.frame.width)
-        return max(-(-longer // BLOCKS_ACROSS), round(BLOCK_LEAST / self.frame.gsd), 1)
+        longer = max(self.geobox.shape)
+        return max(-(-longer // BLOCKS_ACROSS), round(BLOCK_LEAST / self.gsd), 1)
 
     @property
     def blocks_across(self) -> int:
         """Blocks in a row of blocks."""
-        return -(-self.frame.width // self.block)
+        return -(-self.geobox.width // self.block)
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class WindowCounts:
 def count_windows(
     layers: Layers, progress: Callable[[int, int], None] | None
 ) -> Iterator[WindowCounts]:
-    """What each window of the frame holds; each pixel and each object counts in one."""
-    frame = layers.frame
-    grid = Grid(frame.height, frame.width, min(WINDOW, max(frame.height, frame.width)), 0)
-    rows = [*grid.row_starts[:1], *grid.row_starts[1:], frame.height]
-    cols = [*grid.col_starts[:1], *grid.col_starts[1:], frame.width]
+    """What each window of the grid holds; each pixel and each object counts in one."""
+    geobox = layers.geobox
+    grid = Grid(geobox.height, geobox.width, min(WINDOW, max(geobox.shape)), 0)
+    rows = [*grid.row_starts[:1], *grid.row_starts[1:], geobox.height]
+    cols = [*grid.col_starts[:1], *grid.col_starts[1:], geobox.width]
     rows[0] = cols[0] = 0
     for index in range(len(grid)):
         row, col = divmod(index, grid.shape[1])
@@ -93,22 +95,19 @@ def count_windows(
 
 
 def count_window(layers: Layers, core: Window) -> WindowCounts:
-    """What the window `core`, which lies inside the frame, holds."""
-    frame = layers.frame
+    """What the window `core`, which lies inside the grid, holds."""
+    geobox = layers.geobox
     margin = int(np.ceil(layers.edge)) + 1
     wide = Window(
         core.row - margin, core.col - margin, core.height + 2 * margin, core.width + 2 * margin
-    ).clip(frame.height, frame.width)
-    truth, found = layers.truth.mask(frame, wide), layers.predicted.mask(frame, wide)
+    ).within(geobox.extent)
+    truth, found = layers.truth.mask(geobox, wide), layers.predicted.mask(geobox, wide)
     counts = truth != IGNORE
     if layers.aoi is not None:
-        inside = layers.aoi.mask(frame, wide)
+        inside = layers.aoi.mask(geobox, wide)
         # A raster counts wherever it is annotated, polygons where they are.
         counts &= inside != IGNORE if layers.aoi.raster else inside == 1
-    middle = (
-        slice(core.row - wide.row, core.row_stop - wide.row),
-        slice(core.col - wide.col, core.col_stop - wide.col),
-    )
+    middle = core.relative_to(wide).slices
     pixels = count_pixels(truth == 1, found == 1, counts, layers.edge)
     summed = sum_blocks(pixels[:, *middle], core, layers)
     return WindowCounts(summed, *count_objects(layers, core, counts[middle]))
@@ -160,14 +159,16 @@ def sum_blocks(pixels: Bools, core: Window, layers: Layers) -> pd.DataFrame:
 
 def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The objects, true and found, that have their inner point on a counting pixel of `core`."""
-    frame = layers.frame
-    truth, found = neighbourhood(layers, frame.bounds(core))
+    geobox = layers.geobox
+    truth, found = neighbourhood(layers, geobox.window(core).bounds)
     matches = match(truth, found)
     tables = []
     for shapes, index in ((truth, matches.truth), (found, matches.found)):
         iou = np.zeros(len(shapes))
         iou[index] = matches.iou
-        row, col = frame.pixels(shapely.point_on_surface(shapes))
+        inner = shapely.point_on_surface(shapes)
+        place = geobox.to_pixels(shapely.get_x(inner), shapely.get_y(inner))
+        col, row = (np.floor(each).astype(np.int64) for each in place)
         own = (row >= core.row) & (row < core.row_stop) & (col >= core.col) & (col < core.col_stop)
         own[own] = counts[row[own] - core.row, col[own] - core.col]
         kept = shapes[own]
@@ -176,7 +177,7 @@ def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataF
                 {
                     "block": row[own] // layers.block * layers.blocks_across
                     + col[own] // layers.block,
-                    "area_m2": geodesy.areas(kept, frame.crs),
+                    "area_m2": geodesy.areas(kept, geobox.crs),
                     "iou": iou[own],
                     "geometry": kept,
                 }
@@ -191,8 +192,8 @@ def neighbourhood(layers: Layers, bounds: Bounds) -> tuple[Geometries, Geometrie
     Partners of theirs may reach further out, and so may those partners' other candidates.
     """
     for _ in range(3):
-        truth = layers.truth.objects(layers.frame, bounds)
-        found = layers.predicted.objects(layers.frame, bounds)
+        truth = layers.truth.objects(layers.geobox.crs, bounds)
+        found = layers.predicted.objects(layers.geobox.crs, bounds)
         if not len(truth) and not len(found):
             break
         edges = shapely.bounds(np.concatenate([truth, found]))

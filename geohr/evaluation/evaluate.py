@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pyogrio
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
 from geohr._runtime.files import written_whole
 from geohr.errors import UsageError
 from geohr.evaluation import metrics
 from geohr.evaluation.counts import PIXEL_COUNTS, Layers, WindowCounts, count_windows
-from geohr.evaluation.layers import Frame, open_layers
+from geohr.evaluation.layers import open_layers
 from geohr.evaluation.options import EvaluateOptions
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
@@ -102,17 +103,19 @@ def evaluate(
         raise UsageError(f"{objects_out}: matched objects are written as .gpkg; name such a file")
     with ExitStack() as stack:
         opened = open_layers(str(predicted), str(truth), options)
-        found, true, aoi, frame = stack.enter_context(opened)
-        layers = Layers(found, true, aoi, frame, options.boundary / frame.gsd)
+        found, true, aoi, geobox, gsd = stack.enter_context(opened)
+        layers = Layers(found, true, aoi, geobox, gsd, options.boundary / gsd)
         part = stack.enter_context(written_whole(objects_out)) if objects_out else None
-        parts = [shortened(counted, part, frame) for counted in count_windows(layers, progress)]
+        parts = [
+            shortened(counted, part, geobox.crs) for counted in count_windows(layers, progress)
+        ]
     sums = sum_by_block(parts, options)
     totals = {name: sums[name].sum() for name in sums.columns}
     scores = {name: float(value) for name, value in score(totals, options).items()}
     return Evaluation(scores, intervals(sums, options))
 
 
-def shortened(counted: WindowCounts, part: Path | None, frame: Frame) -> WindowCounts:
+def shortened(counted: WindowCounts, part: Path | None, crs: CRS) -> WindowCounts:
     """The same without geometries, which go to the file `part` where there is one."""
     if part is not None:
         matched = counted.found["iou"] > 0
@@ -124,7 +127,7 @@ def shortened(counted: WindowCounts, part: Path | None, frame: Frame) -> WindowC
             ]
         )
         shapes = geopandas.GeoDataFrame(
-            table[["outcome", "iou", "area_m2"]], geometry=list(table["geometry"]), crs=frame.crs
+            table[["outcome", "iou", "area_m2"]], geometry=list(table["geometry"]), crs=crs
         )
         pyogrio.write_dataframe(
             shapes, part, layer="objects", append=part.exists(), promote_to_multi=True

@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.features import rasterize
-from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as RasterWindow
 
 from geohr import geodesy
 from geohr.encoding import IGNORE, Geometries
 from geohr.errors import InputError
 from geohr.evaluation.options import EvaluateOptions
-from geohr.geobox import Window
+from geohr.geobox import Bounds, GeoBox, Window
 from geohr.options import PolygonOptions
 from geohr.outputs.vector import open_vector
 from geohr.polygons import Tracer, TraceSettings
@@ -39,41 +37,6 @@ INDEXED = (".gpkg", ".fgb")
 """Formats whose spatial index makes reading by place cheap; others are copied into one first."""
 ROWS = 1024
 """Rows of a raster traced at a time."""
-
-Bounds = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """The grid on which pixels are compared.
-
-    Attributes:
-        crs: Of the transform.
-        transform: From (col, row) to coordinates.
-        height: Rows.
-        width: Columns.
-        gsd: Side of a pixel at the middle, in metres on the ground.
-    """
-
-    crs: CRS
-    transform: Affine
-    height: int
-    width: int
-    gsd: float
-
-    def bounds(self, window: Window) -> Bounds:
-        """Left, bottom, right and top of a window."""
-        corner = self.transform @ Affine.translation(window.col, window.row)
-        left, bottom, right, top = array_bounds(window.height, window.width, corner)
-        return min(left, right), min(bottom, top), max(left, right), max(bottom, top)
-
-    def pixels(self, points: Geometries) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and columns of the pixels that hold the points; some may lie outside."""
-        inverse = ~self.transform
-        x, y = shapely.get_x(points), shapely.get_y(points)
-        col = np.floor(inverse.a * x + inverse.b * y + inverse.c).astype(np.int64)
-        row = np.floor(inverse.d * x + inverse.e * y + inverse.f).astype(np.int64)
-        return row, col
 
 
 @dataclass(frozen=True)
@@ -105,67 +68,65 @@ class Layer:
         )
         return told
 
-    def objects(self, frame: Frame, bounds: Bounds) -> Geometries:
-        """Valid polygons in the frame's CRS that touch the bounds, in the file's order."""
-        reach = rasterio.warp.transform_bounds(frame.crs, self.info["crs"], *bounds)
+    def objects(self, crs: CRS, bounds: Bounds) -> Geometries:
+        """Valid polygons, brought into a CRS, that touch bounds in it, in the file's order."""
+        reach = rasterio.warp.transform_bounds(crs, self.info["crs"], *bounds)
         where = None
         if self.class_id is not None and "class_id" in self.info["fields"]:
             where = f"class_id = {self.class_id}"
         table = pyogrio.read_dataframe(
             self.vectors, layer=self.layer, columns=[], bbox=reach, where=where
         )
-        geometry = table.geometry.to_crs(frame.crs.to_wkt()).to_numpy()
+        geometry = table.geometry.to_crs(crs.to_wkt()).to_numpy()
         valid = shapely.make_valid(geometry)
         return np.asarray(valid[shapely.area(valid) > 0], object)
 
-    def mask(self, frame: Frame, window: Window) -> NDArray[np.uint8]:
-        """`(row, col)` of a window inside the frame: 1 object, 0 none, 255 not annotated."""
+    def mask(self, geobox: GeoBox, window: Window) -> NDArray[np.uint8]:
+        """`(row, col)` of a window inside a grid: 1 object, 0 none, 255 not annotated."""
         if self.raster:
-            classes = read_on(self.path, frame, window)
+            classes = read_on(self.path, geobox, window)
             wanted = classes != 0 if self.class_id is None else classes == self.class_id
             return np.where(classes == IGNORE, np.uint8(IGNORE), wanted.astype(np.uint8))
-        return draw(self.objects(frame, frame.bounds(window)), frame, window)
+        part = geobox.window(window)
+        return draw(self.objects(geobox.crs, part.bounds), part)
 
 
-def draw(shapes: Geometries, frame: Frame, window: Window) -> NDArray[np.uint8]:
-    """1 where a polygon covers a pixel's centre, else 0."""
-    size = (window.height, window.width)
+def draw(shapes: Geometries, geobox: GeoBox) -> NDArray[np.uint8]:
+    """`(row, col)` of a grid: 1 where a polygon covers a pixel's centre, else 0."""
     if not len(shapes):
-        return np.zeros(size, np.uint8)
-    transform = frame.transform @ Affine.translation(window.col, window.row)
-    drawn: NDArray[np.uint8] = rasterize(shapes, size, transform=transform, dtype=np.uint8)
+        return np.zeros(geobox.shape, np.uint8)
+    drawn: NDArray[np.uint8] = rasterize(
+        shapes, geobox.shape, transform=geobox.transform, dtype=np.uint8
+    )
     return drawn
 
 
-def read_on(path: str, frame: Frame, window: Window) -> NDArray[np.uint8]:
-    """A raster's class ids on the frame's grid, the nearest pixel's; 255 beyond it."""
+def read_on(path: str, geobox: GeoBox, window: Window) -> NDArray[np.uint8]:
+    """A raster's class ids on a window of a grid, the nearest pixel's; 255 beyond the raster."""
     with (
         open_raster(path) as raster,
         WarpedVRT(
             raster,
-            crs=frame.crs,
-            transform=frame.transform,
-            height=frame.height,
-            width=frame.width,
+            crs=geobox.crs,
+            transform=geobox.transform,
+            height=geobox.height,
+            width=geobox.width,
             resampling=Resampling.nearest,
             src_nodata=IGNORE,
             nodata=IGNORE,
         ) as view,
     ):
-        classes: NDArray[np.uint8] = view.read(1, window=raster_window(window))
+        classes: NDArray[np.uint8] = view.read(1, window=window.slices)
     return classes
-
-
-def raster_window(window: Window) -> RasterWindow:
-    """The same window in rasterio's words."""
-    return RasterWindow(window.col, window.row, window.width, window.height)
 
 
 @contextmanager
 def open_layers(
     predicted: str, truth: str, options: EvaluateOptions
-) -> Iterator[tuple[Layer, Layer, Layer | None, Frame]]:
-    """Both layers, the area of interest where one is given, and the grid they share.
+) -> Iterator[tuple[Layer, Layer, Layer | None, GeoBox, float]]:
+    """Both layers, the area of interest where one is given, their common grid and its resolution.
+
+    The resolution is the side of a pixel in metres on the ground.
 
     Raises:
         InputError: When one cannot be read or has no CRS.
@@ -182,7 +143,7 @@ def open_layers(
             if path is not None
         ]
         aoi = layers[2] if options.aoi is not None else None
-        yield layers[0], layers[1], aoi, make_frame(layers, options.gsd)
+        yield layers[0], layers[1], aoi, *common_grid(layers, options.gsd)
 
 
 def open_layer(path: str, copy: Path, class_id: int | None) -> Layer:
@@ -229,15 +190,19 @@ def trace_raster(path: str, out: Path, class_id: int | None) -> None:
         with open_vector(out, crs=raster.crs) as sink:
             for row in range(0, raster.height, ROWS):
                 height = min(ROWS, raster.height - row)
-                classes = raster.read(1, window=RasterWindow(0, row, raster.width, height))
+                classes = raster.read(1, window=Window(row, 0, height, raster.width).slices)
                 objects = classes != 0 if class_id is None else classes == class_id
                 objects &= classes != IGNORE
                 sink.write(tracer.push(objects.astype(np.uint8)))
             sink.write(tracer.finish())
 
 
-def make_frame(layers: list[Layer], gsd: float) -> Frame:
-    """The grid of the first raster among truth, area of interest and prediction, else a new one."""
+def common_grid(layers: list[Layer], gsd: float) -> tuple[GeoBox, float]:
+    """The grid of the first raster among truth, area of interest and prediction, else a new one.
+
+    Returns:
+        The grid, and the side of a pixel in metres on the ground.
+    """
     predicted, truth, *aoi = layers
     for layer in (truth, *aoi, predicted):
         if layer.raster:
@@ -245,11 +210,12 @@ def make_frame(layers: list[Layer], gsd: float) -> Frame:
                 middle = np.array([shapely.box(*raster.bounds)], object)
                 area = float(geodesy.measure(middle, raster.crs).area[0])
                 side = float(np.sqrt(area / (raster.height * raster.width)))
-                return Frame(raster.crs, raster.transform, raster.height, raster.width, side)
-    return new_frame(aoi or [truth, predicted], gsd)
+                grid = GeoBox(raster.crs, raster.transform, raster.height, raster.width)
+                return grid, side
+    return new_grid(aoi or [truth, predicted], gsd), gsd
 
 
-def new_frame(layers: list[Layer], gsd: float) -> Frame:
+def new_grid(layers: list[Layer], gsd: float) -> GeoBox:
     """A grid in the UTM zone of the layers that covers them."""
     boxes = []
     for layer in layers:
@@ -273,4 +239,4 @@ def new_frame(layers: list[Layer], gsd: float) -> Frame:
         int(np.ceil((end - start) / gsd)) + 2 for start, end in ((bottom, top), (left, right))
     )
     transform = Affine(gsd, 0, left - gsd, 0, -gsd, top + gsd)
-    return Frame(crs, transform, height, width, gsd)
+    return GeoBox(crs, transform, height, width)

@@ -46,7 +46,6 @@ from geohr.scene.prepare import (
 from geohr.scene.provenance import identify, modified
 from geohr.scene.stac import acquired
 from geohr.scene.warped import WarpedSource
-from geohr.stitching.ground import Ground
 from geohr.stitching.mosaic import ProbabilityRows
 from geohr.tiling.blocks import Block, BlockSize, cut_blocks, downward
 from geohr.tiling.grid import Grid, lattice
@@ -140,20 +139,14 @@ class Job:
         }
 
     @cached_property
-    def ground(self) -> Ground:
-        """Where results lie: the scene as it is read, or the part of it that was asked for."""
-        return Ground.of(self.scene)
-
-    @cached_property
-    def own_ground(self) -> Ground:
-        """The same on the scene's own pixel grid, on which rasters come out."""
+    def own_scene(self) -> Scene:
+        """The scene and its area on its own pixel grid, on which rasters come out."""
         if not isinstance(self.scene.origin, WarpedSource):
-            return self.ground
+            return self.scene
         own, options = self.scene.origin.source, self.options
         if options.aoi is None and options.bbox is None:
-            return Ground.of(own)
-        area = area_of(own, aoi=options.aoi, bbox=options.bbox)
-        return Ground.of(dataclasses.replace(own, area=area))
+            return own
+        return dataclasses.replace(own, area=area_of(own, aoi=options.aoi, bbox=options.bbox))
 
     @property
     def crs(self) -> CRS | None:
@@ -168,10 +161,10 @@ class Job:
 
     @property
     def tracing(self) -> TraceSettings:
-        """How rows of `ground` are traced."""
+        """How rows of the scene's area are traced."""
         return TraceSettings(
-            self.ground.width,
-            self.ground.transform,
+            self.scene.area_window.width,
+            self.scene.area_geobox.transform,
             crs=self.scene.crs,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
@@ -179,7 +172,7 @@ class Job:
         )
 
     def tracer(self) -> Tracer:
-        """Polygons from finished rows of `ground`."""
+        """Polygons from finished rows of the scene's area."""
         return Tracer(self.tracing)
 
     def provenance(self) -> dict[str, str]:

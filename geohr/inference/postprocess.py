@@ -24,8 +24,8 @@ from geohr.polygons import Polygons
 from geohr.polygons.bands import ClassRows, StripJoiner, StripPolygons, trace_strip
 from geohr.polygons.instances import SQUARE
 from geohr.polygons.settings import TraceSettings
+from geohr.scene import Scene
 from geohr.stitching.blocks import Assembler, BlockScores
-from geohr.stitching.ground import Ground
 from geohr.stitching.mosaic import ProbabilityRows, classify
 from geohr.stitching.seams import Counts, SeamMeter
 from geohr.tiling.blocks import Block, BlockSize, cut_blocks, extent
@@ -58,7 +58,7 @@ class Chunk:
     """What goes into the outputs next.
 
     Attributes:
-        classes: `(row, col)` class ids of the next rows of the ground, perhaps none.
+        classes: `(row, col)` class ids of the next rows of the area, perhaps none.
         probabilities: `(class, row, col)` of the same rows.
         polygons: Objects that are now whole, where they are wanted.
         windows: Windows that were predicted since the piece before.
@@ -82,8 +82,8 @@ def finish_rows(
         for rows in finished:
             ids = classify(rows.probabilities, run.options.threshold)
             seams.add(rows, ids)
-            ids = run.ground.clip(rows.start, ids)
-            scores = run.ground.clip(rows.start, rows.probabilities)
+            ids = run.scene.clip(rows.start, ids)
+            scores = run.scene.clip(rows.start, rows.probabilities)
             polygons = tracer.push(ids, scores) if tracer is not None and len(ids) else None
             yield Chunk(ids, scores, polygons, rows.windows, seams.take())
     if tracer is not None:
@@ -108,7 +108,7 @@ class Postprocessor:
         cut: How large blocks are.
         classes: Channels of the scores.
         threshold: As in `geohr.stitching.mosaic.classify`.
-        ground: What outputs hold.
+        scene: Whose area outputs hold.
         tracing: How it is traced.
         wanted: What is made.
         folder: Of the bands' files.
@@ -118,7 +118,7 @@ class Postprocessor:
     cut: BlockSize
     classes: int
     threshold: float | None
-    ground: Ground
+    scene: Scene
     tracing: TraceSettings
     wanted: Products
     folder: Path
@@ -131,7 +131,7 @@ class Postprocessor:
             run.cut,
             len(run.card.classes),
             run.options.threshold,
-            run.ground,
+            run.scene,
             run.tracing,
             wanted,
             folder,
@@ -144,20 +144,21 @@ class Postprocessor:
             rows: Of a band; where touching objects are parted, a multiple of
                 `geohr.polygons.instances.SQUARE`. By default few, and finer at the end.
         """
-        window = self.ground.window
+        window = self.scene.area_window
         inner = range(rows, window.height, rows) if rows else band_edges(window)
         edges = [0, *(window.row + edge for edge in inner), self.grid.height]
         return tuple(Strip(index, *both) for index, both in enumerate(pairwise(edges)))
 
     def reach(self, band: Strip) -> tuple[int, int]:
         """The scene's rows that a band depends on."""
-        top = self.ground.window.row
-        first, stop = self.tracing.reach(*self.inside(band), self.ground.height)
+        window = self.scene.area_window
+        top = window.row
+        first, stop = self.tracing.reach(*self.inside(band), window.height)
         return max(0, min(band.start - 1, top + first)), max(band.stop, top + stop)
 
     def inside(self, band: Strip) -> tuple[int, int]:
-        """The ground's rows of a band."""
-        window = self.ground.window
+        """The rows of the scene's area that a band has."""
+        window = self.scene.area_window
         return (
             max(band.start, window.row) - window.row,
             min(band.stop, window.row_stop) - window.row,
@@ -186,7 +187,7 @@ class Postprocessor:
 
 
 def band_edges(window: Window) -> list[int]:
-    """Rows of the ground between which bands are cut, where nothing else is said."""
+    """Rows of the area between which bands are cut, where nothing else is said."""
     rows = max(SQUARE, min(BAND_ROWS, BAND_PIXELS // window.width // SQUARE * SQUARE))
     last = max(0, window.height - LAST_ROWS) // SQUARE * SQUARE
     first = [*range(rows, last, rows), last] if last else []
@@ -222,7 +223,8 @@ def finish_strip(
     arrays = {}
     if finishing.wanted.polygons:
         start, stop = finishing.inside(band)
-        traced = trace_strip(chunks, start, stop, finishing.ground.height, finishing.tracing)
+        height = finishing.scene.area_window.height
+        traced = trace_strip(chunks, start, stop, height, finishing.tracing)
         arrays = traced.to_arrays()
     for _ in chunks:
         pass
@@ -239,7 +241,7 @@ def _chunks(
     seams: SeamMeter,
     held: list[NDArray[np.uint8]],
 ) -> Iterator[ClassRows]:
-    """Rows of the ground that a band depends on; its own are counted in `seams` and held."""
+    """Rows of the area that a band depends on; its own are counted in `seams` and held."""
     assembler = Assembler(finishing.grid, classes=finishing.classes, rows=finishing.reach(band))
     for block, block_scores in blocks:
         rows = assembler.add(block, block_scores)
@@ -255,14 +257,14 @@ def _chunks(
         if len(ids[own]):
             seams.add(inside, ids[own])
             if finishing.wanted.rows:
-                held.append(finishing.ground.clip(inside.start, inside.probabilities))
-        yield finishing.ground.clip(first, ids), finishing.ground.clip(first, scores)
+                held.append(finishing.scene.clip(inside.start, inside.probabilities))
+        yield finishing.scene.clip(first, ids), finishing.scene.clip(first, scores)
 
 
 def chunks_of_strips(finishing: Postprocessor, bands: Iterable[Strip]) -> Iterator[Chunk]:
     """What goes into the outputs, out of all bands in order, each as soon as it is finished."""
     joined = StripJoiner(finishing.tracing) if finishing.wanted.polygons else None
-    nothing = np.zeros((finishing.classes, 0, finishing.ground.width), np.uint8)
+    nothing = np.zeros((finishing.classes, 0, finishing.scene.area_window.width), np.uint8)
     for band in bands:
         arrays = load_arrays(finishing.path(band))
         scores = arrays.get("probabilities", nothing)

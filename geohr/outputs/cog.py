@@ -10,44 +10,23 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
 import rasterio
 import rasterio.shutil
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window as RasterWindow
 
 from geohr._runtime.files import as_output_error, written_whole
 from geohr.encoding import NODATA, PROBABILITY_MAX
+from geohr.geobox import GeoBox
 from geohr.scene import CACHE_BYTES
 from geohr.scene.files import FAILURES
 
 BLOCK = 512
 """Side in pixels of the output's internal tiles."""
-
-
-class HasGrid(Protocol):
-    """What has a place on the ground: a scene, or the extent of a mosaic."""
-
-    @property
-    def crs(self) -> CRS | None:
-        """Coordinate reference system."""
-
-    @property
-    def transform(self) -> Affine:
-        """From (col, row) to its coordinates."""
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-
-    @property
-    def width(self) -> int:
-        """Columns."""
 
 
 class RasterWriter:
@@ -57,7 +36,7 @@ class RasterWriter:
 
     Args:
         path: The target, `.tif` or `.tiff`.
-        scene: Whose ground and size it takes.
+        geobox: The grid of its pixels.
         descriptions: A name for each band.
         tags: Text that goes into the file's metadata.
         resampling: How overviews are made, `nearest` or `average`.
@@ -71,7 +50,7 @@ class RasterWriter:
     def __init__(
         self,
         path: Path,
-        scene: HasGrid,
+        geobox: GeoBox,
         *,
         descriptions: Sequence[str],
         tags: Mapping[str, str],
@@ -82,15 +61,15 @@ class RasterWriter:
         self._path = path
         self._resampling = resampling
         self._bands = len(descriptions)
-        self._width = scene.width
+        self._width = geobox.width
         self._profile = {
             "driver": "GTiff",
             "dtype": "uint8",
             "count": self._bands,
-            "height": scene.height,
-            "width": scene.width,
-            "crs": scene.crs,
-            "transform": scene.transform,
+            "height": geobox.height,
+            "width": geobox.width,
+            "crs": geobox.crs,
+            "transform": geobox.transform,
             "nodata": NODATA,
             "tiled": True,
             "blockxsize": BLOCK,
@@ -202,9 +181,8 @@ def without_georeference() -> Iterator[None]:
 def write_raster(
     path: Path,
     pixels: NDArray[Any],
+    geobox: GeoBox,
     *,
-    crs: CRS | None,
-    transform: Affine,
     nodata: float | None,
     valid: NDArray[np.bool_] | None = None,
 ) -> None:
@@ -213,15 +191,13 @@ def write_raster(
     Args:
         path: The target, `.tif`.
         pixels: `(band, row, col)`.
-        crs: Coordinate reference system.
-        transform: From (col, row) to its coordinates.
+        geobox: Their grid, of the same height and width.
         nodata: Value that means no data.
         valid: `(row, col)`, True = valid; written as the file's mask.
 
     Raises:
         OutputError: When it cannot be written.
     """
-    bands, height, width = pixels.shape
     with written_whole(path) as part:
         try:
             with (
@@ -231,11 +207,11 @@ def write_raster(
                     "w",
                     driver="GTiff",
                     dtype=pixels.dtype,
-                    count=bands,
-                    height=height,
-                    width=width,
-                    crs=crs,
-                    transform=transform,
+                    count=len(pixels),
+                    height=geobox.height,
+                    width=geobox.width,
+                    crs=geobox.crs,
+                    transform=geobox.transform,
                     nodata=nodata,
                     compress="deflate",
                 ) as raster,
@@ -249,23 +225,23 @@ def write_raster(
 
 def class_writer(
     path: Path,
-    scene: HasGrid,
+    geobox: GeoBox,
     colours: Mapping[int, tuple[int, int, int]],
     tags: Mapping[str, str],
 ) -> RasterWriter:
     """A raster of class ids: 0 background, ids from 1, 255 no data."""
     return RasterWriter(
-        path, scene, descriptions=["class"], tags=tags, resampling="nearest", colours=colours
+        path, geobox, descriptions=["class"], tags=tags, resampling="nearest", colours=colours
     )
 
 
 def probability_writer(
-    path: Path, scene: HasGrid, names: Sequence[str], tags: Mapping[str, str]
+    path: Path, geobox: GeoBox, names: Sequence[str], tags: Mapping[str, str]
 ) -> RasterWriter:
     """A raster of probabilities, a band a class: value / 254, 255 no data."""
     return RasterWriter(
         path,
-        scene,
+        geobox,
         descriptions=names,
         tags=tags,
         resampling="average",

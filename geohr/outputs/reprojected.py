@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr.encoding import NODATA, PROBABILITY_MAX
-from geohr.geobox import Window
-from geohr.outputs.cog import HasGrid, RasterWriter
+from geohr.geobox import GeoBox, Window
+from geohr.outputs.cog import RasterWriter
 from geohr.scene import Scene, SceneReader
 from geohr.scene.prepare import warp
 from geohr.scene.warped import LATTICE
-from geohr.stitching.ground import Ground
 
-MakeWriter = Callable[[Path, HasGrid], RasterWriter]
-"""Makes the sink of a raster of uint8 on some ground."""
+MakeWriter = Callable[[Path, GeoBox], RasterWriter]
+"""Makes the writer of a raster of uint8 on a grid."""
 
 
 class RowWriter(Protocol):
@@ -36,19 +35,19 @@ class RowWriter(Protocol):
 
 
 class ReprojectedWriter:
-    """A raster written row by row on one ground, that appears on another; a context manager.
+    """A raster written row by row on one grid, that appears on another; a context manager.
 
     Args:
         path: The target.
-        made: The ground that rows are of.
-        own: The ground that the raster is to lie on.
+        made: The grid that rows are of.
+        own: The scene on whose grid, and in whose area, the raster is to lie.
         bands: How many there are.
-        sink: Makes the sink of the target.
+        sink: Makes the writer of the target.
         classes: Whether values are class ids, of which there is nothing between two.
     """
 
     def __init__(
-        self, path: Path, *, made: Ground, own: Ground, bands: int, sink: MakeWriter, classes: bool
+        self, path: Path, *, made: GeoBox, own: Scene, bands: int, sink: MakeWriter, classes: bool
     ) -> None:
         self._made = path.with_name(f".{path.stem}.read.tif")
         self._rows = RasterWriter(
@@ -60,7 +59,7 @@ class ReprojectedWriter:
         )
         self._own = own
         self._classes = classes
-        self._target = sink(path, own)
+        self._target = sink(path, own.area_geobox)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,7 +73,7 @@ class ReprojectedWriter:
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Bring what was written to the other ground, or leave nothing behind."""
+        """Bring what was written to the other grid, or leave nothing behind."""
         self._stack.__exit__(kind, error, trace)
 
     def write(self, rows: NDArray[np.uint8]) -> None:
@@ -82,25 +81,18 @@ class ReprojectedWriter:
         self._rows.write(rows)
 
     def _bring(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        """Read the rows on the other ground, and write them there; after an error do nothing."""
+        """Read the rows on the other grid, and write them there; after an error do nothing."""
         if error is not None:
             return
-        own = self._own
-        view = warp(
-            Scene.open(self._made), own.crs, own.transform, height=own.height, width=own.width,
-            nearest=self._classes,
-        )  # fmt: skip
+        geobox, place = self._own.area_geobox, self._own.area_window
+        view = warp(Scene.open(self._made), geobox, nearest=self._classes)
+        full_width = (place.col, self._own.width - place.col_stop)
         with SceneReader(view) as reader:
-            for row in range(0, own.height, LATTICE):
-                window = Window(row, 0, min(LATTICE, own.height - row), own.width)
+            for row in range(0, geobox.height, LATTICE):
+                window = Window(row, 0, min(LATTICE, geobox.height - row), geobox.width)
                 tile = reader.read(window)
                 # Between two probabilities the kernel may overshoot, up to what means no data.
                 rows = np.minimum(tile.pixels, PROBABILITY_MAX)
                 rows[:, ~tile.valid] = NODATA
-                self._target.write(own.clip(row + own.window.row, widened(rows, own)))
-
-
-def widened(rows: NDArray[np.uint8], ground: Ground) -> NDArray[np.uint8]:
-    """Rows of a ground as rows of its whole scene."""
-    after = ground.scene.width - ground.window.col_stop
-    return np.pad(rows, ((0, 0), (0, 0), (ground.window.col, after)), constant_values=NODATA)
+                rows = np.pad(rows, ((0, 0), (0, 0), full_width), constant_values=NODATA)
+                self._target.write(self._own.clip(row + place.row, rows))

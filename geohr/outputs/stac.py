@@ -181,18 +181,15 @@ def model_fields(run: Job) -> dict[str, Any]:
 
 def footprint_of(run: Job) -> Any | None:
     """What the outputs cover, in longitude and latitude; None without a CRS."""
-    ground = run.ground
-    if ground.crs is None:
+    geobox = run.scene.area_geobox
+    if geobox.crs is None:
         return None
-    frame = shapely.box(0, 0, ground.width, ground.height)
-    fine = shapely.segmentize(frame, max(ground.width, ground.height) / EDGE_POINTS)
-    to_degrees = pyproj.Transformer.from_crs(parse_crs(ground.crs), "OGC:CRS84", always_xy=True)
-    a, b, c, d, e, f = ground.transform[:6]
+    frame = shapely.box(0, 0, geobox.width, geobox.height)
+    fine = shapely.segmentize(frame, max(geobox.shape) / EDGE_POINTS)
+    to_degrees = pyproj.Transformer.from_crs(parse_crs(geobox.crs), "OGC:CRS84", always_xy=True)
 
     def place(points: Any) -> Any:
-        columns, rows = points[:, 0], points[:, 1]
-        x, y = a * columns + b * rows + c, d * columns + e * rows + f
-        return np.column_stack(to_degrees.transform(x, y))
+        return np.column_stack(to_degrees.transform(*geobox.to_world(points[:, 0], points[:, 1])))
 
     return orient(shapely.simplify(shapely.transform(fine, place), STRAIGHT))
 

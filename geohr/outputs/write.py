@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from geohr._runtime.redact import redact
 from geohr.errors import UsageError
+from geohr.geobox import GeoBox
 from geohr.inference.job import Job
 from geohr.inference.postprocess import Chunk
-from geohr.outputs.cog import HasGrid, RasterWriter, class_writer, probability_writer
+from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
 from geohr.stitching.seams import SeamScore
@@ -150,8 +151,8 @@ def raster_of_classes(run: Job, path: Path) -> RowWriter:
     """A sink for class ids, coloured as the card says."""
     colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
 
-    def sink(target: Path, ground: HasGrid) -> RasterWriter:
-        return class_writer(target, ground, {0: (0, 0, 0), **colours}, run.provenance())
+    def sink(target: Path, geobox: GeoBox) -> RasterWriter:
+        return class_writer(target, geobox, {0: (0, 0, 0), **colours}, run.provenance())
 
     return on_own_ground(run, path, sink, bands=1, classes=True)
 
@@ -169,8 +170,8 @@ def raster_of_disagreement(run: Job, path: Path) -> RowWriter:
 def raster_of_shares(run: Job, path: Path, names: Sequence[str]) -> RowWriter:
     """A sink for numbers from 0 to 1, a band a name."""
 
-    def sink(target: Path, ground: HasGrid) -> RasterWriter:
-        return probability_writer(target, ground, names, run.provenance())
+    def sink(target: Path, geobox: GeoBox) -> RasterWriter:
+        return probability_writer(target, geobox, names, run.provenance())
 
     return on_own_ground(run, path, sink, bands=len(names), classes=False)
 
@@ -178,11 +179,12 @@ def raster_of_shares(run: Job, path: Path, names: Sequence[str]) -> RowWriter:
 def on_own_ground(
     run: Job, path: Path, sink: MakeWriter, *, bands: int, classes: bool
 ) -> RowWriter:
-    """A sink for rows of `run.ground`, of a raster on the scene's own grid."""
-    if run.own_ground is run.ground:
-        return sink(path, run.ground)
+    """A writer for rows of the scene's area, of a raster on the scene's own grid."""
+    geobox = run.scene.area_geobox
+    if run.own_scene is run.scene:
+        return sink(path, geobox)
     return ReprojectedWriter(
-        path, made=run.ground, own=run.own_ground, bands=bands, sink=sink, classes=classes
+        path, made=geobox, own=run.own_scene, bands=bands, sink=sink, classes=classes
     )
 
 
@@ -192,7 +194,7 @@ def clipped(run: Job, write: WriteRows) -> WriteRows:
 
     def take(rows: NDArray[np.uint8]) -> None:
         nonlocal done
-        part = run.ground.clip(done, rows)
+        part = run.scene.clip(done, rows)
         done += len(rows)
         if len(part):
             write(part)

@@ -5,7 +5,7 @@ Pixels are `(band, row, col)` in the raster's own type, masks are `(row, col)` w
 
 from geohr.scene.files import BLOCK_ROWS_MAX, is_valid, open_raster
 from geohr.scene.reader import CACHE_BYTES, SceneReader
-from geohr.scene.scene import Scene, ground_sampling_distance
+from geohr.scene.scene import Scene
 from geohr.scene.tile import Tile, cut, reach, reflect
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "SceneReader",
     "Tile",
     "cut",
-    "ground_sampling_distance",
     "is_valid",
     "open_raster",
     "reach",

@@ -17,7 +17,6 @@ from geohr.encoding import Mask
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.geodesy import parse_crs
-from geohr.scene.warped import along
 
 if TYPE_CHECKING:
     from geohr.scene.scene import Scene
@@ -154,7 +153,7 @@ def on_grid(shape: Any, crs: pyproj.CRS, scene: Scene) -> Any:
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         x, y = convert.transform(points[:, 0], points[:, 1])
-        return np.column_stack(along(~scene.transform, x, y))
+        return np.column_stack(scene.geobox.to_pixels(x, y))
 
     placed = shapely.transform(fine, to_pixels)
     if not np.isfinite(shapely.get_coordinates(placed)).all():
@@ -173,7 +172,7 @@ def place_of(scene: Scene) -> str:
     """Where a scene lies, in degrees, for a message."""
     cols = np.array([0, scene.width, 0, scene.width])
     rows = np.array([0, 0, scene.height, scene.height])
-    x, y = along(scene.transform, cols, rows)
+    x, y = scene.geobox.to_world(cols, rows)
     convert = pyproj.Transformer.from_crs(parse_crs(scene.crs), DEGREES, always_xy=True)
     lon, lat = convert.transform(x, y)
     return ",".join(f"{each:.5f}" for each in (min(lon), min(lat), max(lon), max(lat)))

@@ -18,7 +18,6 @@ import rasterio
 import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
-from rasterio.windows import Window as RasterWindow
 
 from geohr._runtime.endpoints import gdal_options
 from geohr._runtime.redact import redact
@@ -75,11 +74,10 @@ class FileReader:
     def _read(self, window: Window, pixels: Pixels, valid: Mask) -> None:
         """Read, once."""
         scene = self._scene
-        where = RasterWindow(window.col, window.row, window.width, window.height)
-        self._raster.read(list(scene.bands), window=where, out=pixels)
+        self._raster.read(list(scene.bands), window=window.slices, out=pixels)
         valid[...] = is_valid(pixels, scene)
         if scene.mask_band:
-            valid &= self._raster.dataset_mask(window=where) > 0
+            valid &= self._raster.dataset_mask(window=window.slices) > 0
 
     def _attempt(self, read: Callable[[], None]) -> None:
         """Read; over a network several times, as answers are cut short now and then."""
@@ -112,8 +110,7 @@ class FileReader:
             for row in range(window.row // height * height, window.row_stop, height):
                 for col in range(window.col // width * width, window.col_stop, width):
                     part = Window(row, col, height, width).within(window)
-                    rows = slice(part.row - window.row, part.row_stop - window.row)
-                    cols = slice(part.col - window.col, part.col_stop - window.col)
+                    rows, cols = part.relative_to(window).slices
                     held = np.zeros((len(pixels), part.height, part.width), pixels.dtype)
                     fine = np.zeros((part.height, part.width), bool)
                     try:

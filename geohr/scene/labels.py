@@ -17,10 +17,7 @@ import pyogrio.errors
 import rasterio.errors
 import rasterio.warp
 import shapely
-from affine import Affine
 from rasterio.features import rasterize
-from rasterio.transform import array_bounds
-from rasterio.windows import Window as RasterWindow
 
 from geohr.encoding import IGNORE, Bytes
 from geohr.errors import InputError
@@ -69,7 +66,6 @@ def is_vector(path: str) -> bool:
 
 def read_raster(path: str, scene: Scene, window: Window) -> Bytes:
     """Class ids from the first band of a raster of the scene's size."""
-    where = RasterWindow(window.col, window.row, window.width, window.height)
     with open_raster(path) as raster:
         if raster.shape != (scene.height, scene.width):
             raise InputError(
@@ -82,7 +78,7 @@ def read_raster(path: str, scene: Scene, window: Window) -> Bytes:
                 "nothing is annotated"
             )
         try:
-            classes: Bytes = raster.read(1, window=where)
+            classes: Bytes = raster.read(1, window=window.slices)
         except rasterio.errors.RasterioIOError as error:
             raise InputError(f"{path}: the labels cannot be read ({error})") from error
     return classes
@@ -105,7 +101,7 @@ def read_vector(path: str, scene: Scene, window: Window, *, legend: Legend | Non
     size = (window.height, window.width)
     if not shapes:
         return np.zeros(size, np.uint8)
-    transform = scene.transform @ Affine.translation(window.col, window.row)
+    transform = scene.geobox.window(window).transform
     drawn: Bytes = rasterize(shapes, out_shape=size, transform=transform, dtype=np.uint8)
     return drawn
 
@@ -198,13 +194,11 @@ def aoi_window(path: str, scene: Scene) -> Window:
     Raises:
         InputError: When no polygon lies on the scene.
     """
-    polygons = read_polygons(path, scene, Window(0, 0, scene.height, scene.width), Legend())
+    polygons = read_polygons(path, scene, scene.geobox.extent, Legend())
     if polygons.empty:
         raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
     corners = shapely.get_coordinates(shapely.box(*polygons.total_bounds))
-    inverse = ~scene.transform
-    cols = inverse.a * corners[:, 0] + inverse.b * corners[:, 1] + inverse.c
-    rows = inverse.d * corners[:, 0] + inverse.e * corners[:, 1] + inverse.f
+    cols, rows = scene.geobox.to_pixels(corners[:, 0], corners[:, 1])
     first_row, first_col = max(int(rows.min()), 0), max(int(cols.min()), 0)
     last_row = min(int(np.ceil(rows.max())), scene.height)
     last_col = min(int(np.ceil(cols.max())), scene.width)
@@ -227,9 +221,7 @@ def first_layer(path: str | Path) -> str:
 
 def window_bounds(scene: Scene, window: Window, crs: str) -> tuple[float, float, float, float]:
     """The window's bounds in another CRS, its bent edges included."""
-    corner = scene.transform @ Affine.translation(window.col, window.row)
-    left, bottom, right, top = array_bounds(window.height, window.width, corner)
-    bounds = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+    bounds = scene.geobox.window(window).bounds
     west, south, east, north = rasterio.warp.transform_bounds(scene.crs, crs, *bounds)
     return float(west), float(south), float(east), float(north)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import Window
-from geohr.scene.warped import PixelReader, shifted
+from geohr.scene.warped import PixelReader
 
 if TYPE_CHECKING:
     from geohr.scene.scene import Scene
@@ -61,17 +61,14 @@ class MosaicReader:
         """Read a window of the mosaic; see `geohr.scene.SceneReader.read_inside`."""
         pixels[...], valid[...] = 0, False
         for number, (scene, place) in enumerate((each.scene, each.window) for each in self._parts):
-            rows = max(place.row, window.row) < min(place.row_stop, window.row_stop)
-            cols = max(place.col, window.col) < min(place.col_stop, window.col_stop)
-            if not (rows and cols):
+            if not window.intersects(place):
                 continue
             part = window.within(place)
             held = np.empty((len(pixels), part.height, part.width), pixels.dtype)
             fine = np.empty((part.height, part.width), bool)
-            inside = Window(part.row - place.row, part.col - place.col, part.height, part.width)
-            self._reader(number, scene).read_inside(inside, held, fine)
-            where = shifted(part, window)
-            np.copyto(pixels[:, where[0], where[1]], held, where=fine)
+            self._reader(number, scene).read_inside(part.relative_to(place), held, fine)
+            where = part.relative_to(window).slices
+            np.copyto(pixels[:, *where], held, where=fine)
             valid[where] |= fine
 
     def _reader(self, number: int, scene: Scene) -> PixelReader:

@@ -16,18 +16,22 @@ import numpy as np
 import rasterio.warp
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.transform import array_bounds
 
 from geohr._runtime.redact import redact
 from geohr.errors import InputError, UsageError
-from geohr.geobox import Window
-from geohr.geodesy import local_metric_crs, local_scale, parse_crs
+from geohr.geobox import GeoBox, Window
+from geohr.geodesy import (
+    ground_sampling_distance,
+    local_metric_crs,
+    local_scale,
+    parse_crs,
+)
 from geohr.options import ViewOptions
 from geohr.scene.area import area_of
 from geohr.scene.mosaic import MosaicSource, PlacedScene
-from geohr.scene.scene import Scene, ground_sampling_distance
+from geohr.scene.scene import Scene
 from geohr.scene.stac import is_stac, rasters_of
-from geohr.scene.warped import LATTICE, WarpedSource, along
+from geohr.scene.warped import LATTICE, WarpedSource
 
 FACTOR = 1.25
 """How much finer or coarser than suits a model best pixels may be before they are resampled."""
@@ -144,9 +148,14 @@ def mosaic(scenes: Sequence[Scene]) -> Scene:
     return replace(
         first,
         path=display_name([scene.path for scene in scenes]),
-        transform=first.transform @ Affine.translation(left, top),
-        height=max(each.window.row_stop for each in parts),
-        width=max(each.window.col_stop for each in parts),
+        geobox=first.geobox.window(
+            Window(
+                top,
+                left,
+                max(each.window.row_stop for each in parts),
+                max(each.window.col_stop for each in parts),
+            )
+        ),
         nodata=None,
         mask_band=True,
         block_height=max(each.scene.block_height for each in parts),
@@ -165,44 +174,32 @@ def place(scene: Scene, first: Scene) -> tuple[Scene, tuple[int, int]]:
         return scene, (round(local.f), round(local.c))
     steps = np.linspace(0, 1, 21)
     cols, rows = np.meshgrid(steps * scene.width, steps * scene.height)
-    x, y = along(scene.transform, cols.ravel(), rows.ravel())
+    x, y = scene.geobox.to_world(cols.ravel(), rows.ravel())
     if scene.crs != first.crs:
         x, y = rasterio.warp.transform(scene.crs, first.crs, x, y)
-    col, row = along(~first.transform, np.asarray(x), np.asarray(y))
+    col, row = first.geobox.to_pixels(np.asarray(x), np.asarray(y))
     if not (np.isfinite(col).all() and np.isfinite(row).all()):
         raise InputError(
             f"{scene.path}: does not lie where {first.path}'s CRS {first.crs} can map it"
         )
     top, left = math.floor(row.min()), math.floor(col.min())
     height, width = math.ceil(row.max()) - top, math.ceil(col.max()) - left
-    transform = first.transform @ Affine.translation(left, top)
-    return warp(scene, first.crs, transform, height=height, width=width), (top, left)
+    return warp(scene, first.geobox.window(Window(top, left, height, width))), (top, left)
 
 
-def warp(
-    scene: Scene,
-    crs: CRS | None,
-    transform: Affine,
-    *,
-    height: int,
-    width: int,
-    nearest: bool = False,
-) -> Scene:
+def warp(scene: Scene, geobox: GeoBox, *, nearest: bool = False) -> Scene:
     """A scene on another pixel grid; see `geohr.scene.warped.WarpedSource`."""
     gsd = scene.gsd
-    if crs is not None and (gsd is None or scene.crs != crs):
-        gsd = ground_sampling_distance(crs, transform, height=height, width=width)
+    if geobox.crs is not None and (gsd is None or scene.crs != geobox.crs):
+        gsd = ground_sampling_distance(geobox)
     return replace(
         scene,
-        crs=crs,
-        transform=transform,
-        height=height,
-        width=width,
+        geobox=geobox,
         nodata=None,
         mask_band=True,
         block_height=LATTICE,
         gsd=gsd,
-        origin=WarpedSource(scene, crs, transform, height, width, nearest),
+        origin=WarpedSource(scene, geobox, nearest),
         corner=(0, 0),
         area=None,
     )
@@ -228,9 +225,7 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: ResolutionRange | 
     height, width = (round(side / factor) for side in (scene.height, scene.width))
     if min(height, width) == 0:
         return scene
-    made = warp(
-        scene, scene.crs, scene.transform @ Affine.scale(factor), height=height, width=width
-    )
+    made = warp(scene, GeoBox(scene.crs, scene.transform @ Affine.scale(factor), height, width))
     return replace(made, gsd=wanted)
 
 
@@ -257,7 +252,7 @@ def is_square(scene: Scene) -> bool:
     The shape changes with the latitude alone: it is looked at from the top to the bottom.
     """
     rows = np.array([0.0, 0.5, 1.0]) * scene.height
-    lon, lat = along(scene.transform, np.full(3, scene.width / 2), rows)
+    lon, lat = scene.geobox.to_world(np.full(3, scene.width / 2), rows)
     if np.abs(lat).max() >= 90:
         return False
     a, b, _, d, e, _ = scene.transform[:6]
@@ -272,7 +267,7 @@ def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
     Raises:
         InputError: When it is too wide for one.
     """
-    west, south, east, north = array_bounds(scene.height, scene.width, scene.transform)
+    west, south, east, north = scene.geobox.bounds
     x, y = (west + east) / 2, (south + north) / 2
     if east - west > WIDEST_DEGREES:
         raise InputError(
@@ -290,7 +285,7 @@ def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
     left, bottom = (math.floor(each / pixel) for each in bounds[:2])
     right, top = (math.ceil(each / pixel) for each in bounds[2:])
     transform = Affine(pixel, 0, left * pixel, 0, -pixel, top * pixel)
-    return warp(scene, crs, transform, height=top - bottom, width=right - left)
+    return warp(scene, GeoBox(crs, transform, top - bottom, right - left))
 
 
 def own_crs(scene: Scene) -> CRS | None:

@@ -86,9 +86,7 @@ class SceneReader:
         Raises:
             InputError: When the file cannot be read there.
         """
-        row, col = self.scene.corner
-        there = Window(window.row + row, window.col + col, window.height, window.width)
-        self._origin.read_inside(there, pixels, valid)
+        self._origin.read_inside(window.shifted(*self.scene.corner), pixels, valid)
 
 
 def open_origin(scene: Scene) -> PixelReader:
@@ -110,7 +108,8 @@ def cache_bytes(scene: Scene) -> int:
     rows = min(scene.block_height, BLOCK_ROWS_MAX)
     if isinstance(scene.origin, WarpedSource):
         source = scene.origin.source
-        band = Window(0, 0, min(LATTICE, scene.origin.height), scene.origin.width)
+        geobox = scene.origin.geobox
+        band = Window(0, 0, min(LATTICE, geobox.height), geobox.width)
         spanned = scene.origin.source_window(band, (1.0, 1.0))
         rows = min(source.block_height, BLOCK_ROWS_MAX) + (spanned.height if spanned else 0)
         scene = source

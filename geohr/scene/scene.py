@@ -10,12 +10,14 @@ from typing import Literal, Self
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
+from geohr.encoding import NODATA
 from geohr.errors import InputError
-from geohr.geobox import Window
-from geohr.geodesy import local_scale
+from geohr.geobox import GeoBox, Window
+from geohr.geodesy import ground_sampling_distance
 from geohr.options import SceneOptions
 from geohr.scene.area import Area
 from geohr.scene.files import FAILURES, check_raster, open_raster
@@ -32,10 +34,7 @@ class Scene:
 
     Attributes:
         path: The file, or any name GDAL can open.
-        crs: Its coordinate reference system, or None.
-        transform: From (col, row) to its coordinates.
-        height: Rows.
-        width: Columns.
+        geobox: Its pixel grid: CRS, transform, height and width.
         bands: Numbers of the bands in use, from 1, without alpha.
         band_names: What the file calls these bands, in lower case: their description, else their
             colour. Empty where they were asked for by number.
@@ -54,10 +53,7 @@ class Scene:
     """
 
     path: str
-    crs: CRS | None
-    transform: Affine
-    height: int
-    width: int
+    geobox: GeoBox
     bands: tuple[int, ...]
     band_names: tuple[str, ...]
     band_count: int
@@ -72,6 +68,59 @@ class Scene:
     origin: WarpedSource | MosaicSource | None = None
     corner: tuple[int, int] = (0, 0)
     area: Area | None = None
+
+    @property
+    def crs(self) -> CRS | None:
+        """The coordinate reference system, or None where the file has none."""
+        return self.geobox.crs
+
+    @property
+    def transform(self) -> Affine:
+        """From (col, row) of pixel corners to coordinates."""
+        return self.geobox.transform
+
+    @property
+    def height(self) -> int:
+        """Rows of the scene."""
+        return self.geobox.height
+
+    @property
+    def width(self) -> int:
+        """Columns of the scene."""
+        return self.geobox.width
+
+    @property
+    def area_window(self) -> Window:
+        """The pixels that outputs hold: the smallest window around the area, or all."""
+        bounds = None if self.area is None else self.area.bounds(self.height, self.width)
+        return bounds or self.geobox.extent
+
+    @property
+    def area_geobox(self) -> GeoBox:
+        """The grid of the pixels that outputs hold."""
+        return self.geobox.window(self.area_window)
+
+    def clip(self, start: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Rows of the scene without what lies beyond its area.
+
+        Args:
+            start: First row in the scene.
+            rows: `(..., row, col)` in the scene's full width, 255 where there is no data.
+
+        Returns:
+            `(..., row, col)` of `area_window`, 255 beyond the area; as many rows as it has of
+            them, so perhaps none.
+        """
+        if self.area is None:
+            return rows
+        window = self.area_window
+        first, stop = max(start, window.row), min(start + rows.shape[-2], window.row_stop)
+        if first >= stop:
+            return rows[..., :0, : window.width]
+        part = Window(first, window.col, stop - first, window.width)
+        clipped: NDArray[np.uint8] = rows[..., *part.shifted(-start, 0).slices].copy()
+        clipped[..., ~self.area.mask(part)] = NODATA
+        return clipped
 
     @classmethod
     def open(cls, path: str | Path, options: SceneOptions | None = None) -> Self:
@@ -121,12 +170,10 @@ class Scene:
         nodata = options.nodata
         if nodata is None and raster.nodatavals[bands[0] - 1] is not None:
             nodata = float(raster.nodatavals[bands[0] - 1])
+        geobox = GeoBox(raster.crs, raster.transform, raster.height, raster.width)
         return cls(
             path=str(path),
-            crs=raster.crs,
-            transform=raster.transform,
-            height=raster.height,
-            width=raster.width,
+            geobox=geobox,
             bands=bands,
             band_names=() if options.bands else band_names(raster, bands),
             band_count=len(data_bands),
@@ -136,11 +183,7 @@ class Scene:
             on_read_error=options.on_read_error,
             mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
             block_height=max(height for height, _ in raster.block_shapes),
-            gsd=ground_sampling_distance(
-                raster.crs, raster.transform, height=raster.height, width=raster.width
-            )
-            if raster.crs is not None
-            else None,
+            gsd=None if geobox.crs is None else ground_sampling_distance(geobox),
             files=tuple(raster.files) or (str(path),),
         )
 
@@ -169,9 +212,7 @@ class Scene:
         area = None if self.area is None else self.area.shifted(window.row, window.col)
         return replace(
             self,
-            transform=self.transform @ Affine.translation(window.col, window.row),
-            height=window.height,
-            width=window.width,
+            geobox=self.geobox.window(window),
             corner=(self.corner[0] + window.row, self.corner[1] + window.col),
             area=area,
         )
@@ -190,17 +231,3 @@ def band_names(raster: rasterio.DatasetReader, bands: Sequence[int]) -> tuple[st
         (raster.descriptions[band - 1] or raster.colorinterp[band - 1].name).strip().lower()
         for band in bands
     )
-
-
-def ground_sampling_distance(crs: CRS, transform: Affine, *, height: int, width: int) -> float:
-    """Side in true ground metres of a square as large as the scene's middle pixel.
-
-    Args:
-        crs: Any coordinate reference system that is tied to the earth.
-        transform: From (col, row) to its coordinates.
-        height: Rows of the scene.
-        width: Columns of the scene.
-    """
-    x, y = transform @ (width / 2, height / 2)
-    scale = local_scale(crs, np.array([x]), np.array([y]))[0]
-    return float(np.sqrt(abs(np.linalg.det(scale) * transform.determinant)))

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import rasterio.warp
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.enums import Resampling
 
 from geohr.encoding import Mask, Pixels
-from geohr.geobox import Window
+from geohr.geobox import GeoBox, Window
 
 if TYPE_CHECKING:
     from geohr.scene.scene import Scene
@@ -52,18 +50,12 @@ class WarpedSource:
 
     Attributes:
         source: The scene.
-        crs: Of the grid; None where the source has none.
-        transform: From (col, row) of the grid to coordinates.
-        height: Rows of the grid.
-        width: Columns of the grid.
+        geobox: The grid; its CRS is None where the source has none.
         nearest: Whether a pixel is the nearest one of the source, as for class ids.
     """
 
     source: Scene
-    crs: CRS | None
-    transform: Affine
-    height: int
-    width: int
+    geobox: GeoBox
     nearest: bool = False
 
     def to_source(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -72,13 +64,13 @@ class WarpedSource:
         cols, rows = np.meshgrid(
             window.col + steps * window.width, window.row + steps * window.height
         )
-        x, y = along(self.transform, cols.ravel(), rows.ravel())
-        own = self.source.crs
-        if self.crs is not None and own is not None and self.crs != own:
-            x, y = rasterio.warp.transform(self.crs, own, x, y)
+        x, y = self.geobox.to_world(cols.ravel(), rows.ravel())
+        crs, own = self.geobox.crs, self.source.crs
+        if crs is not None and own is not None and crs != own:
+            x, y = rasterio.warp.transform(crs, own, x, y)
             if own.is_geographic:
                 x = around(np.asarray(x), self.source)
-        return along(~self.source.transform, np.asarray(x), np.asarray(y))
+        return self.source.geobox.to_pixels(np.asarray(x), np.asarray(y))
 
     def scale(self, window: Window) -> tuple[float, float]:
         """Pixels of the grid for one of the source, across and down, in the middle of a window."""
@@ -101,7 +93,7 @@ class WarpedSource:
         if bottom <= 0 or right <= 0 or top >= self.source.height or left >= self.source.width:
             return None
         whole = Window(int(top), int(left), int(bottom - top), int(right - left))
-        return whole.clip(self.source.height, self.source.width)
+        return whole.within(self.source.geobox.extent)
 
 
 class WarpedReader:
@@ -122,7 +114,7 @@ class WarpedReader:
         self._bands = bands
         self._dtype = np.dtype(dtype)
         # One for the whole grid, so that no kernel depends on where a block lies.
-        self._scale = warped.scale(Window(0, 0, warped.height, warped.width))
+        self._scale = warped.scale(warped.geobox.extent)
 
     def close(self) -> None:
         """Close the source."""
@@ -133,12 +125,11 @@ class WarpedReader:
         rows = range(window.row // LATTICE * LATTICE, window.row_stop, LATTICE)
         cols = range(window.col // LATTICE * LATTICE, window.col_stop, LATTICE)
         for row, col in itertools.product(rows, cols):
-            block = Window(row, col, LATTICE, LATTICE).clip(self._warped.height, self._warped.width)
+            block = Window(row, col, LATTICE, LATTICE).within(self._warped.geobox.extent)
             part = block.within(window)
             made, fine = self._block(block)
-            inside = shifted(part, block)
-            target = shifted(part, window)
-            pixels[:, target[0], target[1]] = made[:, inside[0], inside[1]]
+            inside, target = part.relative_to(block).slices, part.relative_to(window).slices
+            pixels[:, *target] = made[:, *inside]
             valid[target] = fine[inside]
 
     def _block(self, window: Window) -> tuple[Pixels, Mask]:
@@ -171,14 +162,14 @@ class WarpedReader:
     def _resampled(self, pixels: NDArray[Any], held: Window, window: Window) -> NDArray[Any]:
         """Pixels of the source's window `held` on the grid's window."""
         warped = self._warped
-        crs = warped.crs or "EPSG:3857"  # any plane will do where there is none
+        crs = warped.geobox.crs or "EPSG:3857"  # any plane will do where there is none
         out = np.zeros((len(pixels), window.height, window.width), pixels.dtype)
         rasterio.warp.reproject(
             pixels,
             out,
-            src_transform=warped.source.transform @ Affine.translation(held.col, held.row),
+            src_transform=warped.source.geobox.window(held).transform,
             src_crs=warped.source.crs or crs,
-            dst_transform=warped.transform @ Affine.translation(window.col, window.row),
+            dst_transform=warped.geobox.window(window).transform,
             dst_crs=crs,
             resampling=Resampling.nearest if warped.nearest else RESAMPLING,
             tolerance=0,
@@ -195,17 +186,3 @@ def around(lon: NDArray[np.float64], scene: Scene) -> NDArray[np.float64]:
     """
     middle = (scene.transform @ (scene.width / 2, scene.height / 2))[0]
     return lon + 360 * np.round((middle - lon) / 360)
-
-
-def along(transform: Affine, x: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points `(n,)` and `(n,)` taken through an affine map."""
-    a, b, c, d, e, f = transform[:6]
-    return np.asarray(a * x + b * y + c, np.float64), np.asarray(d * x + e * y + f, np.float64)
-
-
-def shifted(part: Window, held: Window) -> tuple[slice, slice]:
-    """Rows and columns of `part` in an array that covers `held`."""
-    return (
-        slice(part.row - held.row, part.row_stop - held.row),
-        slice(part.col - held.col, part.col_stop - held.col),
-    )

@@ -11,9 +11,7 @@ from functools import cached_property
 
 from geohr.errors import UsageError
 from geohr.geobox import Window
-
-COARSEST_STRIDE = 32
-"""Pixels of the input under one of a network's coarsest stream, in all encoders."""
+from geohr.options import COARSEST_STRIDE
 
 
 @dataclass(frozen=True)

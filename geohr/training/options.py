@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geohr.errors import UsageError
-from geohr.options import Options, listed, opt
-from geohr.tiling.grid import COARSEST_STRIDE
+from geohr.options import COARSEST_STRIDE, Options, listed, opt
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
+from geohr.geobox import GeoBox
 from geohr.scene import Scene
-from geohr.viewer.pictures import Stretch, read_on_web, shown_bands, to_png, web_grid
+from geohr.viewer.pictures import WEB, Stretch, read_on_web, shown_bands, to_png, web_grid
 from geohr.viewer.web import WebTile, zoom_for
 
 SIDE = 512
@@ -42,14 +42,14 @@ class Images:
             InputError: When it has no coordinate reference system or cannot be read.
         """
         shown = shown_bands(scene)
-        transform, width, height = web_grid(shown)
-        web_bounds = array_bounds(height, width, transform)
+        geobox = web_grid(shown)
+        web_bounds = geobox.bounds
         return cls(
             scene=shown,
             stretch=Stretch.of(shown),
             web_bounds=web_bounds,
             bounds=transform_bounds("EPSG:3857", "OGC:CRS84", *web_bounds),
-            zoom=zoom_for(transform.a, SIDE),
+            zoom=zoom_for(geobox.transform.a, SIDE),
         )
 
     def tile(self, tile: WebTile) -> bytes:
@@ -62,7 +62,5 @@ class Images:
         west, south, east, north = self.web_bounds
         if left >= east or right <= west or bottom >= north or top <= south:
             return to_png(np.zeros((1, 1, 4), np.uint8))
-        picture = read_on_web(
-            self.scene, self.stretch, tile.transform(SIDE), height=SIDE, width=SIDE
-        )
-        return to_png(picture)
+        geobox = GeoBox(WEB, tile.transform(SIDE), SIDE, SIDE)
+        return to_png(read_on_web(self.scene, self.stretch, geobox))

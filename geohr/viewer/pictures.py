@@ -14,12 +14,12 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
-from rasterio.transform import array_bounds
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import calculate_default_transform
 
 from geohr.encoding import Bytes, Mask, Pixels
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 from geohr.scene import Scene, is_valid, open_raster
 
 WEB = CRS.from_epsg(3857)
@@ -106,8 +106,7 @@ def overview(scene: Scene, side: int) -> Picture:
     """
     shown = shown_bands(scene)
     pixels, valid = read_small(shown, side)
-    bounds = array_bounds(scene.height, scene.width, scene.transform)
-    return Picture(Stretch.of(shown).apply(pixels, valid), bounds)
+    return Picture(Stretch.of(shown).apply(pixels, valid), scene.geobox.bounds)
 
 
 def overview_on_web(scene: Scene, side: int) -> Picture:
@@ -121,16 +120,15 @@ def overview_on_web(scene: Scene, side: int) -> Picture:
         InputError: When the file cannot be read, or lies nowhere.
     """
     shown = shown_bands(scene)
-    transform, width, height = web_grid(shown)
-    shrink = max(max(width, height) / side, 1.0)
-    width, height = max(round(width / shrink), 1), max(round(height / shrink), 1)
-    transform = transform @ Affine.scale(shrink)
-    pixels = read_on_web(shown, Stretch.of(shown), transform, height=height, width=width)
-    return Picture(pixels, array_bounds(height, width, transform))
+    full = web_grid(shown)
+    shrink = max(max(full.shape) / side, 1.0)
+    height, width = (max(round(length / shrink), 1) for length in full.shape)
+    geobox = GeoBox(full.crs, full.transform @ Affine.scale(shrink), height, width)
+    return Picture(read_on_web(shown, Stretch.of(shown), geobox), geobox.bounds)
 
 
-def web_grid(scene: Scene) -> tuple[Affine, int, int]:
-    """Transform, width and height of the scene in web Mercator at its own resolution.
+def web_grid(scene: Scene) -> GeoBox:
+    """The grid of the scene in web Mercator at its own resolution.
 
     Raises:
         InputError: When the scene has no coordinate reference system.
@@ -140,40 +138,35 @@ def web_grid(scene: Scene) -> tuple[Affine, int, int]:
             f"{scene.path}: has no CRS, so that it has no place on a map; "
             "give it one with gdal_edit.py -a_srs"
         )
-    bounds = array_bounds(scene.height, scene.width, scene.transform)
     transform, width, height = calculate_default_transform(
-        scene.crs, WEB, scene.width, scene.height, *bounds
+        scene.crs, WEB, scene.width, scene.height, *scene.geobox.bounds
     )
-    return transform, int(width), int(height)
+    return GeoBox(WEB, transform, int(height), int(width))
 
 
-def read_on_web(
-    scene: Scene, stretch: Stretch, transform: Affine, *, height: int, width: int
-) -> Bytes:
+def read_on_web(scene: Scene, stretch: Stretch, geobox: GeoBox) -> Bytes:
     """A part of the web Mercator plane, transparent where the scene is not.
 
     Args:
         scene: With one band or three.
         stretch: Its values to those of the picture.
-        transform: From (col, row) of the part to web Mercator.
-        height: Rows of the part.
-        width: Columns of the part.
+        geobox: The grid of the part, in web Mercator.
 
     Raises:
         InputError: When the file cannot be read.
     """
     settings: dict[str, Any] = {
-        "crs": WEB,
-        "transform": transform,
-        "height": height,
-        "width": width,
+        "crs": geobox.crs,
+        "transform": geobox.transform,
+        "height": geobox.height,
+        "width": geobox.width,
         "resampling": Resampling.bilinear,
         "add_alpha": not scene.mask_band,
         "src_nodata": scene.nodata,
     }
     try:
         with (
-            open_shrunk(scene, transform.a / web_grid(scene)[0].a) as raster,
+            open_shrunk(scene, geobox.transform.a / web_grid(scene).transform.a) as raster,
             WarpedVRT(raster, **settings) as warped,
         ):
             pixels = warped.read(list(scene.bands))

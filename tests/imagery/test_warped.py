@@ -14,11 +14,11 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohr.geobox import Window
+from geohr.geobox import Window, apply_affine
 from geohr.options import ViewOptions
 from geohr.scene import Scene, SceneReader, Tile
 from geohr.scene.prepare import open_view
-from geohr.scene.warped import WarpedSource, along
+from geohr.scene.warped import WarpedSource
 from geohr.tiling.grid import Grid
 from geohr.tiling.rows import RowBuffer
 from tests.makers import noise, write_scene
@@ -95,9 +95,9 @@ def test_pixels_lie_where_they_lie_on_the_ground(tmp_path: Path) -> None:
     assert scene.crs == "EPSG:32633"
     tile = scene.read(Window(0, 0, scene.height, scene.width))
     row, col = np.nonzero(tile.valid)
-    x, y = along(scene.transform, col + 0.5, row + 0.5)
+    x, y = scene.geobox.to_world(col + 0.5, row + 0.5)
     lon, lat = rasterio.warp.transform(scene.crs, "EPSG:4326", x, y)
-    expected_col, expected_row = along(~place, np.array(lon), np.array(lat))
+    expected_col, expected_row = apply_affine(~place, np.array(lon), np.array(lat))
     inside = (np.abs(expected_row - 300) < 290) & (np.abs(expected_col - 400) < 390)
     assert inside.sum() > 0.8 * 600 * 800 * 0.6
     found_row, found_col = tile.pixels[:, row, col]
