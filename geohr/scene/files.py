@@ -19,9 +19,8 @@ import rasterio.errors
 from rasterio._err import CPLE_BaseError
 from rasterio.env import ensure_env_with_credentials
 
-from geohr._runtime.endpoints import gdal_options
 from geohr._runtime.redact import redact
-from geohr._runtime.stores import CREDENTIALS
+from geohr._runtime.stores import CREDENTIALS, gdal_options
 from geohr.encoding import Mask, Pixels
 from geohr.errors import InputError
 from geohr.geobox import Window
