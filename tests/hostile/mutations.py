@@ -28,7 +28,7 @@ import rasterio
 import torch
 from affine import Affine
 
-from geohr._runtime.messages import pass_over_unreadable_messages
+from geohr._runtime.messages import take_over_messages
 from geohr.encoding import Batch
 from geohr.errors import GeohrError
 from geohr.inference.pipeline import predict_rows
@@ -158,7 +158,7 @@ def cases(kind: str, number: int, seeds: list[bytes]) -> Iterator[tuple[int, byt
 def serve(connection: Connection, kind: str) -> None:
     """Run cases as they come, in a process of its own."""
     torch.set_num_threads(1)
-    pass_over_unreadable_messages()
+    take_over_messages()
     while True:
         path = Path(connection.recv())
         try:

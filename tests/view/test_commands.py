@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -75,6 +76,7 @@ def test_doctor_tells_versions_engines_and_speed() -> None:
     assert re.match(r"\d+ usable of \d+", told["processors"])
     if told["bundled models"] != "none":
         assert re.match(r"\d+\.\d\d megapixels a second", told["speed"])
+    assert json.loads(run("doctor", "--json").stdout).keys() == told.keys()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
