@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.progress import phase
 from geohr.errors import UsageError
 from geohr.evaluation import metrics
 from geohr.evaluation.counts import PIXEL_COUNTS, Layers, WindowCounts, count_windows
@@ -101,14 +102,17 @@ def evaluate(
     options = options or EvaluateOptions()
     if objects_out is not None and objects_out.suffix.lower() != ".gpkg":
         raise UsageError(f"{objects_out}: matched objects are written as .gpkg; name such a file")
+    phase("reading")
     with ExitStack() as stack:
         opened = open_layers(str(predicted), str(truth), options)
         found, true, aoi, geobox, gsd = stack.enter_context(opened)
         layers = Layers(found, true, aoi, geobox, gsd, options.boundary / gsd)
         part = stack.enter_context(written_whole(objects_out)) if objects_out else None
+        phase("comparing")
         parts = [
             shortened(counted, part, geobox.crs) for counted in count_windows(layers, progress)
         ]
+    phase("resampling" if options.replicates else "scoring")
     sums = sum_by_block(parts, options)
     totals = {name: sums[name].sum() for name in sums.columns}
     scores = {name: float(value) for name, value in score(totals, options).items()}
