@@ -24,9 +24,8 @@ from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError
 from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
-from geohr.polygons.polygons import Polygons
-from geohr.polygons.settings import TraceSettings
-from geohr.polygons.tracer import Tracer
+from geohr.polygons.table import Polygons
+from geohr.polygons.tracer import Tracer, TraceSettings
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
 

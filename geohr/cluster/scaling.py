@@ -30,7 +30,7 @@ from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
 from geohr.outputs.cog import class_writer, probability_writer
 from geohr.polygons import TraceSettings
-from geohr.polygons.bands import StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.strips import StripJoiner, StripPolygons, trace_strip
 from geohr.scene import SceneReader
 from geohr.stitching.blocks import BlockScores
 from geohr.stitching.mosaic import classify
@@ -217,9 +217,7 @@ def finishing_seconds(run: Job, blocks: Sequence[Block], folder: Path) -> tuple[
     traced = trace_sample(run, sample, times, folder)
     tracing = time.monotonic() - started
     started = time.monotonic()
-    StripJoiner(sample_tracing(run, width)).add(
-        StripPolygons.from_arrays(load_arrays(traced)), last=True
-    )
+    StripJoiner(sample_tracing(run, width)).add(StripPolygons.from_arrays(load_arrays(traced)))
     write_sample(run, sample, times, folder)
     writing = time.monotonic() - started
     return reading + tracing * share, writing * share

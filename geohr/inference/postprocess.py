@@ -21,9 +21,9 @@ from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons
-from geohr.polygons.bands import ClassRows, StripJoiner, StripPolygons, trace_strip
-from geohr.polygons.instances import SQUARE
-from geohr.polygons.settings import TraceSettings
+from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.tracer import TraceSettings
+from geohr.polygons.watershed import SQUARE
 from geohr.scene import Scene
 from geohr.stitching.blocks import Assembler, BlockScores
 from geohr.stitching.mosaic import ProbabilityRows, classify
@@ -142,7 +142,7 @@ class Postprocessor:
 
         Args:
             rows: Of a band; where touching objects are parted, a multiple of
-                `geohr.polygons.instances.SQUARE`. By default few, and finer at the end.
+                `geohr.polygons.watershed.SQUARE`. By default few, and finer at the end.
         """
         window = self.scene.area_window
         inner = range(rows, window.height, rows) if rows else band_edges(window)
@@ -270,8 +270,7 @@ def chunks_of_strips(finishing: Postprocessor, bands: Iterable[Strip]) -> Iterat
         scores = arrays.get("probabilities", nothing)
         polygons = None
         if joined is not None:
-            last = band.stop == finishing.grid.height
-            polygons = joined.add(StripPolygons.from_arrays(arrays), last=last)
+            polygons = joined.add(StripPolygons.from_arrays(arrays))
         yield Chunk(
             classify(scores, finishing.threshold),
             scores,

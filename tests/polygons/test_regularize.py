@@ -17,7 +17,7 @@ from geohr.inference.job import prepare
 from geohr.models.model import Model
 from geohr.options import PolygonOptions, SegmentOptions
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
-from geohr.polygons.shapes import main_direction
+from geohr.polygons.walls import main_direction
 from geohr.scene import Scene
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
@@ -34,7 +34,7 @@ def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely
 def drawn_alone(shapes: Geometries) -> Geometries:
     """Each drawn for itself, half a metre being the scale."""
     tolerance = np.full(len(shapes), 0.5)
-    return regularize(shapes, tolerance, directions(shapes, tolerance)[0])
+    return regularize(shapes, tolerance, directions(shapes, tolerance))
 
 
 L_SHAPE = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)])
@@ -49,7 +49,7 @@ def test_finds_the_walls_of_a_rough_outline(
     (drawn,) = drawn_alone(np.array([rough(truth)], object))
     assert shapely.get_num_coordinates(drawn) - 1 == corners
     assert drawn.intersection(truth).area / drawn.union(truth).area > 0.95
-    turns = np.degrees(main_direction(np.array([drawn], object))[0])[0]
+    turns = np.degrees(main_direction(np.array([drawn], object)))[0]
     assert abs((turns - angle + 45) % 90 - 45) < 1.5
 
 

@@ -14,12 +14,11 @@ from geohr import geodesy
 from geohr.encoding import PROBABILITY_MAX, Floats, Geometries, Ints
 from geohr.errors import InputError
 from geohr.options import PolygonOptions
-from geohr.polygons.coverage import thin, without_hints
-from geohr.polygons.neighbours import BuildingGroups
-from geohr.polygons.objects import ClosedObjects
-from geohr.polygons.polygons import DTYPES, Polygons
-from geohr.polygons.statistics import Statistics
-from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
+from geohr.polygons.objects import ClosedObjects, Statistics
+from geohr.polygons.regularize import Regularizer
+from geohr.polygons.rings import RING_START, SUBPIXEL, Ragged, unpack
+from geohr.polygons.simplify import thin, without_hints
+from geohr.polygons.table import DTYPES, Polygons, by_owner
 
 SCALE_BLOCK = 1024
 """Pixels of a side over which one scale in metres holds."""
@@ -36,7 +35,7 @@ class AttributeBuilder:
     transform: Affine
     crs: Any
     options: PolygonOptions
-    neighbourhoods: BuildingGroups
+    regularizer: Regularizer
     class_names: Mapping[int, str]
 
     def __post_init__(self) -> None:
@@ -77,17 +76,8 @@ class AttributeBuilder:
             shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
         geometry = self._geometry(shapes, owner)
         if self.options.regularize:
-            drawn = self.neighbourhoods.add(geometry, statistics, open_from=open_from)
-            return self._measured(*drawn, has_scores)
+            geometry = self.regularizer.draw(geometry, statistics.bottom, open_from=open_from)
         return self._measured(geometry, statistics, has_scores)
-
-    def rest(self, *, has_scores: bool) -> tuple[Polygons, Statistics]:
-        """Objects that waited for others to come, of which there are none any more.
-
-        Args:
-            has_scores: Whether probabilities were counted.
-        """
-        return self._measured(*self.neighbourhoods.rest(), has_scores)
 
     def _measured(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
@@ -135,7 +125,7 @@ class AttributeBuilder:
         polygons = shapely.from_ragged_array(
             shapely.GeometryType.POLYGON, closed, (offsets, rings_before)
         )
-        return _by_owner(np.asarray(polygons, object), owner)
+        return by_owner(np.asarray(polygons, object), owner)
 
     def _columns(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
@@ -180,20 +170,4 @@ def counterclockwise(geometry: Geometries) -> Geometries:
     if not wrong.any():
         return geometry
     parts[wrong] = shapely.reverse(parts[wrong])
-    return _by_owner(parts, owner)
-
-
-def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:
-    """One geometry an owner: a multipolygon where it has several polygons, None without any."""
-    there = ~shapely.is_missing(polygons)
-    geometry = np.full(owner[-1] + 1, None, object)
-    polygons, owner = polygons[there], owner[there]
-    geometry[owner] = polygons
-    several = np.flatnonzero(np.bincount(owner) > 1)
-    if len(several) == 0:
-        return geometry
-    inside = np.isin(owner, several)
-    geometry[several] = shapely.multipolygons(
-        polygons[inside], indices=np.searchsorted(several, owner[inside])
-    )
-    return geometry
+    return by_owner(parts, owner)
