@@ -22,6 +22,7 @@ from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import Polygons
@@ -78,9 +79,7 @@ def vectorize(
             _check_scores(scores, source)
         tracer = Tracer(
             TraceSettings(
-                source.width,
-                transform=source.transform,
-                crs=source.crs,
+                GeoBox(source.crs, source.transform, source.height, source.width),
                 options=options,
                 background=options.background,
                 threshold=options.threshold,

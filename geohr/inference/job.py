@@ -163,9 +163,7 @@ class Job:
     def tracing(self) -> TraceSettings:
         """How rows of the scene's area are traced."""
         return TraceSettings(
-            self.scene.area_window.width,
-            self.scene.area_geobox.transform,
-            crs=self.scene.crs,
+            self.scene.area_geobox,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
             threshold=self.options.threshold or EVEN,

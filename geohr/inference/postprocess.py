@@ -151,9 +151,8 @@ class Postprocessor:
 
     def reach(self, band: Strip) -> tuple[int, int]:
         """The scene's rows that a band depends on."""
-        window = self.scene.area_window
-        top = window.row
-        first, stop = self.tracing.reach(*self.inside(band), window.height)
+        top = self.scene.area_window.row
+        first, stop = self.tracing.reach(*self.inside(band))
         return max(0, min(band.start - 1, top + first)), max(band.stop, top + stop)
 
     def inside(self, band: Strip) -> tuple[int, int]:
@@ -223,8 +222,7 @@ def finish_strip(
     arrays = {}
     if finishing.wanted.polygons:
         start, stop = finishing.inside(band)
-        height = finishing.scene.area_window.height
-        traced = trace_strip(chunks, start, stop, height, finishing.tracing)
+        traced = trace_strip(chunks, start, stop, finishing.tracing)
         arrays = traced.to_arrays()
     for _ in chunks:
         pass

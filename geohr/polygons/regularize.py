@@ -13,14 +13,13 @@ describe is no building but several that touch: it is followed closely instead.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 
 from geohr import geodesy
 from geohr.encoding import Floats, Geometries, Ints
+from geohr.geobox import GeoBox
 from geohr.polygons.neighbours import OverlapResolver
 from geohr.polygons.table import by_owner
 from geohr.polygons.walls import (
@@ -74,14 +73,14 @@ class Regularizer:
     """Draws objects as buildings as they become whole. No drawing lies over an earlier one.
 
     Args:
-        transform: From (column, row) of pixel corners to the CRS.
-        crs: Anything pyproj understands.
+        geobox: The scene's grid.
         tolerance: In metres; 0 takes what suits the pixels.
     """
 
-    def __init__(self, transform: Affine, crs: Any, tolerance: float) -> None:
-        self._crs = crs
-        self._cell = np.array([[transform.a, transform.b], [transform.d, transform.e]])
+    def __init__(self, geobox: GeoBox, tolerance: float) -> None:
+        self._crs = geobox.crs
+        a, b, _, d, e, _ = geobox.transform[:6]
+        self._cell = np.array([[a, b], [d, e]])
         self._tolerance = tolerance
         self._overlaps = OverlapResolver()
 

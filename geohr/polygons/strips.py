@@ -1,6 +1,6 @@
 """Strips of a scene's rows traced apart, and joined from top to bottom.
 
-    for each strip:  traced = trace_strip(chunks, start, stop, height, tracing)   # anywhere
+    for each strip:  traced = trace_strip(chunks, start, stop, tracing)     # anywhere
     joiner = StripJoiner(tracing);  joiner.add(traced)                           # top to bottom
 
 What comes out are the polygons that `Tracer` makes of all rows, bit for bit.
@@ -284,21 +284,20 @@ class StripPolygons:
 
 
 def trace_strip(
-    chunks: Iterable[ClassRows], start: int, stop: int, height: int, tracing: TraceSettings
+    chunks: Iterable[ClassRows], start: int, stop: int, tracing: TraceSettings
 ) -> StripPolygons:
-    """Trace the rows `[start, stop)` of a scene that has `height`.
+    """Trace the rows `[start, stop)` of a scene.
 
     Args:
         chunks: The rows that `tracing.reach` names, from top to bottom.
         start: First row, a multiple of `geohr.polygons.watershed.SQUARE`.
         stop: The row after the last.
-        height: Rows of the scene.
         tracing: How.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
     """
-    finish = tracing.finish()
+    attributes = tracing.attributes()
     finished: list[tuple[Polygons, Statistics]] = []
     undrawn: list[ClosedObjects] = []
 
@@ -307,10 +306,10 @@ def trace_strip(
             if tracing.options.regularize:
                 undrawn.append(whole)
             else:
-                finished.append(finish.polygons(whole, has_scores=True, open_from=0))
+                finished.append(attributes.polygons(whole, has_scores=True, open_from=0))
 
     frames = tracing.frames() if start == 0 else None
-    for first, classes, scores in _placed(chunks, start, stop, height, tracing):
+    for first, classes, scores in _placed(chunks, start, stop, tracing):
         last_above = start - 1 - first
         if 0 <= last_above < len(classes):
             frames = tracing.frames(Above(start - 1, classes[last_above], scores[:, last_above]))
@@ -318,7 +317,7 @@ def trace_strip(
         if frames is not None:
             keep(frames.push(classes[rows], scores[:, rows]))
     assert frames is not None
-    keep(_rest(frames, last=stop == height))
+    keep(_rest(frames, last=stop == tracing.geobox.height))
     return StripPolygons(
         stop,
         Fragment.of(frames),
@@ -337,10 +336,10 @@ def _rest(frames: Frames, *, last: bool) -> Iterator[ClosedObjects]:
 
 
 def _placed(
-    chunks: Iterable[ClassRows], start: int, stop: int, height: int, tracing: TraceSettings
+    chunks: Iterable[ClassRows], start: int, stop: int, tracing: TraceSettings
 ) -> Iterator[tuple[int, Bytes, Bytes]]:
     """Chunks with their first rows, of which touching objects are parted."""
-    row, end = tracing.reach(start, stop, height)
+    row, end = tracing.reach(start, stop)
     splitter = tracing.splitter(max(0, start - SQUARE))
     if splitter is None:
         for classes, scores in chunks:
@@ -352,7 +351,7 @@ def _placed(
         parted = splitter.push(*chunk)
         yield row, *parted
         row += len(parted[0])
-    if end == height:
+    if end == tracing.geobox.height:
         yield row, *splitter.finish()
 
 
@@ -364,15 +363,17 @@ class StripJoiner:
     """
 
     def __init__(self, tracing: TraceSettings) -> None:
-        self._finish = tracing.finish()
-        self._width = tracing.width
+        self._attributes = tracing.attributes()
+        self._width = tracing.geobox.width
         self._joiner = Joiner(eight=tracing.options.connectivity == 8)
 
     def add(self, traced: StripPolygons) -> Polygons:
         """Take the next band; the objects that are whole with it, in canonical order."""
         whole = together([self._joiner.add(traced.fragment), traced.undrawn])
         open_from = min(self._joiner.first // self._width, traced.stop)
-        polygons, statistics = self._finish.polygons(whole, has_scores=True, open_from=open_from)
+        polygons, statistics = self._attributes.polygons(
+            whole, has_scores=True, open_from=open_from
+        )
         both = concatenated([statistics, traced.statistics])
         order = np.lexsort((both.first, both.bottom))
         return concatenate([polygons, traced.polygons]).take(order)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from affine import Affine
 
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError, UsageError
+from geohr.geobox import GeoBox
 from geohr.models.card import INSTANCE_AREA
 from geohr.options import PolygonOptions
 from geohr.polygons.attributes import AttributeBuilder
@@ -27,21 +26,18 @@ class TraceSettings:
     """How a scene is traced.
 
     Attributes:
-        width: Columns of the scene.
-        transform: From (column, row) of pixel corners to the CRS.
-        crs: The scene's CRS, anything pyproj understands; None leaves metres unknown.
+        geobox: The scene's grid; without a CRS, metres are unknown.
         options: Outline, connectivity, simplification and the rest.
         class_names: Name of each class id; others are named "class ID".
         background: The class id that is not traced; 255 (nodata) never is.
         threshold: The probability at which contours run between a class and the background.
 
     Raises:
-        UsageError: For a width, background or threshold out of range.
+        InputError: For a scene of too many rows or columns.
+        UsageError: For a background or threshold out of range.
     """
 
-    width: int
-    transform: Affine
-    crs: Any = None
+    geobox: GeoBox
     options: PolygonOptions = field(default_factory=PolygonOptions)
     class_names: Mapping[int, str] = field(default_factory=dict)
     background: int = 0
@@ -49,8 +45,11 @@ class TraceSettings:
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
-        if not 1 <= self.width <= SIDE_MAX:
-            raise UsageError(f"width must be in [1, {SIDE_MAX}] pixels, got {self.width}")
+        if max(self.geobox.shape) > SIDE_MAX:
+            raise InputError(
+                f"a scene can have {SIDE_MAX} rows and columns at most, this one has "
+                f"{self.geobox.height} x {self.geobox.width}"
+            )
         if not 0 <= self.background <= NODATA:
             raise UsageError(f"background must be in [0, 255], got {self.background}")
         if not 0 < self.threshold <= 1:
@@ -61,21 +60,20 @@ class TraceSettings:
         """Whether touching objects are parted."""
         return self.options.instances is not None and self.options.instances < 1
 
-    def reach(self, start: int, stop: int, height: int) -> tuple[int, int]:
-        """The rows that a band's objects depend on.
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows that a strip's objects depend on.
 
         Args:
-            start: The band's first row, a multiple of `geohr.polygons.watershed.SQUARE`.
+            start: The strip's first row, a multiple of `geohr.polygons.watershed.SQUARE`.
             stop: The row after its last.
-            height: Of the scene.
         """
         above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (1, 0)
-        return max(0, start - above), min(height, stop + below)
+        return max(0, start - above), min(self.geobox.height, stop + below)
 
     def frames(self, above: Above | None = None) -> Frames:
         """What finds objects in rows; see `Frames`."""
         return Frames(
-            self.width,
+            self.geobox.width,
             options=self.options,
             background=self.background,
             threshold=self.threshold,
@@ -93,26 +91,23 @@ class TraceSettings:
         area, level = self.options.instance_area, self.options.instances
         assert level is not None
         return Splitter(
-            self.width,
+            self.geobox,
             level=level,
             least_area=INSTANCE_AREA if area is None else area,
-            transform=self.transform,
-            crs=self.crs,
             background=self.background,
             start=start,
         )
 
-    def finish(self) -> AttributeBuilder:
+    def attributes(self) -> AttributeBuilder:
         """What draws and measures whole objects.
 
         Raises:
             InputError: When metres are asked for and there is no CRS.
         """
         return AttributeBuilder(
-            transform=self.transform,
-            crs=self.crs,
+            geobox=self.geobox,
             options=self.options,
-            regularizer=Regularizer(self.transform, self.crs, self.options.simplify),
+            regularizer=Regularizer(self.geobox, self.options.simplify),
             class_names=self.class_names,
         )
 
@@ -125,20 +120,19 @@ class Tracer:
     pixel in raster order, however the rows were cut.
 
     Args:
-        tracing: Width, place, classes and options.
+        tracing: The scene's grid, classes and options.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
     """
 
     def __init__(self, tracing: TraceSettings) -> None:
-        self._width = tracing.width
-        self._finish = tracing.finish()
+        self._width = tracing.geobox.width
+        self._attributes = tracing.attributes()
         self._frames = tracing.frames()
         self._splitter = tracing.splitter()
         self._has_scores: bool | None = None
         self._finished = False
-        self._pushed = 0
 
     def push(self, class_rows: Bytes, probability_rows: Bytes | None = None) -> Polygons:
         """Take the next rows.
@@ -153,7 +147,6 @@ class Tracer:
 
         Raises:
             UsageError: For arrays of another type or shape.
-            InputError: When the scene gets too high.
         """
         self._check(class_rows, probability_rows)
         if self._splitter is not None:
@@ -167,7 +160,7 @@ class Tracer:
 
     def _finished_objects(self, whole: ClosedObjects) -> Polygons:
         """Drawn and measured."""
-        polygons, _ = self._finish.polygons(
+        polygons, _ = self._attributes.polygons(
             whole, has_scores=bool(self._has_scores), open_from=self._frames.open_from
         )
         return polygons
@@ -193,9 +186,6 @@ class Tracer:
             raise UsageError(
                 f"class rows must be uint8 (row, {self._width}), got {class_rows.dtype} {shape}"
             )
-        self._pushed += shape[0]
-        if self._pushed > SIDE_MAX:
-            raise InputError(f"a scene can have {SIDE_MAX} rows at most")
         has_scores = probability_rows is not None
         if self._has_scores not in (None, has_scores):
             raise UsageError("probabilities must come with all rows or with none")

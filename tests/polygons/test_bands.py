@@ -13,7 +13,7 @@ from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, concatenate, frames, strips, tracer, watershed
 from geohr.polygons.strips import StripJoiner, StripPolygons, trace_strip
 from geohr.polygons.tracer import TraceSettings
-from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
+from tests.polygons.tracing import METRES, UTM, Bytes, geobox_of, identical, predictions, trace
 
 SQUARE, MARGIN = 4, 2
 """Of the squares in which touching objects are parted here."""
@@ -37,16 +37,15 @@ def trace_apart(
     classes: Bytes, probabilities: Bytes, asked: PolygonOptions, edges: list[int], frame: int
 ) -> Polygons:
     """Polygons of bands between the given rows; each goes through arrays, as through a file."""
-    height, width = classes.shape
     names = {1: "building", 2: "water"}
-    how = TraceSettings(width, METRES, crs=UTM, options=asked, class_names=names)
+    how = TraceSettings(geobox_of(classes, METRES, UTM), options=asked, class_names=names)
     joined = StripJoiner(how)
     done = []
     for start, stop in pairwise(edges):
-        first, end = how.reach(start, stop, height)
+        first, end = how.reach(start, stop)
         cuts = [first, *range(first + 3, end, 3), end]
         chunks = [(classes[one:two], probabilities[:, one:two]) for one, two in pairwise(cuts)]
-        traced = trace_strip(chunks, start, stop, height, how)
+        traced = trace_strip(chunks, start, stop, how)
         arrays = traced.to_arrays()
         assert all(np.asarray(each).dtype != object for each in arrays.values())
         done.append(joined.add(StripPolygons.from_arrays(arrays)))
