@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from geohr import __version__
 from geohr._runtime.files import check_writable
+from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
 from geohr.encoding import NODATA, Bytes
@@ -95,6 +96,7 @@ def vectorize(
             )
         )
         done = 0
+        phase("drawing")
         bands = stack.enter_context(
             closing(ahead(_bands(source, scores, options.band, options.background)))
         )
