@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from geohr._runtime.progress import phase
 from geohr.options import VectorizeOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
@@ -40,7 +39,6 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
     from geohr.api.vectorize import vectorize as trace
 
     with progress(f"vectorize {Path(raster).name}") as report:
-        phase("drawing")
         count = trace(
             raster,
             out,

@@ -181,9 +181,7 @@ def trace_raster(path: str, out: Path, class_id: int | None) -> None:
             )
         tracer = Tracer(
             TraceSettings(
-                raster.width,
-                transform=raster.transform,
-                crs=raster.crs,
+                GeoBox(raster.crs, raster.transform, raster.height, raster.width),
                 options=PolygonOptions(connectivity=4),
             )
         )

@@ -30,9 +30,9 @@ from geohr.models.card import Card
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.polygons import Polygons, Tracer
-from geohr.polygons.neighbours import WALL_PIXELS
-from geohr.polygons.polygons import reprojected
-from geohr.polygons.settings import TraceSettings
+from geohr.polygons.regularize import WALL_PIXELS
+from geohr.polygons.table import reprojected
+from geohr.polygons.tracer import TraceSettings
 from geohr.scene import Scene
 from geohr.scene.area import area_of
 from geohr.scene.prepare import (
@@ -163,9 +163,7 @@ class Job:
     def tracing(self) -> TraceSettings:
         """How rows of the scene's area are traced."""
         return TraceSettings(
-            self.scene.area_window.width,
-            self.scene.area_geobox.transform,
-            crs=self.scene.crs,
+            self.scene.area_geobox,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
             threshold=self.options.threshold or EVEN,

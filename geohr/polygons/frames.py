@@ -13,24 +13,36 @@ import numpy as np
 
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.options import PolygonOptions
-from geohr.polygons.chains import Chains
-from geohr.polygons.components import Components
-from geohr.polygons.corners import Candidates, candidates, link_sides, sides
-from geohr.polygons.edges import (
+from geohr.polygons.objects import (
+    NOWHERE,
+    ClosedObjects,
+    OpenObjects,
+    Statistics,
+    no_scores,
+    of_runs,
+    run_scores,
+)
+from geohr.polygons.outlines import (
     Crossings,
-    Field,
-    Saddles,
-    find_saddles,
     link_edges,
+    link_sides,
     owner,
-    saddle_pairs,
+    sides,
     unit_edges,
 )
-from geohr.polygons.objects import ClosedObjects, OpenObjects
-from geohr.polygons.rings import canonical, split_touching
-from geohr.polygons.runs import Runs, find_runs, touching
-from geohr.polygons.statistics import NOWHERE, Statistics, no_scores, of_runs, run_scores
-from geohr.polygons.vertices import Ragged, join
+from geohr.polygons.rings import Chains, Ragged, canonical, join, split_touching
+from geohr.polygons.runs import (
+    Candidates,
+    Components,
+    Field,
+    Runs,
+    Saddles,
+    candidates,
+    find_runs,
+    find_saddles,
+    saddle_pairs,
+    touching,
+)
 
 FRAME_PIXELS = 2**22
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""

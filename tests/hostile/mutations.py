@@ -78,7 +78,7 @@ def run_scene(path: Path) -> None:
     scene = Scene.open(path).select(("red", "green", "blue"))
     grid = Grid(scene.height, scene.width, 32, 8)
     check_range(scene, RAW)
-    tracer = Tracer(TraceSettings(scene.width, transform=scene.transform, crs=scene.crs))
+    tracer = Tracer(TraceSettings(scene.geobox))
     if len(cut_blocks(grid)) > 2000:
         raise GeohrError("larger than what is mutated here can be")
     rows = predict_rows(scene, grid, Half(), normalizer=RAW, classes=1, blend="hann")

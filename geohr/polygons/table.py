@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
-from geohr.encoding import Geometries
+from geohr.encoding import Geometries, Ints
 from geohr.geodesy import parse_crs
 
 if TYPE_CHECKING:
@@ -83,6 +83,22 @@ def concatenate(parts: list[Polygons]) -> Polygons:
         np.concatenate([part.geometry for part in parts]),
         {name: np.concatenate([part.columns[name] for part in parts]) for name in DTYPES},
     )
+
+
+def by_owner(polygons: Geometries, owner: Ints) -> Geometries:
+    """One geometry an owner: a multipolygon where it has several polygons, None without any."""
+    there = ~shapely.is_missing(polygons)
+    geometry = np.full(owner[-1] + 1, None, object)
+    polygons, owner = polygons[there], owner[there]
+    geometry[owner] = polygons
+    several = np.flatnonzero(np.bincount(owner) > 1)
+    if len(several) == 0:
+        return geometry
+    inside = np.isin(owner, several)
+    geometry[several] = shapely.multipolygons(
+        polygons[inside], indices=np.searchsorted(several, owner[inside])
+    )
+    return geometry
 
 
 def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:

@@ -1,27 +1,33 @@
-"""What one band of rows leaves open above and below, and how the bands of a scene are joined.
+"""Strips of a scene's rows traced apart, and joined from top to bottom.
 
-A fragment knows its neighbours only by runs: those of the row above its first row, and those of
-its own last row, which are the runs above the fragment that follows. An outline comes down into a
-band at the start of a run and goes up out of it at a run's end.
+    for each strip:  traced = trace_strip(chunks, start, stop, tracing)     # anywhere
+    joiner = StripJoiner(tracing);  joiner.add(traced)                           # top to bottom
+
+What comes out are the polygons that `Tracer` makes of all rows, bit for bit.
+
+What a strip leaves open is its fragment. It knows its neighbours only by runs: those of the row
+above its first row, and those of its own last row, which are the runs above the fragment that
+follows. An outline comes down into a strip at the start of a run and goes up out of it at a run's
+end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
 
-from geohr.encoding import Ints
-from geohr.polygons.chains import Chains, Links, Open
-from geohr.polygons.components import Step, connected
-from geohr.polygons.frames import Frames
-from geohr.polygons.objects import ClosedObjects, OpenObjects
-from geohr.polygons.rings import canonical, split_touching
-from geohr.polygons.statistics import Statistics
-from geohr.polygons.vertices import Ragged, join
+from geohr.encoding import Bytes, Ints
+from geohr.polygons.frames import Above, Frames
+from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated, together
+from geohr.polygons.rings import Chains, Links, Open, Ragged, canonical, join, split_touching
+from geohr.polygons.runs import Step, connected
+from geohr.polygons.table import Polygons, concatenate, from_arrays, to_arrays
+from geohr.polygons.tracer import TraceSettings
+from geohr.polygons.watershed import SQUARE
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Fragment:
     def to_arrays(self) -> dict[str, Any]:
         """As named arrays."""
         arrays = {name: getattr(self, name) for name in PLAIN}
-        arrays |= statistics_to_arrays(self.statistics)
+        arrays |= self.statistics.to_arrays("open_")
         for name, items in self._ragged().items():
             arrays |= {f"{name}_flat": items.flat, f"{name}_offsets": items.offsets}
         return arrays | {"rings_of": self.rings[1], "shapes_of": self.shapes[1]}
@@ -85,7 +91,7 @@ class Fragment:
             for name in ("rings", "shapes", "strands")
         )
         return cls(
-            statistics=statistics_from_arrays(arrays),
+            statistics=Statistics.from_arrays(arrays, "open_"),
             rings=(rings, arrays["rings_of"]),
             shapes=(shapes, arrays["shapes_of"]),
             strands=strands,
@@ -98,16 +104,6 @@ class Fragment:
 
 PLAIN = ("group_of_part", "above", "below", "begin", "end")
 """Attributes of a fragment that are arrays."""
-
-
-def statistics_to_arrays(statistics: Statistics, prefix: str = "open_") -> dict[str, Any]:
-    """Statistics as named arrays."""
-    return {prefix + each.name: getattr(statistics, each.name) for each in fields(Statistics)}
-
-
-def statistics_from_arrays(arrays: Mapping[str, Any], prefix: str = "open_") -> Statistics:
-    """What `statistics_to_arrays` was given."""
-    return Statistics(*(arrays[prefix + each.name] for each in fields(Statistics)))
 
 
 class Joiner:
@@ -234,3 +230,150 @@ def _between_marks(path: Ints, came: int, went: int) -> Iterator[tuple[int, int,
     starts, stops = [0, *(places + 1)], [*places, len(path)]
     for begin, end, start, stop in zip([came, *marks], [*marks, went], starts, stops, strict=True):
         yield begin, end, path[start:stop]
+
+
+ClassRows = tuple[Bytes, Bytes]
+"""Class ids `(row, col)` and probabilities `(class, row, col)` of some rows."""
+
+
+@dataclass(frozen=True)
+class StripPolygons:
+    """What tracing a band gives.
+
+    Attributes:
+        stop: The row after its last.
+        fragment: What is open above or below.
+        polygons: The objects inside, finished; none where they are drawn in the scene's order.
+        statistics: Of the polygons.
+        undrawn: The objects inside where they are drawn in the scene's order.
+    """
+
+    stop: int
+    fragment: Fragment
+    polygons: Polygons
+    statistics: Statistics
+    undrawn: ClosedObjects
+
+    def to_arrays(self) -> dict[str, Any]:
+        """As named arrays."""
+        return {
+            "stop": np.array(self.stop),
+            **self.fragment.to_arrays(),
+            **to_arrays(self.polygons),
+            **self.statistics.to_arrays("done_"),
+            **self.undrawn.statistics.to_arrays("undrawn_"),
+            "undrawn_flat": self.undrawn.shapes.flat,
+            "undrawn_offsets": self.undrawn.shapes.offsets,
+            "undrawn_owner": self.undrawn.owner,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """What `to_arrays` was given."""
+        return cls(
+            int(arrays["stop"].item()),
+            Fragment.from_arrays(arrays),
+            from_arrays(arrays),
+            Statistics.from_arrays(arrays, "done_"),
+            ClosedObjects(
+                Ragged(arrays["undrawn_flat"], arrays["undrawn_offsets"]),
+                arrays["undrawn_owner"],
+                Statistics.from_arrays(arrays, "undrawn_"),
+            ),
+        )
+
+
+def trace_strip(
+    chunks: Iterable[ClassRows], start: int, stop: int, tracing: TraceSettings
+) -> StripPolygons:
+    """Trace the rows `[start, stop)` of a scene.
+
+    Args:
+        chunks: The rows that `tracing.reach` names, from top to bottom.
+        start: First row, a multiple of `geohr.polygons.watershed.SQUARE`.
+        stop: The row after the last.
+        tracing: How.
+
+    Raises:
+        InputError: When metres are asked for and there is no CRS.
+    """
+    attributes = tracing.attributes()
+    finished: list[tuple[Polygons, Statistics]] = []
+    undrawn: list[ClosedObjects] = []
+
+    def keep(wholes: Iterable[ClosedObjects]) -> None:
+        for whole in wholes:
+            if tracing.options.regularize:
+                undrawn.append(whole)
+            else:
+                finished.append(attributes.polygons(whole, has_scores=True, open_from=0))
+
+    frames = tracing.frames() if start == 0 else None
+    for first, classes, scores in _placed(chunks, start, stop, tracing):
+        last_above = start - 1 - first
+        if 0 <= last_above < len(classes):
+            frames = tracing.frames(Above(start - 1, classes[last_above], scores[:, last_above]))
+        rows = slice(max(0, start - first), max(0, stop - first))
+        if frames is not None:
+            keep(frames.push(classes[rows], scores[:, rows]))
+    assert frames is not None
+    keep(_rest(frames, last=stop == tracing.geobox.height))
+    return StripPolygons(
+        stop,
+        Fragment.of(frames),
+        concatenate([polygons for polygons, _ in finished]),
+        concatenated([statistics for _, statistics in finished]),
+        together(undrawn),
+    )
+
+
+def _rest(frames: Frames, *, last: bool) -> Iterator[ClosedObjects]:
+    """The objects that a band's last rows complete."""
+    if last:
+        yield frames.finish()
+    elif frames.waiting:
+        yield frames.step(last=False)
+
+
+def _placed(
+    chunks: Iterable[ClassRows], start: int, stop: int, tracing: TraceSettings
+) -> Iterator[tuple[int, Bytes, Bytes]]:
+    """Chunks with their first rows, of which touching objects are parted."""
+    row, end = tracing.reach(start, stop)
+    splitter = tracing.splitter(max(0, start - SQUARE))
+    if splitter is None:
+        for classes, scores in chunks:
+            yield row, classes, scores
+            row += len(classes)
+        return
+    row = max(0, start - SQUARE)
+    for chunk in chunks:
+        parted = splitter.push(*chunk)
+        yield row, *parted
+        row += len(parted[0])
+    if end == tracing.geobox.height:
+        yield row, *splitter.finish()
+
+
+class StripJoiner:
+    """The polygons of a scene out of its traced bands, which come from top to bottom.
+
+    Args:
+        tracing: As the bands were traced.
+    """
+
+    def __init__(self, tracing: TraceSettings) -> None:
+        self._attributes = tracing.attributes()
+        self._width = tracing.geobox.width
+        self._joiner = Joiner(eight=tracing.options.connectivity == 8)
+
+    def add(self, traced: StripPolygons) -> Polygons:
+        """Take the next band; the objects that are whole with it, in canonical order."""
+        whole = together([self._joiner.add(traced.fragment), traced.undrawn])
+        open_from = min(self._joiner.first // self._width, traced.stop)
+        polygons, statistics = self._attributes.polygons(
+            whole, has_scores=True, open_from=open_from
+        )
+        both = concatenated([statistics, traced.statistics])
+        order = np.lexsort((both.first, both.bottom))
+        return concatenate([polygons, traced.polygons]).take(order)
