@@ -46,7 +46,7 @@ def facts() -> Iterator[tuple[str, str]]:
     """Names and what is found, in the order of the table."""
     yield "geohr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"
     for name in LIBRARIES:
-        yield name, version_of(name) or "missing; pip install --force-reinstall geohr"
+        yield name, version_of(name) or "missing; pip install 'geohr'"
     for name in EXTRAS:
         yield name, version_of(name) or "not installed (optional)"
     yield from drivers()
