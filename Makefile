@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SCENE := examples/data/kampala.tif
 OUT := build/kampala_buildings.gpkg
-# Two processes take the files of tests in their order: those with few but long tests are not last.
+# Two processes take the test files in their order, so that files of few but long tests are not last.
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-full lint clean
