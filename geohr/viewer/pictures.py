@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -81,7 +81,7 @@ class Picture:
 
 def shown_bands(scene: Scene) -> Scene:
     """The scene with the bands that a picture shows: the first three, or the first alone."""
-    return replace(scene, bands=scene.bands[: 3 if len(scene.bands) >= 3 else 1])
+    return scene.with_bands(range(3 if len(scene.bands) >= 3 else 1))
 
 
 def overview(scene: Scene, side: int) -> Picture:
@@ -114,7 +114,7 @@ def read_small(scene: Scene, side: int) -> tuple[Pixels, Mask]:
                 out_shape=(len(scene.bands), *shape),
                 resampling=Resampling.average,
             )
-            valid = is_valid(pixels, scene)
+            valid = is_valid(pixels, [scene.nodata] * len(pixels), scene.nodata_match)
             if scene.mask_band:
                 valid &= raster.dataset_mask(out_shape=shape) > 0
     except FAILURES as error:
