@@ -21,12 +21,12 @@ from geohr.polygons.simplify import thin, without_hints
 from geohr.polygons.table import DTYPES, Polygons, by_owner
 
 SCALE_BLOCK = 1024
-"""Pixels of a side over which one scale in metres holds."""
+"""The side, in pixels, of the squares in which one scale in metres is used."""
 
 
 @dataclass(frozen=True)
 class AttributeBuilder:
-    """What happens once to each whole object. Fields are those of `Tracer`.
+    """Draws closed objects and measures their attributes; the fields are those of `TraceSettings`.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.

@@ -47,24 +47,24 @@ from geohr.polygons.runs import (
 FRAME_PIXELS = 2**22
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
 FRAME_ROWS = (64, 1024)
-"""Fewest and most rows worked on at a time."""
+"""The fewest and the most rows that are processed at a time."""
 
 
 def frame_rows(width: int) -> int:
-    """Rows of a frame of so many columns."""
+    """The number of rows of a frame with `width` columns."""
     return int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
 
 
 @dataclass(frozen=True)
 class Above:
-    """The last row above the first one, and nothing else of what lies there."""
+    """The row above the first one, which is all that is known of what lies above."""
 
     row: int
-    """Of the scene."""
+    """The row, counted from the top of the scene."""
     classes: Bytes
-    """`(col,)` class ids."""
+    """The class ids of the row, `(col,)`."""
     probabilities: Bytes | None
-    """`(class, col)`, or None where rows come without."""
+    """The probabilities of the row, `(class, col)`, or None where rows have none."""
 
 
 class Frames:
@@ -75,7 +75,7 @@ class Frames:
         options: Outline, connectivity, simplification.
         background: The class id that is not traced; 255 (nodata) never is.
         threshold: The probability at which contours run between a class and the background.
-        above: What lies above the first row; None at the scene's top.
+        above: The row above the first one; None at the top of the scene.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Frames:
 
     @property
     def waiting(self) -> int:
-        """Rows that came since the last step."""
+        """The number of rows that came since the last step."""
         return self._filled
 
     @property
@@ -201,7 +201,7 @@ class Frames:
         return whole
 
     def _hold_scores(self, classes: int) -> Bytes:
-        """Where the frame's probabilities go."""
+        """Make room for the probabilities of the frame."""
         if self._scores is None:
             self._scores = np.full((classes, self._rows + 2, self._width), NODATA, np.uint8)
         return self._scores
@@ -261,7 +261,7 @@ class Frames:
 
 
 def _unknown(runs: Runs, row: int) -> Statistics:
-    """Of objects of which nothing is known but a run of a row, where it is counted elsewhere."""
+    """Statistics of objects of which only a run in the row above is known; it counts elsewhere."""
     count = len(runs.start)
     nothing = np.zeros(count, np.int64)
     return Statistics(

@@ -13,7 +13,7 @@ _POLYGON = int(shapely.GeometryType.POLYGON)
 
 
 class OverlapResolver:
-    """Takes redrawn polygons in the order in which they are handed out; the later one yields.
+    """Removes overlaps between redrawn polygons: of two that overlap, the later one is cut.
 
     The outlines that were traced do not overlap, so that a building yields no more than what
     redrawing added.
@@ -30,7 +30,7 @@ class OverlapResolver:
 
         Args:
             drawn: Polygons as redrawn.
-            traced: The same as traced or nearly so, for where nothing usable is left of a drawing.
+            traced: The polygons as traced or nearly so, used where nothing is left of a drawing.
             bottom: `(n,)` last row of each, with what redrawing may add.
             needed_from: Polygons that end above this row meet nothing that is still to come.
 
@@ -79,7 +79,7 @@ def _meeting(drawn: Geometries, traced: Geometries, before: int) -> tuple[Ints, 
 
 
 def _rest(drawn: Any, traced: Any, taken: Any) -> Any:
-    """What is left of a drawing outside the ground taken; of the traced outline if it splits."""
+    """The part of a drawing outside occupied ground, or that of the traced outline if it splits."""
     largest = None
     for shape in (drawn, traced):
         parts = shapely.get_parts(shapely.difference(shape, taken))

@@ -14,34 +14,34 @@ from geohr.polygons.rings import Ragged, gather, join, place, signed_area
 from geohr.polygons.runs import Runs, Step
 
 NOWHERE = np.iinfo(np.int64).max
-"""The first pixel of what has none yet."""
+"""The first pixel of an object that has no pixel yet."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """One row an object."""
+    """The statistics of objects, one row per object."""
 
     label: Bytes
-    """Class id."""
+    """The class id."""
     first: Ints
-    """First pixel in raster order, as row * width + column of the scene."""
+    """The first pixel in raster order, as row * width + column of the scene."""
     bottom: Ints
-    """Last row."""
+    """The last row."""
     pixels: Ints
     score_sum: Ints
-    """Sum of the class's probability in 1/254."""
+    """The sum of the probabilities of the class over the pixels, in 1/254."""
     score_min: Bytes
     at_nodata: Bools
-    """Whether a pixel of it shares a side with nodata or the scene's edge."""
+    """Whether a pixel of the object shares a side with nodata or the edge of the scene."""
 
     @classmethod
     def none(cls) -> Statistics:
-        """Of no object."""
+        """An empty table."""
         whole, small = np.zeros(0, np.int64), np.zeros(0, np.uint8)
         return cls(small, whole, whole, whole, whole, small, np.zeros(0, np.bool_))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of objects."""
         return len(self.label)
 
     def take(self, objects: Ints | Bools | slice) -> Statistics:
@@ -57,31 +57,31 @@ class Statistics:
         )
 
     def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
-        """As named arrays; the prefix goes before each name."""
+        """The columns as arrays, with a prefix before each name."""
         return {prefix + each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Self:
-        """What `to_arrays` was given."""
+        """Read what `to_arrays` made."""
         return cls(*(arrays[prefix + each.name] for each in fields(cls)))
 
 
 def concatenated(parts: Sequence[Statistics]) -> Statistics:
-    """All rows of all parts, in order."""
+    """Concatenate tables in order."""
     columns = [[getattr(part, each.name) for part in parts] for each in fields(Statistics)]
     return Statistics(*map(np.concatenate, columns)) if parts else Statistics.none()
 
 
 @dataclass(frozen=True)
 class RunScores:
-    """What each run of a frame adds; nothing for the carried row."""
+    """The probabilities of each run of a frame; zero for runs of the carried row."""
 
     total: Ints
     least: Bytes
 
 
 def no_scores(runs: Runs) -> RunScores:
-    """For class rows that come without probabilities."""
+    """The scores of runs whose rows have no probabilities."""
     least = np.where(runs.row > 0, 0, 255).astype(np.uint8)
     return RunScores(np.zeros(len(runs.start), np.int64), least)
 
@@ -112,11 +112,11 @@ def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
 
 
 def of_runs(runs: Runs, *, scores: RunScores, at_nodata: Bools, top: int, width: int) -> Statistics:
-    """What each run of a frame adds to its object.
+    """The statistics of each run of a frame, which are added to those of its object.
 
     Args:
         runs: The frame's runs; those of row 0, the carried row, have been counted.
-        scores: What each run adds.
+        scores: The sums and minima of each run.
         at_nodata: `(run,)` whether it lies beside a pixel without data.
         top: The scene's row that is row 0 of the frame.
         width: Columns of the scene.
@@ -134,12 +134,12 @@ def of_runs(runs: Runs, *, scores: RunScores, at_nodata: Bools, top: int, width:
 
 
 def combine(step: Step, new: Statistics, old: Statistics) -> Statistics:
-    """The statistics of a step's objects.
+    """Merge the statistics of all nodes and open objects that a step joins.
 
     Args:
         step: Which objects are one.
-        new: Of the step's nodes.
-        old: Of the objects that were left open before.
+        new: The statistics of the step's nodes.
+        old: The statistics of the objects that were open before.
     """
     label = np.zeros(step.count, np.uint8)
     first = np.full(step.count, NOWHERE)
@@ -170,18 +170,18 @@ class ClosedObjects:
     shapes: Ragged
     """Items of rings, the exterior first; ring starts are marked."""
     owner: Ints
-    """`(item,)` the object of each, ascending."""
+    """The object of each item, `(item,)`, ascending."""
     statistics: Statistics
-    """Of the objects."""
+    """The statistics of the objects."""
 
     @classmethod
     def ordered(cls, shapes: Ragged, owner: Ints, statistics: Statistics) -> Self:
-        """Those of the objects that own an item.
+        """Put the objects that own an item into canonical order.
 
         Args:
-            shapes: As above.
+            shapes: Items of rings, the exterior first; ring starts are marked.
             owner: `(item,)` the object of each.
-            statistics: Of all objects.
+            statistics: The statistics of all objects.
         """
         closed = np.unique(owner)
         order = closed[np.lexsort((statistics.first[closed], statistics.bottom[closed]))]
@@ -193,11 +193,11 @@ class ClosedObjects:
         return cls(shapes, rank[owner], statistics.take(order))
 
     def __len__(self) -> int:
-        """How many objects there are."""
+        """The number of objects."""
         return len(self.statistics)
 
     def take(self, objects: slice) -> ClosedObjects:
-        """Some that follow one another."""
+        """A slice of the objects."""
         start, stop, _ = objects.indices(len(self))
         items = np.arange(*np.searchsorted(self.owner, [start, stop]))
         return ClosedObjects(
@@ -261,12 +261,12 @@ def _merge_small(chunks: list[tuple[Ragged, Ints]]) -> list[tuple[Ragged, Ints]]
 
 @dataclass
 class OpenObjects:
-    """What is held of objects that are still open.
+    """The state of objects that are still open.
 
     Attributes:
-        statistics: Of each.
-        rings: Closed rings of their parts. A part is what sides join.
-        shapes: Their closed parts, where corners join parts too.
+        statistics: The statistics of the objects.
+        rings: Closed rings of their parts; pixels that share sides form a part.
+        shapes: Closed parts, if parts that touch at corners form one object.
     """
 
     statistics: Statistics = field(default_factory=Statistics.none)
@@ -287,9 +287,9 @@ class OpenObjects:
 
         Args:
             rings: Canonical rings, and for each the part.
-            statistics: Of the nodes of `group`, or of `part` without it.
-            part: What became of parts.
-            group: What became of objects where these have several parts, else None.
+            statistics: The statistics of the nodes of `group`, or of `part` if there is none.
+            part: The step of the parts.
+            group: The step of the objects if these may have several parts, else None.
             group_of_node: `(node of part,)` the object of each; read with `group`.
             shapes: Parts that were closed before, and for each the object; read with `group`.
         """
@@ -310,11 +310,11 @@ class OpenObjects:
 
     @property
     def first(self) -> int:
-        """The first pixel of all."""
+        """The first pixel of all open objects."""
         return int(self.statistics.first.min(initial=NOWHERE))
 
     def _closed_parts(self, rings: Ragged, part_of_ring: Ints, part: Step) -> tuple[Ragged, Ints]:
-        """One item a part that closes, and the part."""
+        """The parts that close, one item each, and their numbers."""
         self.rings.renumber(part.of_old)
         self.rings.add(rings, part_of_ring)
         whole, owner = self.rings.take(~part.open)
@@ -326,7 +326,7 @@ class OpenObjects:
 
 
 def together(wholes: list[ClosedObjects]) -> ClosedObjects:
-    """All of several, in canonical order."""
+    """Merge closed objects, in canonical order."""
     before = np.cumsum([0, *(len(each.statistics) for each in wholes)])
     owners = [each.owner + start for each, start in zip(wholes, before, strict=False)]
     return ClosedObjects.ordered(

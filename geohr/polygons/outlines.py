@@ -125,7 +125,7 @@ def link_sides(side: Sides, *, above: tuple[Ints, Ints], top: int) -> Links:
     In a column, every end that goes down meets the next end below it.
 
     Args:
-        side: Of one class.
+        side: The sides of one class.
         above: Columns where outlines left open come in and go out, from `Chains.columns`.
         top: The scene's row that is row 0 of the frame.
     """
@@ -218,7 +218,7 @@ class UnitEdges:
 
 
 def unit_edges(field: Field, runs: Runs, label: int) -> UnitEdges:
-    """All unit sides between a class and anything else."""
+    """All unit sides between a class and other classes."""
     own = (runs.label == label) & (runs.row > 0)
     upright = np.stack([runs.start[own], runs.stop[own]], axis=1).reshape(-1)
     inner = field.frame[:, 1:-1]
@@ -243,9 +243,9 @@ def link_edges(
     """Join unit sides at their ends.
 
     Args:
-        edges: Of one class.
-        field: The frame.
-        saddles: Of the frame.
+        edges: The unit sides of one class.
+        field: The classes and probabilities of the frame.
+        saddles: The saddles of the frame.
         label: The class id.
         above: Columns where outlines left open come in and go out, from `Chains.columns`.
         top: The scene's row that is row 0 of the frame.
@@ -360,7 +360,7 @@ def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
 
 
 def _crossing(field: Field, first: tuple[Ints, Ints], second: tuple[Ints, Ints]) -> Ints:
-    """How far from the first pixel's centre to the second's the classes are level, in 1/64."""
+    """The distance from the first centre at which both classes are equally probable, in 1/64."""
     one, other = field.label(*first), field.label(*second)
     lead, trail = field.margin(one, other, *first), field.margin(one, other, *second)
     slope = lead - trail

@@ -40,33 +40,33 @@ ANGLES = (90, 45)
 INDEPENDENT = 14.0
 """Tolerances of outline over which errors are one: less of it, and vertices are cheaper."""
 NOISE = 0.04
-"""Mean distance from the ring, in tolerances, below which a drawing gets no better."""
+"""The mean distance from the ring, in tolerances, below which a drawing counts as no better."""
 CROWD = 40
-"""Vertices from which a ring is taken for several buildings."""
+"""The number of vertices from which a ring is taken for several buildings that touch."""
 CROWD_VERTEX_AREA = 0.02
-"""How much less area the drawing of those must miss for one vertex more, in squared tolerances."""
+"""The gain in area that such a drawing must make with one more vertex, in squared tolerances."""
 ANGLE_PRICE = {90: 0.0, 45: 2.0}
-"""What walls off the right angle cost, in vertices: they are drawn only where they clearly fit."""
+"""The price of walls at these angles, in vertices; 45 degrees must fit clearly better than 90."""
 FREE_PRICE = 4.0
-"""What an outline without any straightened wall costs, in vertices."""
+"""The price of an outline without straightened walls, in vertices."""
 CIRCLE_PRICE = 8.0
-"""What a circle costs, in vertices; its own are not counted."""
+"""The price of a circle, in vertices; its own vertices are not counted."""
 SAMPLES = 128
-"""Points on an outline, at which drawings are compared with it."""
+"""The number of points on an outline at which drawings are compared with it."""
 BATCH = 1024
-"""Polygons drawn at a time: each is held in twenty drawings and as many points as `SAMPLES`."""
+"""The number of polygons drawn at a time; each needs memory for twenty drawings."""
 COURTYARD = 4.0
-"""Smallest hole that is kept, in squared tolerances."""
+"""The area of the smallest hole that is kept, in squared tolerances."""
 AREA_TOLERANCE = 0.01
-"""Greatest relative change of a ring's area."""
+"""The largest relative change of the area of a ring."""
 
 
 WALL_TOLERANCE = 0.5
-"""Metres that a wall may leave the outline, where neither `simplify` nor a card says."""
+"""The distance in metres that a wall may leave the outline, without `simplify` or a card."""
 WALL_PIXELS = 2.0
-"""The same in pixels, for scenes too coarse for half a metre."""
+"""The smallest such distance in pixels, for scenes too coarse for half a metre."""
 REACH = 4.0
-"""Tolerances by which a drawing outgrows its outline at most."""
+"""The largest distance by which a drawing exceeds its outline, in tolerances."""
 
 
 class Regularizer:
@@ -74,7 +74,7 @@ class Regularizer:
 
     Args:
         geobox: The scene's grid.
-        tolerance: In metres; 0 takes what suits the pixels.
+        tolerance: The tolerance in metres; 0 chooses one that suits the pixels.
     """
 
     def __init__(self, geobox: GeoBox, tolerance: float) -> None:
@@ -153,7 +153,7 @@ def regularize(polygons: Geometries, tolerance: Floats, direction: Floats) -> Ge
 
 
 def _regularized(polygons: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
-    """The same of a few, whose outlines are held as points."""
+    """Regularize a batch of polygons."""
     rings, owner = shapely.get_rings(polygons, return_index=True)
     filled = np.asarray(shapely.polygons(rings), object)
     hole = np.concatenate([[False], owner[1:] == owner[:-1]])[: len(owner)]
@@ -210,14 +210,14 @@ class Outline:
     """Traced outlines as points at equal distances, to compare drawings with."""
 
     points: Geometries
-    """`(n, SAMPLES)`."""
+    """The points on each outline, `(n, SAMPLES)`."""
     perimeter: Floats
-    """In tolerances."""
+    """The length of each outline, in tolerances."""
     tolerance: Floats
 
     @classmethod
     def of(cls, filled: Geometries, tolerance: Floats) -> Outline:
-        """Of polygons without holes."""
+        """Sample the outlines of polygons without holes."""
         parts = (np.arange(SAMPLES) + 0.5) / SAMPLES
         rings = shapely.get_exterior_ring(filled)
         points = shapely.line_interpolate_point(rings[:, None], parts, normalized=True)

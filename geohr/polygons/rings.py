@@ -16,7 +16,7 @@ from geohr.encoding import Bools, Floats, Ints
 from geohr.polygons.runs import Runs
 
 SUBPIXEL = 64
-"""Steps in a pixel."""
+"""The number of steps in a pixel."""
 SIDE_MAX = 2**26 // SUBPIXEL
 """The largest scene side, in pixels, that fits."""
 DEPTH_MAX = 127
@@ -54,7 +54,7 @@ def with_depth(vertices: Ints, pixels: Ints) -> Ints:
 
 
 def depth(vertices: Ints) -> Ints:
-    """What `with_depth` put in."""
+    """The depth that `with_depth` put into marks."""
     return (vertices >> 4) & DEPTH_MAX
 
 
@@ -67,11 +67,11 @@ class Ragged:
 
     @classmethod
     def empty(cls) -> Ragged:
-        """No item."""
+        """An empty sequence of items."""
         return cls(np.zeros(0, np.int64), np.zeros(1, np.int64))
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of items."""
         return len(self.offsets) - 1
 
     @property

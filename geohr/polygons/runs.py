@@ -24,9 +24,9 @@ class Runs:
     start: Ints
     stop: Ints
     label: Bytes
-    """The class id."""
+    """The class id of each run."""
     row: Ints
-    """Row in the frame."""
+    """The row in the frame."""
 
     def at(self, vertex: Ints) -> Ints:
         """The index of the run that holds each pixel (given as row * (width + 1) + column)."""
@@ -55,7 +55,7 @@ def touching(runs: Runs, stride: int, connectivity: int) -> tuple[Ints, Ints]:
     """Pairs (upper, lower) of runs of one class in successive rows that touch.
 
     Args:
-        runs: In raster order.
+        runs: The runs, in raster order.
         stride: Vertices in a row.
         connectivity: 4 for a shared side, 8 for a shared corner.
     """
@@ -100,7 +100,7 @@ def connected(count: int, first: Ints, second: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Step:
-    """What came of the open components with more nodes: the runs of a frame, or whole fragments.
+    """The components after more nodes: after the runs of a frame, or after a fragment.
 
     Components of a step are numbered 0.. in the order of their first node; then come those that
     are held and have none.
@@ -108,11 +108,11 @@ class Step:
 
     count: int
     of_run: Ints
-    """`(node,)` the component of each node."""
+    """The component of each node, `(node,)`."""
     of_old: Ints
-    """`(old,)` what became of each component that was left open before."""
+    """The component into which each formerly open one went, `(old,)`."""
     open: Bools
-    """`(count,)` True where more may come."""
+    """Whether each component may still grow, `(count,)`."""
 
     @property
     def renumber(self) -> Ints:
@@ -179,20 +179,20 @@ class Field:
     scores: Bytes | None
     """`(class, row, col)` probability in 1/254; None puts vertices midway."""
     level: float
-    """What a class's probability is compared with at the background, in 1/254."""
+    """The probability that stands for the background, in 1/254."""
     background: int
 
     @property
     def stride(self) -> int:
-        """Vertices in a row."""
+        """The number of vertices in a row."""
         return int(self.frame.shape[1]) - 1
 
     def label(self, row: Ints, column: Ints) -> Bytes:
-        """Class ids of pixels."""
+        """The class ids of pixels."""
         return self.frame[row, column + 1]
 
     def margin(self, first: Bytes, second: Bytes, row: Ints, column: Ints) -> Floats:
-        """How far the first class leads over the second in each pixel; 0 beside nodata."""
+        """The lead of the first class over the second in each pixel; 0 beside nodata."""
         if self.scores is None:
             return np.zeros(len(row))
         inside = (first != NODATA) & (second != NODATA)
@@ -218,7 +218,7 @@ class Candidates:
 
     @property
     def labels(self) -> list[int]:
-        """All classes that occur."""
+        """The classes that occur around the vertices."""
         return np.flatnonzero(np.bincount(self.around.reshape(-1), minlength=256)).tolist()
 
 

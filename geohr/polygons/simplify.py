@@ -34,7 +34,7 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Side:
-    """What lies to the left, or to the right, of vertices on lines of the pixel grid."""
+    """The next borders to the left, or to the right, of vertices on lines of the pixel grid."""
 
     bound: Floats
     """`(vertex,)` how far to that side, in columns, no border comes but the vertex's own."""
@@ -46,7 +46,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Guard:
-    """What chords must not reach: the next borders beside an outline.
+    """The borders beside an outline, which chords must not cross.
 
     Borders pass from square to square of the dual grid, those of a pixel's size round the vertices
     of the pixel grid. A chord that stays, in every row of squares, between the next squares with
@@ -82,7 +82,7 @@ def kept_of_rings(
     guard: Guard | None = None,
     hint: Bools | None = None,
 ) -> Bools:
-    """Which vertices of rings stay: three at least, if the ring has area.
+    """The vertices of rings that are kept: at least three, if the ring has area.
 
     Args:
         points: `(vertex, 2)` of all rings, the first vertex not repeated.
@@ -92,7 +92,7 @@ def kept_of_rings(
         order: Sorts the vertices; a path runs from its lower end, whichever way its ring does.
         scale: For vertices at which paths begin, `(path, 2, 2)` the matrices that bring points into
             the tolerance's unit; by default they are in it.
-        guard: What chords must not cross.
+        guard: The borders that chords must not cross.
         hint: Vertices that are only there for the guard, and never stay.
     """
     if order is None:
@@ -140,7 +140,7 @@ def _pinned(points: Floats, offsets: Ints, fixed: Bools, *, order: Ints, hint: B
 
 
 def _first(group: Ints, value: Floats | Ints, order: Ints) -> Ints:
-    """In each stretch of one group, where the value is least, and the order among equals."""
+    """The index of the least value in each group, the first in `order` among equal ones."""
     starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
     sizes = np.diff(np.append(starts, len(group)))
     least = value == np.repeat(np.minimum.reduceat(value, starts), sizes)
@@ -182,7 +182,7 @@ class _Chords:
     """Whether a vertex between must stay."""
 
     def take(self, chosen: Bools) -> _Chords:
-        """The given chords."""
+        """Select chords."""
         return _Chords(
             self.first[chosen],
             self.last[chosen],
@@ -192,7 +192,7 @@ class _Chords:
         )
 
     def split(self, at: Ints) -> _Chords:
-        """Each in two, at the given places."""
+        """Split each chord in two at the given places."""
         return _Chords(
             np.concatenate([self.first, at]),
             np.concatenate([at, self.last]),
@@ -294,7 +294,7 @@ def _distance(off: Floats, along: Floats) -> Floats:
 
 
 def _apply(matrix: Floats, vector: Floats) -> Floats:
-    """Each matrix times its vector."""
+    """Multiply each matrix with its vector."""
     return np.asarray((matrix * vector[:, None, :]).sum(axis=2), np.float64)
 
 
@@ -305,12 +305,12 @@ _HALF = 0.5
 def thin(
     shapes: Ragged, owner: Ints, *, tolerance: float, scale: Callable[[Ints, Ints], Floats]
 ) -> Ragged:
-    """Shapes with fewer vertices; those that several outlines share stay.
+    """Simplify shapes; vertices at which several outlines meet are kept.
 
     Args:
         shapes: Items of rings; ring starts, junctions and hints are marked.
         owner: `(item,)` the object of each.
-        tolerance: In metres.
+        tolerance: The largest distance that an outline may move, in metres.
         scale: From a row and a column to `(n, 2, 2)` metres a pixel there.
     """
     flat = shapes.flat

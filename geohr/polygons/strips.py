@@ -32,16 +32,16 @@ from geohr.polygons.watershed import SQUARE
 
 @dataclass(frozen=True)
 class Fragment:
-    """What is open above or below a band. Objects and parts are numbered within it."""
+    """The objects that cross the upper or lower edge of a strip, numbered within the strip."""
 
     statistics: Statistics
-    """Of the objects."""
+    """The statistics of the objects."""
     group_of_part: Ints
-    """`(part,)` the object of each; a part is what sides join."""
+    """The object of each part, `(part,)`; pixels that share sides form a part."""
     above: Ints
-    """`(run,)` the part of each run of the row above."""
+    """The part of each run of the row above, `(run,)`."""
     below: Ints
-    """`(run,)` the part of each run of the last row."""
+    """The part of each run of the last row, `(run,)`."""
     rings: tuple[Ragged, Ints]
     """Closed rings, and the part of each."""
     shapes: tuple[Ragged, Ints]
@@ -49,13 +49,13 @@ class Fragment:
     strands: Ragged
     """Pieces of outline that begin and end at runs."""
     begin: Ints
-    """`(strand,)` the run that it comes from: those above are counted first, then those below."""
+    """The run at which each strand begins, `(strand,)`; those above are numbered first."""
     end: Ints
-    """`(strand,)` the run that it goes to, likewise."""
+    """The run at which each strand ends, `(strand,)`, numbered likewise."""
 
     @classmethod
     def of(cls, frames: Frames) -> Self:
-        """What frames have left open, which have worked on all their rows."""
+        """The fragment that frames leave open after all their rows."""
         parts, groups = frames.parts, frames.groups or frames.parts
         objects = frames.objects
         count = max(parts.above.max(initial=-1), parts.below.max(initial=-1)) + 1
@@ -76,7 +76,7 @@ class Fragment:
         )
 
     def to_arrays(self) -> dict[str, Any]:
-        """As named arrays."""
+        """The fields as named arrays."""
         arrays = {name: getattr(self, name) for name in PLAIN}
         arrays |= self.statistics.to_arrays("open_")
         for name, items in self._ragged().items():
@@ -85,7 +85,7 @@ class Fragment:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """What `to_arrays` was given."""
+        """Read what `to_arrays` made."""
         rings, shapes, strands = (
             Ragged(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
             for name in ("rings", "shapes", "strands")
@@ -126,7 +126,7 @@ class Joiner:
         return self._objects.first
 
     def add(self, fragment: Fragment) -> ClosedObjects:
-        """Take the next fragment.
+        """Join the next fragment.
 
         Returns:
             The objects that close with it, of those that were open above.
@@ -194,11 +194,11 @@ class Joiner:
 
 
 def _step(new: tuple[int, Ints, Ints], old: tuple[int, Ints]) -> Step:
-    """What becomes of components when a fragment comes.
+    """Join the components of a fragment to the open ones above it.
 
     Args:
-        new: How many there are in the fragment, and those of the runs above it and of its last.
-        old: How many are open above, and those of the same runs above.
+        new: The number of components in the fragment, and those of the runs above and below.
+        old: The number of open components, and those of the same runs above the fragment.
     """
     count, above, below = new
     root = connected(count + old[0], above, count + old[1])
@@ -210,7 +210,7 @@ def _step(new: tuple[int, Ints, Ints], old: tuple[int, Ints]) -> Step:
 
 
 def _strands(frames: Frames) -> Iterator[tuple[int, int, Ints]]:
-    """Where each piece of an open outline comes from, where it goes to, and its vertices."""
+    """The pieces of open outlines: the runs where each begins and ends, and its vertices."""
     above, last = len(frames.parts.above), frames.carried_runs()
     for chains in frames.chains.values():
         for outline in chains.open:
@@ -224,7 +224,7 @@ def _strands(frames: Frames) -> Iterator[tuple[int, int, Ints]]:
 
 
 def _between_marks(path: Ints, came: int, went: int) -> Iterator[tuple[int, int, Ints]]:
-    """The same of one path, cut at its marks."""
+    """Cut one path at its marks; see `_strands`."""
     places = np.flatnonzero(path < 0)
     marks = (~path[places]).tolist()
     starts, stops = [0, *(places + 1)], [*places, len(path)]
@@ -238,14 +238,14 @@ ClassRows = tuple[Bytes, Bytes]
 
 @dataclass(frozen=True)
 class StripPolygons:
-    """What tracing a band gives.
+    """The result of tracing a strip.
 
     Attributes:
-        stop: The row after its last.
-        fragment: What is open above or below.
-        polygons: The objects inside, finished; none where they are drawn in the scene's order.
-        statistics: Of the polygons.
-        undrawn: The objects inside where they are drawn in the scene's order.
+        stop: The row after the last row of the strip.
+        fragment: The objects that cross the edges of the strip.
+        polygons: The finished objects inside the strip; empty if drawing needs the scene's order.
+        statistics: The statistics of the polygons.
+        undrawn: The objects inside the strip, if drawing needs the scene's order.
     """
 
     stop: int
@@ -255,7 +255,7 @@ class StripPolygons:
     undrawn: ClosedObjects
 
     def to_arrays(self) -> dict[str, Any]:
-        """As named arrays."""
+        """The fields as named arrays."""
         return {
             "stop": np.array(self.stop),
             **self.fragment.to_arrays(),
@@ -269,7 +269,7 @@ class StripPolygons:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """What `to_arrays` was given."""
+        """Read what `to_arrays` made."""
         return cls(
             int(arrays["stop"].item()),
             Fragment.from_arrays(arrays),
@@ -292,7 +292,7 @@ def trace_strip(
         chunks: The rows that `tracing.reach` names, from top to bottom.
         start: First row, a multiple of `geohr.polygons.watershed.SQUARE`.
         stop: The row after the last.
-        tracing: How.
+        tracing: The settings of tracing.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
@@ -356,10 +356,10 @@ def _placed(
 
 
 class StripJoiner:
-    """The polygons of a scene out of its traced bands, which come from top to bottom.
+    """Joins the traced strips of a scene, given from top to bottom, into its polygons.
 
     Args:
-        tracing: As the bands were traced.
+        tracing: The settings with which the strips were traced.
     """
 
     def __init__(self, tracing: TraceSettings) -> None:

@@ -23,12 +23,12 @@ from geohr.polygons.watershed import MARGIN, SQUARE, Splitter
 
 @dataclass(frozen=True)
 class TraceSettings:
-    """How a scene is traced.
+    """The settings with which a scene is traced.
 
     Attributes:
         geobox: The scene's grid; without a CRS, metres are unknown.
         options: Outline, connectivity, simplification and the rest.
-        class_names: Name of each class id; others are named "class ID".
+        class_names: The name of each class id; other classes are named "class ID".
         background: The class id that is not traced; 255 (nodata) never is.
         threshold: The probability at which contours run between a class and the background.
 
@@ -57,7 +57,7 @@ class TraceSettings:
 
     @property
     def parts(self) -> bool:
-        """Whether touching objects are parted."""
+        """Whether touching objects are split."""
         return self.options.instances is not None and self.options.instances < 1
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
@@ -71,7 +71,7 @@ class TraceSettings:
         return max(0, start - above), min(self.geobox.height, stop + below)
 
     def frames(self, above: Above | None = None) -> Frames:
-        """What finds objects in rows; see `Frames`."""
+        """A new `Frames`, which finds objects in rows."""
         return Frames(
             self.geobox.width,
             options=self.options,
@@ -81,7 +81,7 @@ class TraceSettings:
         )
 
     def splitter(self, start: int = 0) -> Splitter | None:
-        """What parts touching objects from a row on, or None where that is not asked for.
+        """A new `Splitter` of touching objects, or None if they are not split.
 
         Raises:
             InputError: Without a CRS.
@@ -99,7 +99,7 @@ class TraceSettings:
         )
 
     def attributes(self) -> AttributeBuilder:
-        """What draws and measures whole objects.
+        """A new `AttributeBuilder`, which draws and measures closed objects.
 
         Raises:
             InputError: When metres are asked for and there is no CRS.
@@ -135,7 +135,7 @@ class Tracer:
         self._finished = False
 
     def push(self, class_rows: Bytes, probability_rows: Bytes | None = None) -> Polygons:
-        """Take the next rows.
+        """Trace the next rows.
 
         Args:
             class_rows: `(row, col)` uint8 class ids; 255 = no data.
@@ -159,7 +159,7 @@ class Tracer:
         return concatenate([self._finished_objects(whole) for whole in wholes])
 
     def _finished_objects(self, whole: ClosedObjects) -> Polygons:
-        """Drawn and measured."""
+        """Draw and measure closed objects."""
         polygons, _ = self._attributes.polygons(
             whole, has_scores=bool(self._has_scores), open_from=self._frames.open_from
         )

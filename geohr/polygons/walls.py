@@ -85,16 +85,16 @@ def turn(polygons: Geometries, angle: Floats, centre: Floats) -> Geometries:
 
 
 def middles(polygons: Geometries) -> Floats:
-    """`(n, 2)` centroids."""
+    """The centroids of polygons, `(n, 2)`."""
     centre = shapely.centroid(polygons)
     return np.column_stack([shapely.get_x(centre), shapely.get_y(centre)])
 
 
 def assemble(rings: Geometries, owner: Ints) -> Geometries:
-    """Polygons of rings, each exterior followed by its holes.
+    """Make polygons from rings; each exterior is followed by its holes.
 
     Args:
-        rings: Of all polygons.
+        rings: The rings of all polygons.
         owner: `(ring,)` the polygon of each, ascending from 0.
     """
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
@@ -107,7 +107,7 @@ def assemble(rings: Geometries, owner: Ints) -> Geometries:
 
 
 _ROUNDS = 64
-"""Most short walls taken out of one ring."""
+"""The largest number of short walls that are removed from one ring."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ class Walls:
 
     ring: Ints
     angle: Floats
-    """Radians, of the wall."""
+    """The direction of the wall, in radians."""
     offset: Floats
     weight: Floats
-    """Length of outline that the wall stands for."""
+    """The length of the outline that the wall replaces."""
 
     @property
     def beside(self) -> tuple[Ints, Ints]:
@@ -128,18 +128,18 @@ class Walls:
         return round_rings(np.append(begins, len(self.ring)))
 
     def take(self, kept: Bools) -> Walls:
-        """The walls kept."""
+        """Select walls."""
         return Walls(self.ring[kept], self.angle[kept], self.offset[kept], self.weight[kept])
 
 
 def straighten(level: Geometries, tolerance: Floats, detail: float, angle: float) -> Geometries:
-    """Outlines of walls at multiples of an angle; None where fewer than four walls are left.
+    """Draw outlines with walls at multiples of an angle; None where fewer than four walls are left.
 
     Args:
         level: Polygons without holes, turned so that their main direction is along an axis.
         tolerance: `(n,)`.
         detail: Tolerances by which outlines are simplified first, and below which walls go.
-        angle: In degrees.
+        angle: The angle, in degrees.
     """
     walls = _walls(level, detail * tolerance, np.radians(angle))
     shortest = detail * tolerance
@@ -242,7 +242,7 @@ def _corners(walls: Walls) -> Floats:
 
 
 def _shortest(walls: Walls, corners: Floats, limit: Floats) -> Ints:
-    """In each ring of more than four walls, the shortest wall if it is below the limit."""
+    """The shortest wall of each ring with more than four walls, if it is below the limit."""
     if len(walls.ring) == 0:
         return np.zeros(0, np.int64)
     _, after = walls.beside

@@ -22,18 +22,18 @@ from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
 
 SQUARE = 512
-"""Side in pixels of the squares that are worked on."""
+"""The side, in pixels, of the squares that are processed at a time."""
 MARGIN = 256
-"""Pixels round a square that are seen, too: more than half a building."""
+"""The width, in pixels, of the margin that is read around a square: more than half a building."""
 
 
 class Splitter:
-    """Takes rows of classes and probabilities, and hands them out with objects parted.
+    """Splits touching objects in rows of classes and probabilities.
 
     Args:
         geobox: The scene's grid.
-        level: Probability that middles reach, in (0, 1).
-        least_area: Of a middle, in square metres.
+        level: The probability that cores reach, in (0, 1).
+        least_area: The smallest area of a core, in square metres.
         background: The class id that is no object; 255 (nodata) never is one.
         start: First row to hand out, a multiple of `SQUARE`; the first row that comes is
             `MARGIN` rows above it where there are any.
@@ -87,7 +87,7 @@ class Splitter:
         return self._hand_out([self._next + SQUARE * (each + 1) for each in range(ready)])
 
     def finish(self) -> tuple[Bytes, Bytes]:
-        """The rows that are left."""
+        """Return the rows that are left."""
         if self._scores is None:
             self._scores = np.zeros((0, *self._classes.shape), np.uint8)
         seen = self._top + len(self._classes)
@@ -111,7 +111,7 @@ class Splitter:
         return np.concatenate([self._classes[:0], *parted]), of_scores
 
     def _least_pixels(self, start: int, stop: int) -> float:
-        """How many pixels the least area is, in the middle of rows [start, stop)."""
+        """The smallest area of a core in pixels, at the middle of the rows `[start, stop)`."""
         row, column = np.array([(start + stop) / 2]), np.array([self._geobox.width / 2])
         scale = geodesy.local_scale(self._geobox.crs, *self._geobox.to_world(column, row))
         a, b, _, d, e, _ = self._geobox.transform[:6]
