@@ -41,7 +41,7 @@ def run_batch(
         out_dir: The output folder; made where it is missing.
         listener: Told what happens.
         model: A bundled name or a model file; by default the bundled building model.
-        segmenting: How each scene is segmented.
+        segmenting: The options with which each scene is segmented.
         options: Which scenes, what names, how many failures.
         stop: When requested, the blocks in hand are finished and no other scene is begun.
 

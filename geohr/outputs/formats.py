@@ -30,7 +30,7 @@ SHAPEFILE_NAMES = {
     "orientation": "orient",
     "touches_edge": "at_edge",
 }
-"""Names for a format that allows ten letters."""
+"""Column names for Shapefiles, which allow ten characters."""
 DEGREES_DIGITS = 9
 """Decimals of a GeoJSON coordinate: a tenth of a millimetre."""
 
@@ -191,4 +191,4 @@ WRITERS: dict[str, Callable[[Path, LayerInfo], AbstractContextManager[FormatWrit
     ".parquet": parquet_writer,
     ".shp": shapefile_writer,
 }
-"""Writers by extension."""
+"""The writer of each extension."""

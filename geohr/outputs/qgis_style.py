@@ -16,7 +16,7 @@ CONFIDENCE_COLOURS = (
 )
 """Lower bound of each confidence class and its colour, all readable on white and on imagery."""
 FALLBACK_COLOUR = "#e66101"
-"""For a class whose colour is not given."""
+"""The colour of a class that has none."""
 EPOCH = "1970-01-01T00:00:00.000Z"
 """Written where a GPKG notes the time of day, so that equal runs give equal bytes."""
 
@@ -39,7 +39,7 @@ def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
 
     Args:
         database: The GPKG.
-        info: Its layer.
+        info: The description of the layer.
     """
     database.execute(_TABLE)
     database.execute(
