@@ -25,7 +25,6 @@ from geohr.outputs.qgis_style import EPOCH, add_style
 from geohr.polygons.table import Polygons
 
 SHAPEFILE_NAMES = {
-    "confidence_min": "conf_min",
     "perimeter_m": "perim_m",
     "orientation": "orient",
     "touches_edge": "at_edge",

@@ -140,7 +140,6 @@ class AttributeBuilder:
             "class": names[statistics.label],
             "class_id": statistics.label,
             "confidence": unknown,
-            "confidence_min": unknown,
             "area_m2": unknown,
             "perimeter_m": unknown,
             "orientation": unknown,
@@ -148,9 +147,7 @@ class AttributeBuilder:
             "touches_edge": statistics.at_nodata,
         }
         if has_scores:
-            mean = statistics.score_sum / statistics.pixels
-            values["confidence"] = mean / PROBABILITY_MAX
-            values["confidence_min"] = statistics.score_min / PROBABILITY_MAX
+            values["confidence"] = statistics.score_sum / statistics.pixels / PROBABILITY_MAX
         if self.geobox.crs is not None:
             measures = geodesy.measure(geometry, self.geobox.crs)
             values["area_m2"] = measures.area
