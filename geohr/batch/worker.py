@@ -24,7 +24,7 @@ from geohr.options import SegmentOptions
 from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
-    from geohr.api.segment import Workplace
+    from geohr.inference.executor import Executor
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
     from geohr.api.segment import segment_to_files
 
     try:
-        with workplace_at(task.dask) as workplace:
+        with executor_at(task.dask) as executor:
             summary = segment_to_files(
                 task.scene,
                 task.outputs,
@@ -181,8 +181,8 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
                 stac=task.stac,
                 model=load_model(task.model),
                 options=task.options,
-                cut=BlockSize.parse(task.block),
-                workplace=workplace,
+                block_size=BlockSize.parse(task.block),
+                executor=executor,
                 overwrite=task.overwrite,
                 progress=lambda done, total: parent.send((done, total)),
                 work_dir=task.work_dir,
@@ -199,15 +199,15 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
 
 
 @contextmanager
-def workplace_at(dask: str | None) -> Iterator[Workplace | None]:
+def executor_at(dask: str | None) -> Iterator[Executor | None]:
     """The cluster at an address; None for this process."""
     if dask is None:
         yield None
         return
-    from geohr.cluster import Cluster, connected
+    from geohr.cluster import DaskExecutor, connected
 
     with connected(dask) as client:
-        yield Cluster(client)
+        yield DaskExecutor(client)
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,8 @@ from geohr.api.segment import segment_to_files
 from geohr.change.compare import ChangeCounts, Date, compare
 from geohr.change.options import ChangeOptions
 from geohr.errors import UsageError
-from geohr.inference.job import prepare
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.scene.files import open_raster
@@ -117,7 +118,8 @@ def segment_date(
     there = [each for each in (objects, probs) if each.exists()]
     if there:
         made = provenance_of(probs) if probs.exists() else {}
-        if len(there) == 2 and made.items() >= prepare(scene, model, options).provenance().items():
+        job = prepare(scene, model, options, LocalExecutor())
+        if len(there) == 2 and made.items() >= job.provenance().items():
             return date
         if not made:
             raise UsageError(f"{there[0]}: exists and is no result of geohr; move it away")

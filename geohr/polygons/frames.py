@@ -87,7 +87,7 @@ class Frames:
         above: Above | None = None,
     ) -> None:
         self._contour = options.outline == "contour"
-        self._thinned = options.simplify > 0 and not options.regularize
+        self._thinned = options.tolerance > 0 and not options.regularize
         self._level = threshold * PROBABILITY_MAX
         self._width = width
         self._rows = frame_rows(width)
