@@ -18,13 +18,13 @@ from geohr.errors import InputError
 from geohr.scene.files import FAILURES, open_raster
 
 RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
-"""What rasters end in."""
+"""The extensions of rasters."""
 SUFFIXES = (".json", ".geojson")
-"""What STAC Items and ItemCollections end in."""
+"""The extensions of STAC Items and ItemCollections."""
 BYTES_MAX = 200_000_000
 """A larger list is refused unread."""
 SECONDS = 30.0
-"""How long a server may take to answer."""
+"""The seconds that a server may take to answer."""
 
 
 def is_stac(name: str) -> bool:
@@ -111,7 +111,7 @@ def beside(name: str, href: str) -> str:
 
 
 FORMS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
-"""How TIFF 6.0 (tag 306) and GDAL's readers of satellite metadata write times."""
+"""The formats of times in TIFF 6.0 (tag 306) and in GDAL's readers of satellite metadata."""
 SATELLITE = "IMAGERY"
 """GDAL's metadata domain of what IMD, RPB and other companions of a raster say; UTC."""
 
@@ -123,7 +123,7 @@ def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
     for example of a .IMD file), then the TIFF's own tag. A time without a zone is the tag's.
 
     Args:
-        names: What was given: rasters, STAC Items or ItemCollections.
+        names: The names that were given: rasters, STAC Items or ItemCollections.
         files: The rasters.
     """
     found = {time for name in names if is_stac(name) for time in _of_stac(name)}
