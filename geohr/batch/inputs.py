@@ -169,7 +169,7 @@ def checked_address(name: str, where: str) -> str:
     scheme = name.partition("://")[0].lower()
     if scheme not in SCHEMES:
         raise InputError(
-            f"{where}: addresses of kind {scheme}:// are not read; allowed are "
+            f"{where}: URLs of kind {scheme}:// are not read; allowed are "
             f"{', '.join(f'{each}://' for each in SCHEMES)}"
         )
     return name

@@ -367,7 +367,7 @@ def refusal(path: str | Path, error: BaseException) -> str:
     if denied and kind in CREDENTIALS:
         return f"{path}: access is refused ({told}); {CREDENTIALS[kind]}"
     if "404" in told or "does not exist" in told or "NoSuch" in told:
-        return f"{path}: nothing is there ({told}); check the address"
+        return f"{path}: nothing is there ({told}); check the URL"
     if "urn response code" in told or "CURL" in told or "HTTP" in told or "resolve" in told:
-        return f"{path}: cannot be reached ({told}); check the address and the network"
+        return f"{path}: cannot be reached ({told}); check the URL and the network"
     return f"{path}: not a raster that GDAL can read, or not reachable ({told})"

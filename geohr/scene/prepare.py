@@ -72,7 +72,7 @@ def open_view(
     """The scene that was asked for.
 
     Args:
-        given: A file, an address, a STAC Item or ItemCollection, or several of them, which are
+        given: A file, a URL, a STAC Item or ItemCollection, or several of them, which are
             read as one mosaic: where two have a valid pixel, the later one's is taken.
         options: The options of reading.
         bands: Names of the bands of the model that it is for; None for all bands.
@@ -95,7 +95,7 @@ def names_of(given: SceneLike, asset: str | None) -> list[str]:
     """The rasters that were named, those that STAC names among them."""
     named = [given] if isinstance(given, (str, Path)) else list(given)
     if not named:
-        raise UsageError("no scene named; give a file or an address")
+        raise UsageError("no scene named; give a file or a URL")
     found = []
     for each in map(str, named):
         found += rasters_of(each, asset) if is_stac(each) else [each]

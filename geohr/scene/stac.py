@@ -34,10 +34,10 @@ def is_stac(name: str) -> bool:
 
 
 def rasters_of(name: str, asset: str | None) -> list[str]:
-    """The rasters that a STAC Item or ItemCollection at a path or address names.
+    """The rasters that a STAC Item or ItemCollection at a path or URL names.
 
     Args:
-        name: A path or an http(s) address.
+        name: A path or an http(s) URL.
         asset: Key of the asset; by default the first that is a raster.
 
     Raises:
@@ -47,7 +47,7 @@ def rasters_of(name: str, asset: str | None) -> list[str]:
 
 
 def hrefs(text: str, name: str, asset: str | None) -> Iterator[str]:
-    """The addresses in a STAC Item or ItemCollection, as they stand there."""
+    """The URLs in a STAC Item or ItemCollection, as they stand there."""
     try:
         read: Any = json.loads(text)
         items = read["features"] if read["type"] == "FeatureCollection" else [read]
@@ -78,7 +78,7 @@ def asset_of(item: Any, key: str | None) -> Any:
 
 
 def read_text(name: str) -> str:
-    """The text at a path or an http(s) address.
+    """The text at a path or an http(s) URL.
 
     Raises:
         InputError: When it cannot be had.
@@ -102,7 +102,7 @@ def read_text(name: str) -> str:
 
 
 def beside(name: str, href: str) -> str:
-    """An address in a list: as it is, or from the list's own place on."""
+    """Resolve a path or URL in a list against the place of the list."""
     if "://" in href or href.startswith("/vsi"):
         return href
     if "://" in name:
@@ -135,7 +135,7 @@ def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
 
 
 def _of_stac(name: str) -> Iterator[str]:
-    """The times of the Items at a path or address, which has been read as STAC before."""
+    """The times of the Items at a path or URL, which has been read as STAC before."""
     read: Any = json.loads(read_text(name))
     for item in read["features"] if read["type"] == "FeatureCollection" else [read]:
         told = item.get("properties") or {}

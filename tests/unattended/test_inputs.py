@@ -63,7 +63,7 @@ def test_lists_tables_and_stac(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("x.txt", "vrt://b.tif?bands=1", "addresses of kind vrt:// are not read"),
+        ("x.txt", "vrt://b.tif?bands=1", "URLs of kind vrt:// are not read"),
         ("x.txt", "\xff", "cannot be read as a list"),
         ("x.csv", "id,place\n1,2\n", "has no column scene, path, url, href or file"),
         ("x.json", "[", "not a STAC Item"),
