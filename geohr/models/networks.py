@@ -28,6 +28,7 @@ def build_hrnet(card: Card) -> nn.Module:
     """HRNet with one of its heads."""
     network: nn.Module = HRNETS[card.architecture](
         card.encoder,
+        encoder_weights=None,
         in_channels=len(card.bands),
         classes=card.channels,
         fusion=card.fusion,
