@@ -241,10 +241,7 @@ def test_our_own_networks_in_any_form(kind: type[HRNetV2], form: str, tmp_path: 
 
 
 def test_every_tag_of_timm_is_known() -> None:
-    theirs = {
-        f"timm/{name}"
-        for name in timm.list_models("hrnet_*", pretrained=True)
-    }
+    theirs = {f"timm/{name}" for name in timm.list_models("hrnet_*", pretrained=True)}
     ours = {repository for by in TIMM_REPOSITORIES.values() for repository in by.values()}
     assert theirs == ours
 

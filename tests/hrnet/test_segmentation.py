@@ -68,7 +68,9 @@ def test_a_saved_model_comes_back_with_its_state(
     model: type[HRNetSegmentation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    saved = model(SMALL, encoder_weights=None, classes=3, in_channels=2, fusion="nearest", align_corners=True).eval()
+    saved = model(
+        SMALL, encoder_weights=None, classes=3, in_channels=2, fusion="nearest", align_corners=True
+    ).eval()
     saved.save_pretrained(tmp_path)
     loaded = smp.from_pretrained(tmp_path).eval()
     assert type(loaded) is model
