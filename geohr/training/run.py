@@ -24,7 +24,8 @@ from geohr.training.samples import Sample, Split
 from geohr.training.store import Store
 
 NETWORK_ENTRIES = (
-    "architecture", "encoder", "stem_stride", "align_corners", "fusion", "mean", "std", "range", "dtype",
+    "architecture", "encoder", "stem_stride", "align_corners", "fusion", "mean", "std", "range",
+    "dtype",
 )  # fmt: skip
 """Entries of a card that describe the network: a model that is trained further keeps them."""
 OBJECT_ENTRIES = ("tile", "min_area", "instances", "instance_area", "walls", "licence", "notes")
