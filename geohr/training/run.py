@@ -73,6 +73,7 @@ class TrainingJob:
                 f"the card of {card.name!r} has {len(card.classes)} classes and no background; "
                 'training needs "background": true where there are several'
             )
+        # A team has shared out the devices already.
         device = team.device or choose_device(options.device)
         network, card = start_network(card, options)
         splits: dict[str, tuple[Sample, ...]] = {

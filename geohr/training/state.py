@@ -67,6 +67,7 @@ class State:
     def start(cls, network: nn.Module, hints: nn.Module | None, options: TrainOptions) -> State:
         """The state before the first step."""
         every = [*network.parameters(), *(hints.parameters() if hints else ())]
+        # Shrinking biases and the scales of normalisation would regularise nothing.
         decayed = [each for each in every if each.ndim > 1]
         others = [each for each in every if each.ndim <= 1]
         groups = [
@@ -82,6 +83,7 @@ class State:
         decay = min(decay, (1 + self.step) / (WARM_AVERAGE + self.step))
         current = self.network.state_dict()
         for name, kept in self.average.state_dict().items():
+            # Counters of batches are whole numbers.
             if kept.is_floating_point():
                 kept.lerp_(current[name], 1 - decay)
             else:
