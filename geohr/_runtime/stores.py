@@ -34,7 +34,7 @@ CREDENTIALS = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or a SAS token, or "
     "AZURE_NO_SIGN_REQUEST=YES for a public container",
 }
-"""What to do where a store refuses, by kind of address."""
+"""The advice for a store that refuses access, by the scheme of its URLs."""
 COPY_BYTES_MAX = 5_000_000_000
 """S3 copies no larger object in one request."""
 NO_SIGN = {"s3": "AWS_NO_SIGN_REQUEST", "gs": "GS_NO_SIGN_REQUEST", "az": "AZURE_NO_SIGN_REQUEST"}
@@ -158,7 +158,7 @@ def delivered(
     Args:
         outputs: Paths, and addresses in object stores.
         overwrite: Replace objects that exist.
-        work_dir: Where they lie until then; by default in the current folder.
+        work_dir: The folder of the files until then; by default the current folder.
 
     Raises:
         UsageError: When an object exists, or obstore is not installed.
@@ -209,7 +209,7 @@ class Delivery:
     """A file on its way into a store.
 
     Attributes:
-        address: Of the output that it belongs to.
+        address: The URL of the output that it belongs to.
         store: The store.
         path: The file.
         staged: The key that it is uploaded under.

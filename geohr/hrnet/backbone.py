@@ -24,24 +24,24 @@ PUBLISHED_STRIDE = 4
 """Stride of the finest stream in the paper's networks."""
 
 FUSIONS = ("nearest", "bilinear")
-"""How streams are upsampled: nearest in classification and pose, bilinear in segmentation."""
+"""The modes of upsampling streams: nearest for classification and pose, else bilinear."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """How streams are brought to the size of a finer one.
+    """The interpolation that brings streams to the size of a finer one.
 
     Raises:
         UsageError: An unknown fusion.
     """
 
     fusion: str = "bilinear"
-    """"nearest" or "bilinear"."""
+    """The mode of interpolation, "nearest" or "bilinear"."""
     align_corners: bool = False
     """Whether corner pixels keep their centres; it has no meaning for nearest."""
 
     def __post_init__(self) -> None:
-        """Check the fusion."""
+        """Check the mode of interpolation."""
         if self.fusion not in FUSIONS:
             raise UsageError(f"fusion must be one of {', '.join(FUSIONS)}, got {self.fusion!r}")
 
@@ -276,7 +276,7 @@ class HRNet(nn.Module):
         return first, functional.relu(self.bn2(self.conv2(first)), inplace=True)
 
     def streams(self, stem: Tensor) -> list[Tensor]:
-        """From the second feature of ``stem`` to the streams, finest first."""
+        """Compute the streams, finest first, from the second feature of ``stem``."""
         streams = [self.layer1(stem)]
         for stage in range(2, self.stages + 1):
             transition = self.get_submodule(f"transition{stage - 1}")

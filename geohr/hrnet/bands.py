@@ -51,7 +51,7 @@ EXTRA_BANDS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 def check_policy(name: str) -> None:
-    """Refuse an unknown policy.
+    """Refuse a name that is no policy for extra bands.
 
     Raises:
         UsageError: The name is not in ``EXTRA_BANDS``.

@@ -43,12 +43,12 @@ class Checkpoint:
     network: nn.Module
     """The network, in evaluation mode, with the fusion and alignment of its training."""
     format: str
-    """What the checkpoint was recognised as."""
+    """The format that the checkpoint was recognised as."""
     variant: str
     fusion: str
     align_corners: bool
     unused: tuple[str, ...]
-    """Names in the file that the network has no place for."""
+    """The names of parameters in the file that the network does not have."""
     unknown_head: str
     """The parts of the published network that are not known here, where only its trunk is."""
 
@@ -178,7 +178,7 @@ def load_trunk(trunk: nn.Module, path: str | Path, *, extra_bands: str = "mean")
         trunk: ``HRNet``, ``HRNetHeatmaps``, ``HRNetClassifier``, or the ``encoder`` of a
             segmentation network, of the same variant and at any stem stride.
         path: A checkpoint as ``load_checkpoint`` takes it, of any head.
-        extra_bands: How weights for 3 bands serve another number, a key of ``EXTRA_BANDS``.
+        extra_bands: The policy for other than 3 bands, a key of ``EXTRA_BANDS``.
 
     Returns:
         The names in the file that were not used.

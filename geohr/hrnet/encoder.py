@@ -144,7 +144,7 @@ class HRNetEncoder(HRNet, EncoderMixin):  # type: ignore[misc]
         Args:
             in_channels: Bands of the input, 1 or more.
             pretrained: Derive the filters from those for RGB; else draw new ones.
-            extra_bands: How they are derived, a key of ``bands.EXTRA_BANDS``.
+            extra_bands: The policy for other than 3 bands, a key of ``bands.EXTRA_BANDS``.
 
         Raises:
             UsageError: No band, or a policy that is unknown or cannot serve so few bands.

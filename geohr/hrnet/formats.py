@@ -22,7 +22,7 @@ from geohr.hrnet.variants import VARIANTS, Variant
 Weights = Mapping[str, Tensor]
 
 TRUNK = ("conv1.", "bn1.", "conv2.", "bn2.", "layer1.", "transition", "stage")
-"""How every trunk parameter starts, in every publisher's checkpoints."""
+"""The prefixes of trunk parameters in the checkpoints of all publishers."""
 
 INNER_PREFIXES = (
     "encoder.model.",
@@ -121,7 +121,7 @@ _PYRAMID_NAMES = (
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One kind of published checkpoint."""
+    """A format of published checkpoints."""
 
     name: str
     marks: tuple[str, ...]
@@ -131,7 +131,7 @@ class Format:
     align_corners: bool
     """Alignment that the weights were trained with."""
     network: str
-    """Which network it is for: "v1", "v2", "ocr", "v2p", "classification", "heatmaps", "trunk"."""
+    """The network: "v1", "v2", "ocr", "v2p", "classification", "heatmaps" or "trunk"."""
     names: tuple[tuple[str | re.Pattern[str], str], ...] = ()
     """Prefixes as published, and ours for them."""
     zero_biases: tuple[str, ...] = ()
@@ -305,7 +305,7 @@ def rename(
 
 
 def out_streams(trunk: Weights, variant: Variant) -> int:
-    """How many streams the last module of a trunk fuses into: 1 in pose networks, else 4."""
+    """The number of streams after the last module of a trunk: 1 in pose networks, else 4."""
     last = f"stage4.{variant.modules[-1] - 1}.fuse_layers."
     return len({key[len(last)] for key in trunk if key.startswith(last)})
 
@@ -317,7 +317,7 @@ def build_network(
 
     Args:
         layout: The checkpoint's format.
-        weights: Its parameters under our names.
+        weights: The parameters of the network, under our names.
         fusion: The fusion to build with.
         align_corners: The alignment to build with.
         stem_stride: Stride of the finest stream.

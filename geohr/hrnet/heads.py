@@ -11,7 +11,7 @@ from torch.nn import functional
 from geohr.hrnet.backbone import resize_bilinear
 
 TOGETHER = 2
-"""How many of the finest streams the split head concatenates."""
+"""The number of the finest streams that the split head concatenates."""
 
 
 def concatenate(streams: Sequence[Tensor], *, align_corners: bool) -> Tensor:
@@ -38,7 +38,7 @@ class FinestStream(nn.Module):
 
 
 class V2Decoder(nn.Module):
-    """All streams, concatenated at stride 4 and mixed by a 1x1 convolution (HRNetV2).
+    """The decoder of HRNetV2: all streams, concatenated at stride 4 and mixed by a 1x1 convolution.
 
     Args:
         channels: Channels of the streams, finest first.

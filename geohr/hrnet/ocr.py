@@ -44,7 +44,7 @@ def in_float32(like: Tensor) -> AbstractContextManager[object]:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """In float32, or what is finer already."""
+    """Convert to float32, unless the type is finer already."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -171,7 +171,7 @@ def auxiliary_loss(
     Args:
         criterion: Takes logits and target to a loss, for example ``nn.CrossEntropyLoss()``.
         outputs: Logits, or logits and auxiliary logits as ``HRNetOCR`` gives in training.
-        target: What the criterion compares with.
+        target: The target of the criterion.
         weight: Share of the auxiliary loss.
     """
     if isinstance(outputs, Tensor):

@@ -23,7 +23,7 @@ DEFAULT_ENCODER = "hrnetv2_w18_small_v2"
 
 
 class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
-    """What the segmentation networks share: any input size, logits of that size, ``fuse``."""
+    """The base class of segmentation networks: any input size, logits of that size, ``fuse``."""
 
     _is_torch_scriptable = False
     requires_divisible_input_shape = False
@@ -177,7 +177,7 @@ class HRNetOCR(HRNetSegmentation):
         classes: Classes of the output.
         align_corners: For every bilinear upsampling; the released OCR weights need True.
         fusion: Upsampling inside the trunk.
-        extra_bands: How ImageNet weights serve other than 3 bands.
+        extra_bands: The policy for ImageNet weights with other than 3 bands.
         ocr_channels: Channels of the pixel representations; None for 512, less on narrow trunks.
         key_channels: Channels of the attention; None for half of those.
         stem_stride: Stride of the finest stream.

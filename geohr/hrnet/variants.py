@@ -18,7 +18,7 @@ BOTTLENECK_EXPANSION = 4
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One HRNet of the paper (Wang et al., TPAMI 2020, section 3 and appendix).
+    """A variant of HRNet, as in the paper (Wang et al., TPAMI 2020, section 3 and appendix).
 
     Raises:
         UsageError: A count is not positive.
@@ -37,7 +37,7 @@ class Variant:
     """Basic blocks per stream in every module."""
 
     def __post_init__(self) -> None:
-        """Check the counts."""
+        """Check the numbers of modules, blocks and channels."""
         counts = (self.width, self.stage1_blocks, self.stage1_planes, *self.modules, self.blocks)
         if min(counts) < 1:
             raise UsageError(f"every count of variant {self.name!r} must be positive, got {counts}")

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from geohr.errors import InputError
 
 METADATA_KEY = "geohr"
-"""Where the card lies in a model file's metadata."""
+"""The key of the card in the metadata of a model file."""
 CARD_BYTES_MAX = 1_000_000
 """A larger header is refused unread: real ones hold some ten thousand bytes."""
 
@@ -30,15 +30,15 @@ BANDS_MAX = 1000
 INSTANCE_AREA = 4.0
 """Square metres of the smallest middle of an object, where nothing else is said."""
 ENCODER = re.compile(r"[\w.-]+")
-"""What an encoder's name is made of; others could name a file or an address."""
+"""The characters of an encoder's name; others could name a file or a URL."""
 
 
 @dataclass(frozen=True)
 class ClassLabel:
-    """One class: its name and how it is drawn.
+    """A class of a model: its name, and the colour in which it is drawn.
 
     Attributes:
-        name: As it stands in the outputs.
+        name: The name of the class, as in the outputs.
         colour: `#rrggbb`.
     """
 
@@ -62,7 +62,7 @@ class ClassLabel:
 
 @dataclass(frozen=True)
 class Source:
-    """Where training data came from.
+    """A source of training data.
 
     Attributes:
         name: The data set and its place.
@@ -77,7 +77,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Card:
-    """What a model is, what it expects and what it was made from.
+    """The card of a model: what it is, what it expects, and what it was made from.
 
     Attributes:
         name: The model's name.
@@ -90,7 +90,7 @@ class Card:
         fusion: `bilinear` or `nearest`, how streams are brought to one size.
         stem_stride: Stride of the finest stream of an HRNet encoder.
         bands: Names of the bands, in the order expected.
-        dtype: Of the training scenes.
+        dtype: The data type of the training scenes.
         range: Scene values that span [0, 1].
         mean: By band, in [0, 1].
         std: By band, in [0, 1].
@@ -106,11 +106,11 @@ class Card:
         instance_area: Smallest such middle, in square metres.
         walls: Metres that a wall drawn by `regularize` may leave the traced outline; None for what
             suits the pixels.
-        licence: Of the weights.
-        version: Of the model.
-        sources: What it was trained on.
+        licence: The licence of the weights.
+        version: The version of the model.
+        sources: The sources of the training data.
         metrics: Scores by place and measure.
-        notes: How it was trained, chosen and where it is poor.
+        notes: Notes on training, on how the weights were chosen, and on weaknesses.
     """
 
     name: str
@@ -180,7 +180,7 @@ class Card:
 
     @property
     def channels(self) -> int:
-        """How many channels of logits the network gives."""
+        """The number of channels of logits."""
         return len(self.classes) + self.background
 
     def describe(self) -> str:
@@ -210,10 +210,10 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, *, path: str | Path) -> Card:
-        """The card from JSON.
+        """Read a card from JSON.
 
         Args:
-            text: As `to_json` writes it.
+            text: JSON as `to_json` writes it.
             path: The file it comes from, for the message.
 
         Raises:

@@ -28,9 +28,9 @@ class EncoderWeights:
     """A file of weights and what is known of it.
 
     Attributes:
-        path: On this machine.
-        name: Where it came from.
-        licence: As its publisher states it.
+        path: The file on this machine.
+        name: The name or URL that the weights came from.
+        licence: The licence that the publisher states.
         mean: By band, in [0, 1], that it was trained with; None where that is not known.
         std: By band.
     """
@@ -43,7 +43,7 @@ class EncoderWeights:
 
     @property
     def source(self) -> Source:
-        """For the card of the model that starts from it."""
+        """The entry in the card of a model that starts from these weights."""
         return Source(
             f"encoder weights {self.name} (sha256 {digest_of(self.path)})",
             self.licence or UNSTATED,
@@ -114,7 +114,7 @@ def load_encoder(network: nn.Module, card: Card, weights: EncoderWeights) -> Car
 
     Args:
         network: Whose `encoder` is filled.
-        card: Of the network.
+        card: The card of the network.
         weights: Made for red, green and blue, or for the network's bands. A first convolution for
             three bands serves others as the policy `mean` says (`geohr.hrnet.bands`).
 

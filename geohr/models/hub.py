@@ -20,9 +20,9 @@ from geohr.errors import InputError, OutputError, UsageError
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/(.+))?")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.onnx")
-"""What a repository calls its weights, in the order in which they are looked for."""
+"""The names of weights in a repository, in the order in which they are tried."""
 CONNECT_SECONDS = 5.0
-"""How long the hub may take to answer before files of the cache are all there is."""
+"""The seconds that the hub may take to answer, before only the cache is used."""
 LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
 
 
@@ -33,7 +33,7 @@ class HubAddress:
     Attributes:
         repo: Owner and name.
         revision: Branch, tag or commit.
-        file: Its path in the repository, or None for what `WEIGHTS` finds.
+        file: The path in the repository, or None to try those of `WEIGHTS`.
     """
 
     repo: str
@@ -75,7 +75,7 @@ class HubAddress:
         return self._fetch(file, needed=False)
 
     def licence(self) -> str:
-        """What the repository's README states as its licence, or nothing."""
+        """The licence in the README of a repository, or an empty text."""
         readme = self.optional("README.md")
         found = LICENCE.search(readme.read_text("utf-8", "replace")) if readme else None
         return found.group(1) if found else ""

@@ -20,13 +20,13 @@ DEFAULT_MODEL = "buildings"
 
 
 class Model:
-    """A network with its card.
+    """A trained network with its card.
 
     The weights of a model file are read when `network` is first asked for.
 
     Args:
         network: Normalised float `(n, band, row, col)` to logits `(n, channel, row, col)`.
-        card: What it is and what it expects.
+        card: The card: what the network is, and what it expects.
 
     Attributes:
         card: The card.
@@ -43,7 +43,7 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
-        """The model in a file.
+        """Load the model in a file.
 
         Raises:
             InputError: When the file is missing, is no safetensors file or carries no card.
@@ -116,7 +116,7 @@ class Model:
 
 
 def bundled_models() -> dict[str, Path]:
-    """Names and files of the models that come with geohr."""
+    """The names and files of the models that come with geohr."""
     folder = Path(str(resources.files("geohr.models"))) / "weights"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 

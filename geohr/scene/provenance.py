@@ -14,11 +14,11 @@ from geohr._runtime.redact import redact
 from geohr._runtime.stores import object_address, state_of
 
 HTTP_SECONDS = 20.0
-"""How long a server may take to say whether a scene has changed."""
+"""The seconds that a server may take to say whether a scene has changed."""
 
 
 def identify(files: Iterable[str]) -> list[list[object]]:
-    """What changes when an input changes: name, size, time of modification or entity tag.
+    """The identity of an input: name, size, time of modification or entity tag of its files.
 
     Args:
         files: Paths and URLs that make up an input. One whose state cannot be asked for

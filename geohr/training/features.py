@@ -26,7 +26,7 @@ class Tap:
         network: Whose `encoder` is one of segmentation-models-pytorch.
 
     Attributes:
-        channels: Of the features from stride 4 on, finest first.
+        channels: The channels of the features from stride 4 up, finest first.
         features: `(n, channel, row, col)` each.
 
     Raises:
@@ -46,7 +46,7 @@ class Tap:
 
 
 class FeatureDistillation(nn.Module):
-    """How far a network's features are from its teacher's, seen through 1x1 projections.
+    """The distance of a network's features, through 1x1 projections, from those of its teacher.
 
     At each stride from 4 on, the network's features are projected to as many channels as the
     teacher's, and compared with them at each place by the cosine of the angle between both (hints

@@ -32,11 +32,11 @@ EVEN = 0.5
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run ends with.
+    """The result of a training run.
 
     Attributes:
-        model: As it was written.
-        counts: Of the validation pixels by place, before calibration; see `count_pixels`.
+        model: The model, as it was written.
+        counts: Counts of validation pixels by place, before calibration; see `count_pixels`.
         threshold: The probability that suited these counts; None with several classes.
         temperature: That the logits were divided by; 1 with several classes or no validation.
         showcase: The best and the worst validation windows.
@@ -114,7 +114,7 @@ def score_manifest(
         data: The manifest; see `geohr.training.samples.read_manifest`.
         model: A bundled name or a model file; None for the bundled building model.
         split: Which of its chips.
-        device: Where to predict.
+        device: The device to predict on.
         progress: Called with the chips done and the chips in all.
 
     Raises:

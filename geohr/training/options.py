@@ -15,7 +15,7 @@ NOT_SCORES = ("step", "score", "loss", "learning_rate", "seconds")
 
 @dataclass(frozen=True)
 class NetworkOptions(Options):
-    """Which network is trained."""
+    """The options that choose the network and what it starts from."""
 
     architecture: str | None = opt(
         None, "Segmentation network; by default that of --init, else hrnetv2."
@@ -48,7 +48,7 @@ class NetworkOptions(Options):
 
 @dataclass(frozen=True)
 class WindowOptions(Options):
-    """How windows are drawn from the scenes."""
+    """The options of drawing windows from scenes."""
 
     tile: int = opt(256, "Side of a training window in pixels.", low=32, high=2048)
     gsd_range: tuple[float, ...] | None = opt(
@@ -122,7 +122,7 @@ class TrainOptions(NetworkOptions, WindowOptions):
         """Refuse a range that is no interval, and batches that batch normalisation cannot use.
 
         Raises:
-            UsageError: In one sentence.
+            UsageError: When a value, or a combination of values, is not possible.
         """
         super().__post_init__()
         span = self.gsd_range

@@ -45,9 +45,9 @@ class Team:
     """The processes that train one network, as one of them sees it.
 
     Attributes:
-        rank: Of this process, from 0. Process 0 validates, logs and writes.
+        rank: The number of this process, from 0. Process 0 validates, logs and writes.
         size: Processes in all; one trains alone, without `torch.distributed`.
-        device: What this process trains on; empty where nobody has chosen yet.
+        device: The device of this process; empty until it is chosen.
         stop: Set when the run is to end after the step in hand.
     """
 
@@ -87,7 +87,7 @@ class Team:
         pixels, are those of a share.
 
         Args:
-            loss: Of this process's share.
+            loss: The loss of this process's share.
             network: Whose running statistics are averaged, where the share is normalised by its
                 own statistics; see `share_statistics`.
             optimizer: Whose parameters' gradients are averaged.
@@ -124,11 +124,11 @@ class Team:
 
 
 Progress = Callable[[int, int], None]
-"""Called with the steps done and the steps in all."""
+"""A function that is called with the steps done and the steps in all."""
 Watch = Callable[[Mapping[str, float]], None]
-"""Called with what is known of a step or a validation; see `geohr.training.train.train`."""
+"""A function that is called after steps and validations; see `geohr.training.train.train`."""
 Work = Callable[[Team, Progress | None, Watch | None], object]
-"""What each process of a team does; process 0 is told where to report."""
+"""The work of each process of a team; process 0 gets the functions to report to."""
 
 
 def devices(device: str, size: int) -> list[str]:
@@ -196,7 +196,7 @@ def follow(
 
     Raises:
         EngineError: When a process was lost.
-        Exception: What a process reported.
+        Exception: The error that a process reported.
     """
     waiting = list(members)
     reported: list[BaseException] = []
@@ -232,7 +232,7 @@ def follow(
 def verdict(
     reported: Sequence[BaseException], codes: Sequence[int], size: int, *, stopped: bool
 ) -> BaseException:
-    """What to say of a run that failed: one cause, though it makes all processes fail.
+    """The message for a run that failed: its cause, which may make all processes fail.
 
     Args:
         reported: Errors, in the order they came; those of a process that misses another are last.
@@ -259,7 +259,7 @@ def take_part(work: Work, team: Team, meeting: Path, parent: Parent) -> NoReturn
     """The life of one process of a team; ends it with code 0, or 1 after an error.
 
     Args:
-        work: What to do.
+        work: The work of the process.
         team: This process's place in it.
         meeting: File through which the processes find each other.
         parent: Told of steps and errors; says when to stop.

@@ -33,7 +33,7 @@ STYLE = (
 
 
 def write_report(path: Path, state: State, finished: TrainResult) -> None:
-    """Write the page, whole.
+    """Write the report, atomically.
 
     Args:
         path: An HTML file; it needs nothing else to be read.

@@ -35,18 +35,18 @@ RANGE_REMEDY = 'train with a --card whose "range" is that of the scenes'
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What does not change during a run.
+    """The parts of a training run that do not change.
 
     Attributes:
         network: Being trained, on the device.
-        teacher: What is learnt from besides the labels, or None.
+        teacher: The teacher of distillation, or None.
         hints: Compare the features of network and teacher, on the device; None if not learnt.
-        card: Of the new model.
-        options: How to train.
+        card: The card of the new model.
+        options: The options of training.
         train: Samples learnt from.
         validation: Samples that choose the weights.
         test: Samples that the finished model is scored on.
-        device: Where it runs.
+        device: The device to train on.
         store: Reads the validation samples.
         team: Who else trains this network.
     """
@@ -100,7 +100,7 @@ class TrainingJob:
 
     @property
     def normalizer(self) -> Normalizer:
-        """From scene values to the network's."""
+        """The map from scene values to network values."""
         return Normalizer.of(self.card, None)
 
 
@@ -178,7 +178,7 @@ def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | 
 def start_hints(
     network: nn.Module, teacher: nn.Module | None, options: TrainOptions, device: str
 ) -> FeatureDistillation | None:
-    """What compares features, on the device, or None where none are learnt.
+    """The loss of features, on the device, or None if features are not learnt.
 
     Raises:
         UsageError: When there is no teacher, or a network without an encoder.

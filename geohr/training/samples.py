@@ -22,17 +22,17 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Sample:
-    """One image with its labels.
+    """An image with its labels.
 
     Attributes:
         scene: The image.
         label: Raster on the image's grid or vectors in any CRS; None where nothing is annotated.
-        place: Where it was taken; windows are balanced between places.
-        split: What it is used for.
+        place: The place of the image; windows are balanced between places.
+        split: The use of the image: train, validation or test.
         gsd: Ground sampling distance in metres.
-        weight: How often its place is drawn, against 1 for others; the place's mean counts.
+        weight: The frequency of its place relative to others; the mean over the place is used.
         aoi: Polygons; what lies outside is not annotated. None for the whole image.
-        legend: How vector labels tell classes.
+        legend: The attribute and the names by which vector labels give classes.
     """
 
     scene: Scene
@@ -71,7 +71,7 @@ def read_manifest(path: Path, *, options: SceneOptions | None = None) -> tuple[S
 
 
 def read_entry(entry: Any, where: str, folder: Path, options: SceneOptions | None) -> Sample:
-    """One entry of a manifest; `where` names it in messages.
+    """Read one entry of a manifest; `where` names it in messages.
 
     Raises:
         InputError: When a key is missing or has a value that cannot be.
@@ -115,7 +115,7 @@ def pair(
     Args:
         scenes: Images.
         labels: Rasters or vectors.
-        split: What they are used for.
+        split: The use of the scenes: train, validation or test.
         gsd: Ground sampling distance in metres of images without a georeference.
         options: Bands and nodata of the images.
 

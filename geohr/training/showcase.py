@@ -27,9 +27,9 @@ class ShownWindow:
     """A window of a validation sample.
 
     Attributes:
-        score: Its intersection over union of objects, all classes taken together by right class.
-        sample: Where it lies.
-        window: In the sample.
+        score: The intersection over union of all classes together, in the window.
+        sample: The sample that the window lies in.
+        window: The window, in the pixels of the sample.
         truth: `(row, col)` class ids.
         found: `(row, col)` class ids.
     """
@@ -56,7 +56,7 @@ class Showcase:
 
     Attributes:
         store: Reads their pixels again for the pictures.
-        card: Of the network; says how probabilities become classes.
+        card: The card of the network, which says how probabilities become classes.
         best: The best first.
         worst: The worst first.
     """

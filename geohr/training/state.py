@@ -32,24 +32,24 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     # As HRNet's authors train.
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
 }
-"""By the names that `--optimizer` knows."""
+"""The optimisers, by the names that `--optimizer` takes."""
 
 
 @dataclass
 class State:
-    """A run between two steps.
+    """The state of a run between two steps.
 
     Attributes:
         network: Being trained.
-        average: The same network with averaged weights.
-        hints: What is trained beside the network and thrown away at the end, or None.
-        optimizer: Of the network and the hints.
+        average: The network with averaged weights.
+        hints: The projections of features, which are discarded at the end, or None.
+        optimizer: The optimiser of the network and the hints.
         step: Steps done.
         best: Best validation score so far; below 0 before the first.
         best_weights: The average's weights when it was reached.
         stale: Validations since then.
         history: One record for each validation.
-        losses: Of the steps since the last record.
+        losses: The losses of the steps since the last record.
     """
 
     network: nn.Module

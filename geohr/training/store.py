@@ -20,7 +20,7 @@ STORE_BYTES = 3 << 30
 
 @dataclass(frozen=True)
 class LabelledTile:
-    """Pixels with their labels.
+    """The pixels of a window with their labels.
 
     Attributes:
         pixels: `(band, row, col)`, in the scene's own values.
@@ -78,7 +78,7 @@ class Store:
 
 
 def size(held: LabelledTile) -> int:
-    """Bytes of memory."""
+    """The bytes of memory that the tile takes."""
     return held.pixels.nbytes + held.valid.nbytes + held.classes.nbytes
 
 

@@ -66,7 +66,7 @@ def train(
         out: The model file, `*.safetensors`.
         card: Of the new model; architecture and encoder are taken from the options, ground
             sampling distances and metrics from the run.
-        options: How to train.
+        options: The options of training.
         resume: Go on from the last checkpoint of `out`.
         overwrite: Start over where there is such a checkpoint.
         progress: Called with the steps done and the steps in all.
@@ -116,7 +116,7 @@ def take_share(
     progress: Progress | None,
     watch: Watch | None,
 ) -> Model:
-    """What each process of a team does; see `train`. Process 0 writes the model.
+    """The work of each process of a team; see `train`. Process 0 writes the model.
 
     Returns:
         The network with the best weights that this process knows of.
@@ -236,7 +236,7 @@ def leave_signals(_: int) -> None:
 
 
 def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]) -> float:
-    """One step of the optimiser; the loss."""
+    """Take one step of the optimiser, and return the loss."""
     options = run.options
     rate = learning_rate(state.step, options)
     for group in state.optimizer.param_groups:
@@ -266,7 +266,7 @@ def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """What dropout draws from in a step, on any device: a resumed run draws the same."""
+    """The seed of dropout in a step, so that a resumed run draws the same on any device."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
 
 

@@ -29,7 +29,7 @@ from geohr.training.store import Store
 
 OVERLAP = GridOptions().overlap
 BLEND = StitchOptions().blend
-"""As `geohr segment` blends windows where nothing else is asked for."""
+"""The weights with which `geohr segment` blends windows by default."""
 LEVELS = PROBABILITY_MAX
 """Steps of probability that are told apart; the same as in probability rasters."""
 
@@ -46,11 +46,11 @@ def count_pixels(
     """Counts by place, at the images' own resolution; places without an annotated pixel have none.
 
     Args:
-        network: In evaluation mode, on `device`.
-        card: What it expects.
+        network: The network, in evaluation mode on `device`.
+        card: The card of the network.
         samples: With labels.
         store: Reads them.
-        device: Where to predict.
+        device: The device to predict on.
         watch: Called with each sample, window, true classes and what `predict` found there.
 
     Returns:
@@ -80,7 +80,7 @@ def check_target(target: Tensor, classes: int, *, label: str | None = None) -> N
 
     Args:
         target: Class ids, of any shape.
-        classes: Of the card.
+        classes: The number of classes of the card.
         label: The file that they come from, for the message.
 
     Raises:
@@ -106,7 +106,7 @@ def scores(counts: Mapping[str, Ints], card: Card) -> dict[str, float]:
     """Intersection over union by place: the class's at the card's threshold, or the classes' mean.
 
     Args:
-        counts: As `count_pixels` gives them.
+        counts: The result of `count_pixels`.
         card: Says whether there is one class, and the threshold.
     """
     if card.background:
@@ -137,11 +137,11 @@ def predict(
     the probabilities that it will be used on.
 
     Args:
-        network: In evaluation mode, on `device`.
-        card: What it expects.
-        sample: What is predicted.
+        network: The network, in evaluation mode on `device`.
+        card: The card of the network.
+        sample: The sample to predict.
         store: Reads it.
-        device: Where to predict.
+        device: The device to predict on.
     """
     scene, side = sample.scene, card.tile
     overlap = round(side * OVERLAP)
