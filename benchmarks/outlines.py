@@ -33,6 +33,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from geohr.geobox import GeoBox
 from geohr.geodesy import local_frames
 from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, Tracer, TraceSettings, concatenate
@@ -63,7 +64,7 @@ def load(truth: Path, probs: Path | None, like: Path | None, threshold: float = 
         shapes = np.asarray(table.geometry[table.geom_type == "Polygon"].values, object)
         rows = stand_in(shapes, raster) if probs is None else raster.read(1)
         name = truth.stem if probs else f"{truth.stem} (stand-in)"
-        return Case(name, rows, shapes, raster.transform, raster.crs.to_wkt(), threshold)
+        return Case(name, rows, shapes, raster.transform, raster.crs, threshold)
 
 
 def stand_in(truth: Geometries, raster: Any) -> NDArray[np.uint8]:
@@ -82,9 +83,7 @@ def trace(case: Case, options: PolygonOptions) -> Polygons:
     rows = case.probabilities
     tracer = Tracer(
         TraceSettings(
-            rows.shape[1],
-            transform=case.transform,
-            crs=case.crs,
+            GeoBox(case.crs, case.transform, *rows.shape),
             options=options,
             threshold=case.threshold,
         )

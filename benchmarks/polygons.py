@@ -119,10 +119,12 @@ def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
 
 def trace_only(mask: Path, _: Path) -> None:
     """Tracing and measuring without a file, for what the writing costs."""
+    from geohr.geobox import GeoBox
     from geohr.polygons import Tracer, TraceSettings
 
     with rasterio.open(mask) as source:
-        tracer = Tracer(TraceSettings(source.width, transform=source.transform, crs=source.crs))
+        geobox = GeoBox(source.crs, source.transform, source.height, source.width)
+        tracer = Tracer(TraceSettings(geobox))
         for top in range(0, source.height, 512):
             window = Window(0, top, source.width, min(512, source.height - top))
             tracer.push(source.read(1, window=window))

@@ -21,11 +21,11 @@ from qgis.core import (
 from qgis.PyQt.QtCore import QSize
 
 SIDE = 900
-"""Of the picture's longer side, in pixels."""
+"""The length of the picture's longer side, in pixels."""
 
 
 def main() -> None:
-    """Draw, or end with what could not be opened."""
+    """Draw the picture, or say what cannot be opened."""
     scene, objects, out = sys.argv[1:]
     application = QgsApplication([], False)
     application.initQgis()

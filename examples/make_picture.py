@@ -20,13 +20,13 @@ HERE = Path(__file__).parent
 SCENE = HERE / "data" / "kampala.tif"
 IMAGES = HERE.parent / "docs" / "images"
 COLOURS = 96
-"""In a picture, so that its file stays small."""
+"""The number of colours in a picture, which keeps its file small."""
 PIECE = (slice(400, 1300), slice(300, 1500))
 """Rows and columns of the scene whose probabilities are shown."""
 
 
 def main() -> None:
-    """Draw all."""
+    """Draw all pictures."""
     mpl.use("agg")
     IMAGES.mkdir(exist_ok=True)
     draw_buildings()
@@ -35,14 +35,14 @@ def main() -> None:
 
 
 def draw_buildings() -> None:
-    """What is found, over the image."""
+    """Draw the buildings that are found over the image."""
     axes = geohr.plot(SCENE, geohr.segment(SCENE, progress=None))
     save("kampala.png", dpi=80)
     axes.figure.clear()
 
 
 def draw_weights() -> None:
-    """The weights of the windows of one row, and how they add up."""
+    """Draw the weights of the windows of one row, and their sum."""
     card = geohr.Model.bundled().card
     grid = geohr.Grid(card.tile, 4 * card.tile, card.tile, card.tile // 4)
     profile = weights("hann", card.tile).astype(float)
@@ -63,7 +63,7 @@ def draw_weights() -> None:
 
 
 def draw_seams() -> None:
-    """Probabilities without overlap, and blended."""
+    """Draw probabilities without overlap beside blended ones."""
     _, places = plt.subplots(1, 2, figsize=(11, 4.4))
     for axes, overlap, blend, title in (
         (places[0], 0.0, "flat", "windows side by side"),
@@ -78,7 +78,7 @@ def draw_seams() -> None:
 
 
 def save(name: str, *, dpi: int) -> None:
-    """Write the current figure, with few colours, so that the file stays small."""
+    """Write the current figure with few colours, which keeps its file small."""
     plt.savefig(IMAGES / name, dpi=dpi, bbox_inches="tight")
     plt.close()
     with Image.open(IMAGES / name) as picture:

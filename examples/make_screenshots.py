@@ -19,11 +19,11 @@ from geohr.viewer.report import write_report
 from tests.view.browser import Page, chromium, serving
 
 QGIS_PYTHON = "/usr/bin/python3"
-"""Debian's, for which its package python3-qgis is made."""
+"""Debian's own Python, for which its package python3-qgis is built."""
 
 
 def main() -> None:
-    """Take all."""
+    """Take all screenshots."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         objects, report = folder / "buildings.gpkg", folder / "report.html"
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Write what the browser shows."""
+    """Write what the browser shows to a file."""
     page.driver.save_screenshot(str(IMAGES / name))
     shrink(name)
 
 
 def shrink(name: str) -> None:
-    """Leave a picture few colours, so that its file stays small."""
+    """Reduce a picture to few colours, which keeps its file small."""
     with Image.open(IMAGES / name) as picture:
         few = picture.convert("RGB").quantize(COLOURS)
     few.save(IMAGES / name, optimize=True)

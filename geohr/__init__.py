@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
     from geohr.scene import Scene, Tile
     from geohr.tiling.grid import Grid
+    from geohr.viewer import view
     from geohr.viewer.plot import plot
 
 _LAZY = {
@@ -53,6 +54,7 @@ _LAZY = {
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
     "tile": "geohr.api.tile",
+    "view": "geohr.viewer",
     "Tile": "geohr.scene",
     "Window": "geohr.tiling.grid",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "segment_to_files",
     "stitch",
     "tile",
+    "view",
 ]
 
 

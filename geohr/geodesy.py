@@ -1,8 +1,8 @@
 """True ground metres in any CRS.
 
-Round each object the CRS is taken as an affine map of the ground: metres east and north per unit,
-measured on the ellipsoid at the object's middle. That is exact to about (size / earth radius)
-squared, so objects over `LOCAL_EXTENT` are measured vertex by vertex instead.
+Around each object, the CRS is treated as an affine map of the ground: metres east and north per
+unit, measured on the ellipsoid at the centre of the object. The relative error is about (size /
+earth radius) squared, so objects larger than `LOCAL_EXTENT` are measured vertex by vertex instead.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from geohr.errors import InputError
 from geohr.geobox import GeoBox
 
 LOCAL_EXTENT = 5_000.0
-"""Metres across, up to which an object is small: the error stays below one in a million."""
+"""The largest size, in metres, of an object with one scale; the error is below one in a million."""
 _STEP = 10.0
-"""Half the stretch, in metres, over which the map is differentiated."""
+"""Half the distance, in metres, over which the map is differentiated numerically."""
 _LATITUDE_MAX = 90.0
 
 
 @lru_cache(maxsize=32)
 def parse_crs(crs: Any) -> pyproj.CRS:
-    """A pyproj CRS from anything that names one: a string, a number, or a rasterio CRS.
+    """Make a pyproj CRS from a string, an EPSG number, or a rasterio CRS.
 
     Raises:
-        InputError: When nothing understands it.
+        InputError: When PROJ does not understand it.
     """
     try:
         return pyproj.CRS.from_user_input(crs)
@@ -44,7 +44,7 @@ def parse_crs(crs: Any) -> pyproj.CRS:
 
 
 def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
-    """Metres on the ground per unit of the CRS, round each point.
+    """Metres on the ground per unit of the CRS, around each point.
 
     Args:
         crs: Anything that `parse_crs` takes.
@@ -86,7 +86,7 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
 
 
 def ground_sampling_distance(geobox: GeoBox) -> float:
-    """Side in true ground metres of a square as large as the grid's middle pixel.
+    """The side, in true metres, of a square with the area of the pixel in the middle of the grid.
 
     Raises:
         InputError: When the middle lies outside the area that the CRS can map.
@@ -97,10 +97,10 @@ def ground_sampling_distance(geobox: GeoBox) -> float:
 
 
 def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
-    """A CRS in metres for the surroundings of a point, on the datum of the point's own CRS.
+    """A CRS in metres for the surroundings of a point, on the datum of the CRS of the point.
 
     It is the point's UTM zone, or universal polar stereographic beyond 84 degrees north and 80
-    south (Snyder, 1987, pages 57 and 157). As the datum stays, no shift between datums is made.
+    south (Snyder, 1987, pages 57 and 157). Keeping the datum avoids shifts between datums.
 
     Args:
         crs: Anything that `parse_crs` takes.
@@ -134,20 +134,20 @@ def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
 
 
 def _same_datum(code: int, known: pyproj.CRS) -> bool:
-    """Whether the CRS of an EPSG code stands on the datum of another one."""
+    """Whether the CRS of an EPSG code has the datum of another CRS."""
     return bool(pyproj.CRS.from_epsg(code).geodetic_crs == known.geodetic_crs)
 
 
 @dataclass(frozen=True)
 class LocalFrames:
-    """For each geometry a plane in metres about its middle, east to the right and north up."""
+    """Local frames in metres, one per geometry: the origin at its centre, x east and y north."""
 
     scale: Floats
-    """`(n, 2, 2)` metres per unit of the CRS."""
+    """Metres per unit of the CRS, `(n, 2, 2)`; see `local_scale`."""
     middle: Floats
-    """`(n, 2)` the origin, in the CRS."""
+    """The origins in the CRS, `(n, 2)`."""
     extent: Floats
-    """`(n,)` the bounding box's diagonal in metres."""
+    """The diagonals of the bounding boxes in metres, `(n,)`."""
 
     def take(self, index: npt.NDArray[Any]) -> LocalFrames:
         """Those of the given geometries."""
@@ -168,7 +168,7 @@ class LocalFrames:
         return _apply(self.scale[of_edge], points[inside + 1] - points[inside]), of_edge
 
     def from_metres(self, geometries: Geometries) -> Geometries:
-        """Back into the CRS."""
+        """Transform geometries from metres back into the CRS."""
         points, owner = shapely.get_coordinates(geometries, return_index=True)
         points = _apply(np.linalg.inv(self.scale)[owner], points) + self.middle[owner]
         return np.asarray(shapely.set_coordinates(geometries.copy(), points), object)
@@ -185,12 +185,12 @@ def local_frames(geometries: Geometries, crs: Any) -> LocalFrames:
 
 @dataclass(frozen=True)
 class Measures:
-    """What polygons measure on the ground."""
+    """Areas and perimeters of polygons on the ground."""
 
     area: Floats
-    """`(n,)` square metres."""
+    """The areas in square metres, `(n,)`."""
     perimeter: Floats
-    """`(n,)` metres, all rings."""
+    """The lengths of all rings in metres, `(n,)`."""
     orientation: Floats
     """`(n,)` direction of the walls, degrees clockwise from north, in [0, 90)."""
 
@@ -228,7 +228,7 @@ def areas(geometries: Geometries, crs: Any) -> Floats:
 
 
 def _apply(scale: Floats, edge: Floats) -> Floats:
-    """Each matrix times its vector."""
+    """Multiply each matrix with its vector."""
     x, y = edge[:, 0], edge[:, 1]
     return np.column_stack(
         [scale[:, 0, 0] * x + scale[:, 0, 1] * y, scale[:, 1, 0] * x + scale[:, 1, 1] * y]
@@ -279,7 +279,7 @@ def _to_degrees(known: pyproj.CRS, x: Any, y: Any) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=32)
 def _geodetic(known: pyproj.CRS) -> tuple[pyproj.Transformer, float]:
-    """To the CRS's own longitude and latitude, and the degrees of their unit."""
+    """A transformer to longitude and latitude on the CRS's own datum, and degrees per unit."""
     geodetic = known.geodetic_crs
     assert geodetic is not None  # every CRS on an ellipsoid has one
     unit = float(np.degrees(geodetic.axis_info[0].unit_conversion_factor))

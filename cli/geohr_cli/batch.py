@@ -98,7 +98,7 @@ def batch(
 
     Example: geohr batch drop/ --out-dir results --name "{stem}_buildings.gpkg"
     """
-    from geohr.batch.batch import run_batch
+    from geohr.batch.run import run_batch
 
     options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
     log = Log(chosen(LogOptions))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import click
 
 from geohr import __version__
 from geohr.errors import EngineError
-from geohr_cli.flags import debug_option
+from geohr_cli.flags import debug_option, json_option
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "rasterio", "pyogrio", "geopandas", "numpy")
 EXTRAS = ("openvino", "onnxruntime", "pyarrow", "matplotlib", "rioxarray", "dask")
@@ -24,27 +26,34 @@ GIB = 1024.0**3
 
 
 @click.command()
+@json_option
 @debug_option
-def doctor() -> None:
+def doctor(as_json: bool) -> None:
     """Show versions, drivers, engines, cores and memory, and test the speed for a second.
 
     Example: geohr doctor
     """
-    row("geohr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}")
+    found = {}
+    for name, text in facts():
+        found[name] = text
+        if not as_json:
+            click.echo(f"{name:28} {text}")
+    if as_json:
+        click.echo(json.dumps(found))
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Names and what is found, in the order of the table."""
+    yield "geohr", f"{__version__}, Python {platform.python_version()}, {platform.platform()}"
     for name in LIBRARIES:
-        row(name, version_of(name) or "missing; pip install --force-reinstall geohr")
+        yield name, version_of(name) or "missing; pip install 'geohr'"
     for name in EXTRAS:
-        row(name, version_of(name) or "not installed (optional)")
-    drivers()
-    engines()
-    row("processors", f"{usable_processors()} usable of {os.cpu_count()}")
-    row("memory", memory())
-    speed()
-
-
-def row(name: str, text: str) -> None:
-    """Print one line of the table."""
-    click.echo(f"{name:28} {text}")
+        yield name, version_of(name) or "not installed (optional)"
+    yield from drivers()
+    yield "engines", engines()
+    yield "processors", f"{usable_processors()} usable of {os.cpu_count()}"
+    yield "memory", memory()
+    yield from speed()
 
 
 def version_of(name: str) -> str | None:
@@ -55,7 +64,7 @@ def version_of(name: str) -> str | None:
         return None
 
 
-def drivers() -> None:
+def drivers() -> Iterator[tuple[str, str]]:
     """GDAL, which rasterio and pyogrio each bring, and the drivers that geohr writes with."""
     import pyogrio
     import rasterio
@@ -65,14 +74,14 @@ def drivers() -> None:
         rasters = env.drivers()
     missing = [name for name in RASTER_DRIVERS if name not in rasters]
     found = f"GDAL {rasterio.__gdal_version__}"
-    row("raster drivers", f"{found}; missing: {', '.join(missing) or 'none'}")
+    yield "raster drivers", f"{found}; missing: {', '.join(missing) or 'none'}"
     writable = {name for name, can in pyogrio.list_drivers().items() if "w" in can}
     missing = [name for name in VECTOR_DRIVERS if name not in writable]
     found = f"GDAL {'.'.join(map(str, pyogrio.__gdal_version__))}"
-    row("vector drivers", f"{found}; missing: {', '.join(missing) or 'none'}")
+    yield "vector drivers", f"{found}; missing: {', '.join(missing) or 'none'}"
 
 
-def engines() -> None:
+def engines() -> str:
     """Which engines there are, and which one is taken."""
     from geohr.engines import backends_for
     from geohr.options import EngineOptions
@@ -80,7 +89,7 @@ def engines() -> None:
     names = backends_for(EngineOptions())
     if not names:
         raise EngineError("no engine is installed; pip install 'geohr[openvino]'")
-    row("engines", f"{', '.join(names)}; {names[0]} is taken by default")
+    return f"{', '.join(names)}; {names[0]} is taken by default"
 
 
 def usable_processors() -> int:
@@ -100,7 +109,7 @@ def memory() -> str:
     )
 
 
-def speed() -> None:
+def speed() -> Iterator[tuple[str, str]]:
     """Predict noise with the bundled model for a second."""
     import numpy as np
 
@@ -108,7 +117,7 @@ def speed() -> None:
     from geohr.models.model import bundled_models, resolve_model
     from geohr.options import EngineOptions
 
-    row("bundled models", ", ".join(bundled_models()) or "none")
+    yield "bundled models", ", ".join(bundled_models()) or "none"
     if not bundled_models():
         return
     model = resolve_model(None)
@@ -125,8 +134,8 @@ def speed() -> None:
         done += predictor.batch
     seconds = time.monotonic() - started
     megapixels = done * card.tile**2 / 1e6
-    row("engine", f"{predictor.engine}, opened in {opened:.1f} s")
-    row(
+    yield "engine", f"{predictor.engine}, opened in {opened:.1f} s"
+    yield (
         "speed",
         f"{megapixels / seconds:.2f} megapixels a second in one of {predictor.workers} workers, "
         f"windows of {card.tile} pixels, overlap not counted",

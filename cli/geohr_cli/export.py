@@ -8,6 +8,7 @@ import click
 
 from geohr.options import ExportOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.progress import progress
 
 
 @click.command()
@@ -33,4 +34,6 @@ def export(model: str, out: Path | None, overwrite: bool) -> None:
     from geohr.api.export import export as write
 
     target = out or Path(Path(model).stem + SUFFIXES[options.format])
-    click.echo(write(model, target, options=options, overwrite=overwrite).describe())
+    with progress(f"export {target.name}"):
+        result = write(model, target, options=options, overwrite=overwrite)
+    click.echo(result.describe())

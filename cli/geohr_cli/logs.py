@@ -17,7 +17,7 @@ from typing import Literal
 
 import click
 
-from geohr._runtime.progress import Report
+from geohr._runtime.progress import Report, heard
 from geohr._runtime.redact import redact, redact_all
 from geohr.options import Options, opt
 from geohr_cli.progress import progress
@@ -72,23 +72,31 @@ class Log:
         if self._quiet:
             yield lambda _, __: None
         elif self._json:
-            yield self._progress_lines(label)
+            with self._progress_lines(label) as report:
+                yield report
         else:
             with progress(label) as report:
                 yield report
 
-    def _progress_lines(self, label: str) -> Report:
-        """A JSON line a second, and one for the last."""
-        last = 0.0
+    @contextmanager
+    def _progress_lines(self, label: str) -> Iterator[Report]:
+        """A JSON line a second, for the last, and for each phase."""
+        last, name = 0.0, ""
 
         def report(done: int, total: int) -> None:
             nonlocal last
             if done == total or time.monotonic() - last >= 1:
                 last = time.monotonic()
                 values: dict[str, object] = {"label": label, "done": done, "total": total}
-                self.info("progress", f"{label}: {done} of {total}", values)
+                self.info("progress", f"{label}: {done} of {total}", {**values, "phase": name})
 
-        return report
+        def on_phase(phase: str) -> None:
+            nonlocal name
+            name = phase
+            self.info("phase", f"{label}: {phase}", {"label": label, "phase": phase})
+
+        with heard(on_phase, lambda _: None):
+            yield report
 
     def _write(self, level: str, event: str, text: str, values: dict[str, object]) -> None:
         if self._json:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-import warnings
 from types import FrameType
 
 import click
 
 from geohr import __version__
-from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
+from geohr._runtime.messages import take_over_messages
 from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr_cli.batch import batch
@@ -68,8 +67,7 @@ for command in (
 def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, interrupt)
-    pass_over_unreadable_messages()
-    warnings.showwarning = show_warning
+    take_over_messages()
     debug = "--debug" in sys.argv
     try:
         code = geohr.main(standalone_mode=False, prog_name="geohr")

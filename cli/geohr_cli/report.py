@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from geohr._runtime.progress import phase
 from geohr_cli.flags import debug_option
+from geohr_cli.progress import progress
 
 
 @click.command()
@@ -34,5 +36,7 @@ def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: b
     from geohr.viewer.report import write_report
 
     check_writable(out, overwrite=overwrite)
-    write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)
+    with progress(f"report {out.name}"):
+        phase("drawing")
+        write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from geohr._runtime.progress import note
 from geohr.errors import UsageError
-from geohr.training.options import TrainOptions
+from geohr.training.options import NOT_SCORES, TrainOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -69,7 +71,11 @@ from geohr_cli.progress import progress
 @options_of(TrainOptions)
 @config_option
 @click.option("--resume", is_flag=True, help="Resume from the last checkpoint of the same output.")
-@click.option("--overwrite", is_flag=True, help="Replace a model that exists.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace a model that exists, and start over where there is a checkpoint.",
+)
 @debug_option
 def train(
     out: Path,
@@ -115,7 +121,35 @@ def train(
             card=started,
             options=options,
             resume=resume,
+            overwrite=overwrite,
             progress=report,
+            watch=Watcher().watch,
         )
-    scores = ", ".join(f"{place} {each['iou']:.3f}" for place, each in model.card.metrics.items())
-    click.echo(f"{out}: validation IoU {scores}" if scores else f"{out}: written, not validated")
+    for split, measure in (("validation", "iou"), ("test", "test_iou")):
+        scores = [
+            f"{place} {each[measure]:.3f}"
+            for place, each in model.card.metrics.items()
+            if measure in each
+        ]
+        if scores:
+            click.echo(f"{out}: {split} IoU {', '.join(scores)}")
+        elif split == "validation":
+            click.echo(f"{out}: written, not validated")
+
+
+class Watcher:
+    """Shows loss and last score beside the bar, and says a line a validation."""
+
+    def __init__(self) -> None:
+        self._score = ""
+
+    def watch(self, record: Mapping[str, float]) -> None:
+        """Take a step or a validation in; see `geohr.training.train.train`."""
+        loss = f"loss {record['loss']:.4f}" if "loss" in record else ""
+        places = {name: value for name, value in record.items() if name not in NOT_SCORES}
+        if places:
+            self._score = f"IoU {sum(places.values()) / len(places):.3f}"
+            each = ", ".join(f"{name} {value:.3f}" for name, value in places.items())
+            said = ", ".join(filter(None, [loss, f"IoU {each}"]))
+            click.echo(f"step {record['step']:.0f}: {said}", err=True)
+        note(" ".join(filter(None, [loss, self._score])))

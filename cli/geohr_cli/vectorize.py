@@ -8,6 +8,7 @@ import click
 
 from geohr.options import VectorizeOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.progress import progress
 
 
 @click.command()
@@ -37,7 +38,15 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
 
     from geohr.api.vectorize import vectorize as trace
 
-    count = trace(raster, out, options=options, probabilities=probs, overwrite=overwrite)
+    with progress(f"vectorize {Path(raster).name}") as report:
+        count = trace(
+            raster,
+            out,
+            options=options,
+            probabilities=probs,
+            overwrite=overwrite,
+            progress=report,
+        )
     if count == 0:
         click.echo(f"{out}: no object found; the layer is empty")
     else:

@@ -1,8 +1,11 @@
-"""What Python prints on its own account, in the form that a log can hold."""
+"""What Python and libraries print on their own account, in the form that a log can hold."""
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+import warnings
 from typing import TYPE_CHECKING, TextIO
 
 from geohr._runtime.redact import redact
@@ -11,12 +14,33 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 
-def pass_over_unreadable_messages() -> None:
-    """Say nothing where rasterio could not log a message because it was no UTF-8.
+class OwnLines(logging.Handler):
+    """Writes a record as one line on stderr, as warnings are."""
 
-    Damaged files make such messages. That the file is damaged is told by the error that follows.
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the line; see `show_warning`."""
+        show_warning(record.getMessage(), UserWarning, "", 0)
+
+
+_LINES = OwnLines(logging.WARNING)
+_NOTHING = logging.NullHandler()
+
+
+def take_over_messages() -> None:
+    """Give stderr to geohr alone, in a process of its own: a command line's or a worker's.
+
+    Warnings and geohr's own log are lines that begin with its name. What libraries log, and what
+    GDAL, PROJ and libgeotiff print from C, is left out: what matters of it comes as an error.
     """
+    # Both are read once, when the libraries are loaded, and there is no other switch for what is
+    # printed without one of rasterio's environments, such as libgeotiff's "Cannot find proj.db".
+    os.environ.setdefault("CPL_LOG", os.devnull)
+    os.environ.setdefault("PROJ_DEBUG", "0")
+    logging.getLogger().addHandler(_NOTHING)
+    logging.getLogger("geohr").addHandler(_LINES)
+    # Damaged files make messages that are no UTF-8, which rasterio cannot log.
     sys.unraisablehook = hook
+    warnings.showwarning = show_warning
 
 
 def hook(unraisable: UnraisableHookArgs) -> None:

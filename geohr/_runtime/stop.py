@@ -6,6 +6,8 @@ import time
 
 GRACE_SECONDS = 10.0
 """How long the blocks in hand may take after a request to stop; then they are given up."""
+POLL_SECONDS = 0.2
+"""How often one who waits looks whether to stop."""
 
 
 class Stop:
@@ -28,3 +30,9 @@ class Stop:
     def overdue(self) -> bool:
         """Whether that was more than `GRACE_SECONDS` ago."""
         return self._at is not None and time.monotonic() - self._at > GRACE_SECONDS
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, unless asked to stop."""
+        until = time.monotonic() + seconds
+        while not self.requested and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_SECONDS))

@@ -1,9 +1,14 @@
-"""Object stores: whether something has changed there, and outputs that appear there whole."""
+"""Object stores: who asks and where, whether an object has changed, and outputs that appear whole.
+
+Scenes are read by GDAL and outputs are written by obstore. Both look into the environment
+themselves; what one of them knows under another name, or not at all, is translated here, once.
+"""
 
 from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,9 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
-from geohr._runtime.endpoints import store_options
 from geohr._runtime.redact import redact
 from geohr.errors import OutputError, UsageError
 
@@ -32,6 +37,23 @@ CREDENTIALS = {
 """What to do where a store refuses, by kind of address."""
 COPY_BYTES_MAX = 5_000_000_000
 """S3 copies no larger object in one request."""
+NO_SIGN = {"s3": "AWS_NO_SIGN_REQUEST", "gs": "GS_NO_SIGN_REQUEST", "az": "AZURE_NO_SIGN_REQUEST"}
+"""GDAL's variables for a public bucket."""
+EMULATOR = "STORAGE_EMULATOR_HOST"
+"""The variable of Google's own tools for an emulator, which asks for no credentials."""
+CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
+CONNECTION_PARTS = {
+    "AccountName": "account_name",
+    "AccountKey": "account_key",
+    "SharedAccessSignature": "sas_key",
+    "BlobEndpoint": "endpoint",
+}
+"""Entries of Azure's connection string, which GDAL reads, and obstore's names for them."""
+AZURE_NAMES = {
+    "AZURE_STORAGE_ACCOUNT": "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ACCESS_KEY": "AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""GDAL's variables, and those of obstore that say the same."""
 _VSI = re.compile(r"/vsi(s3|gs|az)(?:_streaming)?/(.+)")
 
 
@@ -46,6 +68,51 @@ def object_address(name: str) -> str | None:
 def is_object(name: str | Path) -> bool:
     """Whether an output goes to an object store."""
     return str(name).partition("://")[0] in KINDS
+
+
+def store_options(kind: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Options of obstore's that its own look at the environment does not find.
+
+    Args:
+        kind: `s3`, `gs` or `az`.
+        environment: Variables by name.
+    """
+    # Whether a server is asked without TLS is said by its address.
+    options: dict[str, Any] = {"client_options": {"allow_http": True}}
+    if environment.get(NO_SIGN[kind], "").upper() in ("YES", "TRUE", "ON", "1"):
+        options["skip_signature"] = True
+    if kind == "gs" and EMULATOR in environment:
+        # Leaving out signatures would do for reading alone.
+        nobody = {"gcs_base_url": emulator_address(environment), "disable_oauth": True}
+        nobody |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        options["service_account_key"] = json.dumps(nobody)
+    if kind == "az" and CONNECTION in environment:
+        for part in environment[CONNECTION].split(";"):
+            name, _, value = part.strip().partition("=")
+            if name in CONNECTION_PARTS:
+                options[CONNECTION_PARTS[name]] = value.rstrip("/")
+    return options
+
+
+def gdal_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """Options of GDAL's that its own look at the environment does not find."""
+    found: dict[str, str] = {}
+    if "AWS_ENDPOINT_URL" in environment:
+        server = urlsplit(environment["AWS_ENDPOINT_URL"])
+        found["AWS_S3_ENDPOINT"] = server.netloc
+        found["AWS_HTTPS"] = "YES" if server.scheme == "https" else "NO"
+        found["AWS_VIRTUAL_HOSTING"] = "FALSE"
+    if EMULATOR in environment:
+        found["CPL_GS_ENDPOINT"] = f"{emulator_address(environment)}/"
+        found["GS_NO_SIGN_REQUEST"] = "YES"
+    found |= {name: environment[own] for name, own in AZURE_NAMES.items() if own in environment}
+    return {name: value for name, value in found.items() if name not in environment}
+
+
+def emulator_address(environment: Mapping[str, str]) -> str:
+    """The URL of the emulator of Google's store, which is given with or without http://."""
+    host = environment[EMULATOR].rstrip("/")
+    return host if "://" in host else f"http://{host}"
 
 
 def open_store(address: str) -> tuple[Any, str]:

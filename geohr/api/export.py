@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geohr._runtime.files import check_writable, staged
+from geohr._runtime.progress import phase
 from geohr.encoding import Batch
 from geohr.engines.agreement import Agreement, measure
 from geohr.engines.calibration import Calibration
@@ -97,8 +98,10 @@ def export(
     windows, compared_on = shown(model, side, options)
     with staged(files, f".{out.name}.part") as names:
         names[files[1]].write_text(model.card.to_json() + "\n", encoding="utf-8")
+        phase("converting")
         made = WRITERS[options.format](model, shape, names[out], windows, options)
         held_out = split(windows)[1] if options.precision == "int8" else windows
+        phase("checking")
         agreement = measure(
             plain(model, options.batch), made, held_out, threshold=model.card.threshold
         )

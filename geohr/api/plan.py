@@ -15,7 +15,6 @@ from geohr.engines.predictor import Predictor
 from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
 from geohr.models.card import Card
 from geohr.scene import BLOCK_ROWS_MAX, CACHE_BYTES, Scene
-from geohr.scene.warped import WarpedSource
 from geohr.tiling.grid import Grid
 
 CALIBRATION_SECONDS = 1.0
@@ -114,7 +113,7 @@ def make_plan(
         InputError: When the scene cannot be read.
     """
     valid, touched = valid_share(scene, grid)
-    own = scene.origin.source if isinstance(scene.origin, WarpedSource) else scene
+    own = scene.native
     predicted = math.ceil(touched * len(grid))
     temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
     return Plan(

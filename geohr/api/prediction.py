@@ -45,9 +45,7 @@ class Prediction:
             import rioxarray  # noqa: F401  gives every DataArray its `rio`
             import xarray
         except ImportError as error:
-            raise UsageError(
-                "to_xarray needs rioxarray; install it with pip install 'geohr[notebook]'"
-            ) from error
+            raise UsageError("to_xarray needs rioxarray; pip install 'geohr[notebook]'") from error
         if not self.transform.is_rectilinear:
             raise UsageError(
                 "to_xarray needs a grid whose rows run along an axis; use the array and transform"

@@ -18,15 +18,16 @@ from rasterio.windows import Window
 
 from geohr import __version__
 from geohr._runtime.files import check_writable
+from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
-from geohr.polygons.polygons import Polygons
-from geohr.polygons.settings import TraceSettings
-from geohr.polygons.tracer import Tracer
+from geohr.polygons.table import Polygons
+from geohr.polygons.tracer import Tracer, TraceSettings
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
 
@@ -79,9 +80,7 @@ def vectorize(
             _check_scores(scores, source)
         tracer = Tracer(
             TraceSettings(
-                source.width,
-                transform=source.transform,
-                crs=source.crs,
+                GeoBox(source.crs, source.transform, source.height, source.width),
                 options=options,
                 background=options.background,
                 threshold=options.threshold,
@@ -97,6 +96,7 @@ def vectorize(
             )
         )
         done = 0
+        phase("drawing")
         bands = stack.enter_context(
             closing(ahead(_bands(source, scores, options.band, options.background)))
         )

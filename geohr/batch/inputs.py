@@ -1,14 +1,21 @@
-"""The scenes that a batch is given: files, folders, globs, lists, CSV tables, STAC items."""
+"""The scenes that a batch is given, and what their outputs are called.
+
+Scenes are files, folders, globs, lists, CSV tables, STAC items. Names of outputs are made from
+templates and cannot leave the output folder.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from string import Formatter
+from urllib.parse import unquote, urlsplit
 
 from geohr.errors import InputError, UsageError
 from geohr.scene.stac import RASTERS, hrefs
@@ -19,6 +26,11 @@ COLUMNS = ("scene", "path", "url", "href", "file")
 """Columns of a CSV table that may hold the scenes; the first that is there does."""
 LIST_BYTES_MAX = 200_000_000
 """A larger list is refused unread."""
+FIELDS = ("stem", "parent", "suffix")
+"""What a template may use: the file's name without its extension, its folder's name, extension."""
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
+"""What no file name may hold, or not all formats can: single surrogates stand for bytes that are
+no UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +208,58 @@ def is_growing(source: Source, seconds: float) -> bool:
         return False
     # A clock that is ahead, here or on a file server, must not make a file wait for ever.
     return -seconds < age < seconds
+
+
+def check_template(template: str) -> None:
+    """Refuse a template before any scene is looked at.
+
+    Raises:
+        UsageError: When it names a field that there is not, or leads out of the output folder.
+    """
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise UsageError(f"name {template!r}: {error}; write {{stem}}.gpkg") from error
+    for _, name, form, conversion in parts:
+        if name is not None and (name not in FIELDS or form or conversion):
+            raise UsageError(
+                f"name {template!r}: unknown field {{{name}}}; known: "
+                f"{', '.join(f'{{{field}}}' for field in FIELDS)}"
+            )
+    path = PurePosixPath(template)
+    if path.is_absolute() or ".." in path.parts:
+        raise UsageError(
+            f"name {template!r}: outputs stay in the output folder; leave out / and .."
+        )
+
+
+def output_path(folder: Path, template: str, scene: str) -> Path:
+    """The output of a scene.
+
+    Args:
+        folder: All outputs lie in it.
+        template: See `check_template`.
+        scene: The scene's path or address.
+
+    Raises:
+        InputError: When the scene's name leads out of the folder.
+    """
+    path = PurePosixPath(
+        unquote(urlsplit(scene).path) if "://" in scene else Path(scene).as_posix()
+    )
+    fields = {
+        "stem": plain(path.stem) or "scene",
+        "parent": plain(path.parent.name) or "scenes",
+        "suffix": plain(path.suffix.removeprefix(".")),
+    }
+    target = folder / template.format(**fields)
+    if not target.resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{scene}: its output {target} would lie outside {folder}; rename the scene"
+        )
+    return target
+
+
+def plain(name: str) -> str:
+    """A name without what no file name may hold, and not hidden."""
+    return _UNSAFE.sub("_", name).lstrip(".")

@@ -19,7 +19,7 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.outputs.formats import SHAPEFILE_NAMES
 from geohr.outputs.vector import check_extension, open_vector
-from geohr.polygons.polygons import DTYPES, Polygons
+from geohr.polygons.table import DTYPES, Polygons
 
 SAME = 0.5
 """Share of the smaller of two polygons from which both are taken to be one object."""

@@ -1,28 +1,23 @@
-"""Segments scenes one after the other in a process of its own: `python -m geohr.batch.worker`.
+"""Scenes segmented one after the other in a process of its own.
 
-A scene that makes a library crash, or hang, or take all memory, then ends this process and not
-the batch. Tasks come as lines of JSON on stdin, what happens goes out as lines of JSON on stdout.
-When stdin ends, so does the process: whoever started it is gone.
+A scene that makes a library crash, or hang, or take all memory then ends that process and not the
+batch.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import sys
-import threading
-import warnings
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TextIO
+from queue import Empty
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
-from geohr._runtime.messages import pass_over_unreadable_messages, show_warning
-from geohr._runtime.stop import Stop
+from geohr._runtime.child import Child, Parent
+from geohr._runtime.stop import POLL_SECONDS, Stop
 from geohr.errors import GeohrError, InterruptedRunError
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
@@ -34,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One scene to be segmented.
+    """One scene to be segmented; see `geohr.segment_to_files`.
 
     Attributes:
         scene: Path or address.
@@ -42,82 +37,165 @@ class Task:
         probs: A raster of probabilities to write, or None.
         stac: Write a STAC Item beside the first output.
         model: A bundled name or a file; None for the default.
-        options: Of `SegmentOptions`, by name.
+        options: How it is segmented.
         overwrite: Replace outputs that exist.
         work_dir: Where finished blocks are kept; None for beside the outputs.
         resume: Keep finished blocks, and use those of an earlier run.
-        dask: Address of a cluster's scheduler; None for this process.
+        dask: Address of a cluster's scheduler; None for the worker's own process.
         block: Windows of a block, such as 4x4; None for the default.
     """
 
     scene: str
-    outputs: tuple[str, ...]
-    probs: str | None
+    outputs: tuple[Path, ...]
+    probs: Path | None
     stac: bool
     model: str | None
-    options: Mapping[str, Any]
+    options: SegmentOptions
     overwrite: bool
-    work_dir: str | None
+    work_dir: Path | None
     resume: bool
     dask: str | None
     block: str | None
 
 
-def serve(tasks: TextIO, answers: TextIO) -> None:
-    """Carry out tasks until there are no more."""
-    waiting: SimpleQueue[Task] = SimpleQueue()
-    stop = Stop()
-    threading.Thread(target=listen, args=(tasks, waiting, stop), daemon=True).start()
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Attributes:
+        objects: Polygons found, where polygons were asked for.
+        reused: Blocks that an earlier run had finished.
+        error: Why it failed; None where it did not.
+        code: The exit code that it alone would have had.
+    """
+
+    objects: int | None = None
+    reused: int = 0
+    error: str | None = None
+    code: int = 0
+
+
+class Worker:
+    """A process that segments scenes; started when it is first needed, and again after a crash.
+
+    Args:
+        allow_vrt: Whether VRT files can be opened at all.
+    """
+
+    def __init__(self, *, allow_vrt: bool) -> None:
+        # Left out by GDAL itself, so that neither a disguised file nor a mask beside a scene can
+        # be one.
+        self._environment = {} if allow_vrt else {"GDAL_SKIP": "VRT"}
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        """The worker itself; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the process."""
+        self._end()
+
+    def run(
+        self,
+        task: Task,
+        *,
+        timeout: float | None,
+        stop: Stop,
+        progress: Callable[[int, int], None],
+    ) -> Outcome:
+        """Segment one scene.
+
+        Args:
+            task: What to do.
+            timeout: Seconds after which the process is ended.
+            stop: When requested, the process is asked to stop too.
+            progress: Called with windows done and windows in all.
+
+        Returns:
+            The outcome; a failed one also where the process crashed or took too long.
+        """
+        child = self._child = self._child or Child(serve, self._environment)
+        child.send(task)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        asked = False
+        while True:
+            if deadline is not None and time.monotonic() > deadline:
+                self._end(at_once=True)
+                return failed(f"took longer than {timeout:g} s, and was given up")
+            if stop.requested and not asked:
+                asked = True
+                child.stop()
+            if stop.overdue:
+                self._end(at_once=True)
+                return failed("stopped as asked", InterruptedRunError.exit_code)
+            try:
+                message = child.receive(POLL_SECONDS)
+            except Empty:
+                continue
+            if message is None:
+                return failed(how_it_ended(self._end()))
+            if isinstance(message, Outcome):
+                return message
+            progress(*message)
+
+    def _end(self, *, at_once: bool = False) -> int:
+        """End the process, if there is one; its exit code."""
+        child, self._child = self._child, None
+        return child.end(at_once=at_once) if child is not None else 0
+
+
+def how_it_ended(code: int) -> str:
+    """Why a worker is gone, in words."""
+    if code < 0:
+        return f"the process that read it was ended by signal {-code}; it may be damaged"
+    return f"the process that read it ended with code {code}"
+
+
+def failed(error: str, code: int = GeohrError.exit_code) -> Outcome:
+    """The outcome of a scene that failed."""
+    return Outcome(error=error, code=code)
+
+
+def serve(parent: Parent) -> None:
+    """In the process: segment the scenes that the parent sends."""
     while True:
-        answer(carry_out(waiting.get(), answers, stop), answers)
+        parent.send(carry_out(parent.receive(), parent))
 
 
-def listen(tasks: TextIO, waiting: SimpleQueue[Task], stop: Stop) -> None:
-    """Queue what comes; end the process where nothing more can come."""
-    for line in tasks:
-        values = json.loads(line)
-        if values.pop("stop", False):
-            stop.request()
-        else:
-            waiting.put(Task(**values))
-    os._exit(InterruptedRunError.exit_code)
-
-
-def carry_out(task: Task, answers: TextIO, stop: Stop) -> dict[str, Any]:
-    """Segment one scene; the result or the error as JSON."""
+def carry_out(task: Task, parent: Parent) -> Outcome:
+    """In the process: segment one scene."""
     from geohr.api.segment import segment_to_files
-
-    def progress(done: int, total: int) -> None:
-        answer({"event": "progress", "done": done, "total": total}, answers)
 
     try:
         with workplace_at(task.dask) as workplace:
             summary = segment_to_files(
                 task.scene,
-                [Path(each) for each in task.outputs],
-                probs=Path(task.probs) if task.probs else None,
+                task.outputs,
+                probs=task.probs,
                 stac=task.stac,
                 model=load_model(task.model),
-                options=SegmentOptions.from_mapping(task.options, source="batch"),
+                options=task.options,
                 cut=BlockSize.parse(task.block),
                 workplace=workplace,
                 overwrite=task.overwrite,
-                progress=progress,
-                work_dir=Path(task.work_dir) if task.work_dir else None,
+                progress=lambda done, total: parent.send((done, total)),
+                work_dir=task.work_dir,
                 resume=task.resume,
-                stop=stop,
+                stop=parent.stop,
             )
     except GeohrError as error:
-        return {"event": "failed", "code": error.exit_code, "error": str(error)}
+        return failed(str(error), error.exit_code)
     except MemoryError:
-        return {"event": "failed", "code": 1, "error": "out of memory; use a smaller --tile"}
+        return failed("out of memory; use a smaller --tile")
     except Exception as error:
-        return {
-            "event": "failed",
-            "code": 1,
-            "error": f"unexpected {type(error).__name__}: {error}",
-        }
-    return {"event": "done", **dataclasses.asdict(summary)}
+        return failed(f"unexpected {type(error).__name__}: {error}")
+    return Outcome(objects=summary.objects, reused=summary.reused)
 
 
 @contextmanager
@@ -136,22 +214,3 @@ def workplace_at(dask: str | None) -> Iterator[Workplace | None]:
 def load_model(name: str | None) -> Model:
     """The model, read once for all scenes."""
     return resolve_model(name)
-
-
-def answer(values: Mapping[str, Any], answers: TextIO) -> None:
-    """Send one line."""
-    answers.write(json.dumps(values) + "\n")
-    answers.flush()
-
-
-def main() -> None:
-    """Serve stdin, with stdout kept free of what libraries may print."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    pass_over_unreadable_messages()
-    warnings.showwarning = show_warning
-    serve(sys.stdin, answers)
-
-
-if __name__ == "__main__":
-    main()

@@ -15,7 +15,7 @@ from geohr.errors import EngineError
 try:
     import distributed  # noqa: F401  without it there is nothing to do here
 except ImportError as error:
-    raise EngineError("clusters need Dask; install it with pip install 'geohr[dask]'") from error
+    raise EngineError("clusters need Dask; pip install 'geohr[dask]'") from error
 
 from geohr.cluster.connect import connected, served
 from geohr.cluster.segment import segment

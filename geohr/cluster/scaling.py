@@ -30,7 +30,7 @@ from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
 from geohr.outputs.cog import class_writer, probability_writer
 from geohr.polygons import TraceSettings
-from geohr.polygons.bands import StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.strips import StripJoiner, StripPolygons, trace_strip
 from geohr.scene import SceneReader
 from geohr.stitching.blocks import BlockScores
 from geohr.stitching.mosaic import classify
@@ -217,24 +217,26 @@ def finishing_seconds(run: Job, blocks: Sequence[Block], folder: Path) -> tuple[
     traced = trace_sample(run, sample, times, folder)
     tracing = time.monotonic() - started
     started = time.monotonic()
-    StripJoiner(sample_tracing(run, width)).add(
-        StripPolygons.from_arrays(load_arrays(traced)), last=True
+    StripJoiner(sample_tracing(run, times * sample.shape[1], width)).add(
+        StripPolygons.from_arrays(load_arrays(traced))
     )
     write_sample(run, sample, times, folder)
     writing = time.monotonic() - started
     return reading + tracing * share, writing * share
 
 
-def sample_tracing(run: Job, width: int) -> TraceSettings:
-    """How the run traces, in another width."""
-    return dataclasses.replace(run.tracing, width=width, transform=run.scene.transform)
+def sample_tracing(run: Job, height: int, width: int) -> TraceSettings:
+    """How the run traces, on another grid."""
+    return dataclasses.replace(
+        run.tracing, geobox=run.scene.geobox.window(Window(0, 0, height, width))
+    )
 
 
 def trace_sample(run: Job, rows: NDArray[np.uint8], times: int, folder: Path) -> Path:
     """Classify and trace rows of probabilities several times over, as one band; its file."""
     height, width = rows.shape[1] * times, rows.shape[2]
     chunks = ((classify(rows, run.options.threshold), rows) for _ in range(times))
-    traced = trace_strip(chunks, 0, height, height, sample_tracing(run, width))
+    traced = trace_strip(chunks, 0, height, sample_tracing(run, height, width))
     path = folder / "band.npz"
     save_arrays(path, traced.to_arrays())
     return path

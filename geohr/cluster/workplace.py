@@ -17,7 +17,6 @@ from geohr._runtime.files import written_whole
 from geohr._runtime.stop import Stop
 from geohr._runtime.threads import ahead
 from geohr.cluster.dealer import Plan, Task, TaskScheduler, describe, lost
-from geohr.cluster.paths import anywhere
 from geohr.cluster.worker import Answer, Facts, Hand, Opening, WorkerJob, facts_of
 from geohr.encoding import Batch
 from geohr.engines.calibration import Calibration
@@ -85,7 +84,7 @@ class Cluster:
             EngineError: When no worker can, or none joins.
             InputError: When the model's weights cannot be used.
         """
-        shown = replace(calibration, scene=anywhere(calibration.scene))
+        shown = replace(calibration, scene=calibration.scene.absolute())
         opening = Opening(model.digest, tile, options, shown)
         with warnings.catch_warnings():
             # A model is a large argument, sent to one worker.
@@ -141,7 +140,7 @@ class Cluster:
         job = WorkerJob(
             opening=run.predictor.opening,
             facts=run.predictor.facts,
-            scene=anywhere(run.scene),
+            scene=run.scene.absolute(),
             grid=run.grid,
             classes=len(run.card.classes),
             finishing=finishing,

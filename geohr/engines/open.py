@@ -18,8 +18,11 @@ from geohr.options import EngineOptions
 BACKENDS = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 """Backends, fastest first, and the module each needs."""
 
-INSTALL = {"openvino": "geohr[openvino]", "onnx": "geohr[onnx]", "torch": "torch"}
-"""What to install for each."""
+INSTALL = {"openvino": "geohr[openvino]", "onnx": "geohr[onnx]", "torch": "geohr"}
+"""What to install for each backend; pip adds an extra to a geohr that is already installed."""
+
+LIBRARIES = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+"""The library behind each backend, on PyPI."""
 
 PRECISIONS = {
     "openvino": ("float32", "bfloat16", "int8"),
@@ -69,7 +72,7 @@ def open_predictor(
         if agreement is not None:
             agreement.check()
         return AveragePredictor(predictor) if options.tta else predictor
-    raise EngineError("no backend is installed; pip install 'geohr[openvino]'")
+    raise EngineError("no engine is installed; pip install 'geohr[openvino]'")
 
 
 def open_backend(
@@ -131,5 +134,5 @@ def as_engine_error(error: Exception, name: str) -> EngineError:
         return error
     return EngineError(
         f"backend {name} is installed but cannot be loaded ({error}); "
-        f"pip install --force-reinstall '{INSTALL[name]}', or use another --backend"
+        f"pip install --force-reinstall {LIBRARIES[name]}, or use another --backend"
     )

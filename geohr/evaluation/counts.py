@@ -21,26 +21,27 @@ from geohr.geobox import Bounds, GeoBox, Window
 from geohr.tiling.grid import Grid
 
 WINDOW = 2048
-"""Side in pixels of the windows that are compared at a time."""
+"""The side, in pixels, of the windows that are compared one at a time."""
+# 64 by 64 blocks are enough for a bootstrap, and keep its table of counts small.
 BLOCKS_ACROSS = 64
-"""Blocks along the longer side of the frame, at most."""
+"""The largest number of blocks along the longer side of the grid."""
 BLOCK_LEAST = 30.0
-"""Smallest side of a block, in metres: about a house and its garden."""
+"""The smallest side of a block, in metres: about a house and its garden."""
 
 PIXEL_COUNTS = ("true", "false", "missed", "edge_shared", "edge_either")
 
 
 @dataclass(frozen=True)
 class Layers:
-    """What is compared.
+    """The two layers that are compared, and the grid on which they are.
 
     Attributes:
-        predicted: What was found.
-        truth: What is there.
-        aoi: Where it counts, or None for everywhere.
+        predicted: The layer that is scored.
+        truth: The layer that it is scored against.
+        aoi: The area of interest, or None where everything is scored.
         geobox: The grid on which pixels are compared.
-        gsd: Side of a pixel in metres on the ground.
-        edge: Width in pixels of the outline that boundary IoU compares.
+        gsd: The side of a pixel in metres on the ground.
+        edge: The width in pixels of the band along outlines for boundary IoU.
     """
 
     predicted: Layer
@@ -52,24 +53,24 @@ class Layers:
 
     @property
     def block(self) -> int:
-        """Side of a block in pixels."""
+        """The side of a block in pixels."""
         longer = max(self.geobox.shape)
         return max(-(-longer // BLOCKS_ACROSS), round(BLOCK_LEAST / self.gsd), 1)
 
     @property
     def blocks_across(self) -> int:
-        """Blocks in a row of blocks."""
+        """The number of blocks in a row of blocks."""
         return -(-self.geobox.width // self.block)
 
 
 @dataclass(frozen=True)
 class WindowCounts:
-    """What one window holds.
+    """The pixels and objects of one window.
 
     Attributes:
-        pixels: One row a block: `block` and the `PIXEL_COUNTS`.
-        truth: One row a true object: block, area_m2, iou of its match or 0, geometry.
-        found: The same of the found objects.
+        pixels: One row per block: `block` and the `PIXEL_COUNTS`.
+        truth: One row per true object: block, area_m2, iou of its match or 0, geometry.
+        found: One row per found object, with the same columns.
     """
 
     pixels: pd.DataFrame
@@ -80,7 +81,7 @@ class WindowCounts:
 def count_windows(
     layers: Layers, progress: Callable[[int, int], None] | None
 ) -> Iterator[WindowCounts]:
-    """What each window of the grid holds; each pixel and each object counts in one."""
+    """Count window by window; each pixel and each object counts in exactly one of them."""
     geobox = layers.geobox
     grid = Grid(geobox.height, geobox.width, min(WINDOW, max(geobox.shape)), 0)
     rows = [*grid.row_starts[:1], *grid.row_starts[1:], geobox.height]
@@ -95,7 +96,7 @@ def count_windows(
 
 
 def count_window(layers: Layers, core: Window) -> WindowCounts:
-    """What the window `core`, which lies inside the grid, holds."""
+    """Count the pixels and objects of the window `core`, which lies inside the grid."""
     geobox = layers.geobox
     margin = int(np.ceil(layers.edge)) + 1
     wide = Window(
@@ -114,10 +115,10 @@ def count_window(layers: Layers, core: Window) -> WindowCounts:
 
 
 def count_pixels(truth: Bools, found: Bools, counts: Bools, edge: float) -> Bools:
-    """`(count, row, col)` in the order of `PIXEL_COUNTS`, True where a pixel is one of them.
+    """Sort pixels into the kinds of `PIXEL_COUNTS`: `(count, row, col)`, True where one applies.
 
-    The edge of a mask is what lies within `edge` pixels of its outline, inside it (Cheng et al.,
-    Boundary IoU, 2021, equation 2).
+    The edge of a mask is the part of it within `edge` pixels of its outline (Cheng et al., Boundary
+    IoU, 2021, equation 2).
     """
     rims = [rim(mask, edge) for mask in (truth, found)]
     return counts & np.stack(
@@ -126,9 +127,9 @@ def count_pixels(truth: Bools, found: Bools, counts: Bools, edge: float) -> Bool
 
 
 def rim(mask: Bools, width: float) -> Bools:
-    """The pixels of the mask whose middle is within `width` pixels of its outline.
+    """The pixels of the mask whose centre is within `width` pixels of its outline.
 
-    What an erosion by a disc takes away; the disc is taken row by row.
+    These are the pixels that an erosion by a disc removes; the disc is applied row by row.
     """
     # The nearest pixel outside is half a pixel further off than the outline.
     radius = max(width, 0.5) + 0.5
@@ -145,7 +146,7 @@ def rim(mask: Bools, width: float) -> Bools:
 
 
 def sum_blocks(pixels: Bools, core: Window, layers: Layers) -> pd.DataFrame:
-    """Sums over blocks of counts that belong to the window `core`."""
+    """Sum the counts of the window `core` over blocks."""
     block = layers.block
     rows = np.arange(core.row, core.row_stop) // block
     cols = np.arange(core.col, core.col_stop) // block
@@ -158,7 +159,7 @@ def sum_blocks(pixels: Bools, core: Window, layers: Layers) -> pd.DataFrame:
 
 
 def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The objects, true and found, that have their inner point on a counting pixel of `core`."""
+    """Tables of the true and found objects whose inner point is on a counted pixel of `core`."""
     geobox = layers.geobox
     truth, found = neighbourhood(layers, geobox.window(core).bounds)
     matches = match(truth, found)
@@ -187,9 +188,9 @@ def count_objects(layers: Layers, core: Window, counts: Bools) -> tuple[pd.DataF
 
 
 def neighbourhood(layers: Layers, bounds: Bounds) -> tuple[Geometries, Geometries]:
-    """The objects that touch the bounds, with all that can decide about their matches.
+    """The objects that touch the bounds, and all others that can affect their matches.
 
-    Partners of theirs may reach further out, and so may those partners' other candidates.
+    A partner of such an object may reach further out, and so may another candidate of that partner.
     """
     for _ in range(3):
         truth = layers.truth.objects(layers.geobox.crs, bounds)

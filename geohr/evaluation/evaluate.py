@@ -1,4 +1,4 @@
-"""What was found against what is there: pixels, outlines, objects, with intervals."""
+"""Scores of a prediction against the truth: pixels, boundaries and objects, with intervals."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.progress import phase
 from geohr.errors import UsageError
 from geohr.evaluation import metrics
 from geohr.evaluation.counts import PIXEL_COUNTS, Layers, WindowCounts, count_windows
@@ -26,9 +27,9 @@ from geohr.evaluation.layers import open_layers
 from geohr.evaluation.options import EvaluateOptions
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Of intersection over union, from SpaceNet's to the mean of COCO."""
+"""Thresholds of intersection over union: SpaceNet's 0.5, and the ten that COCO averages over."""
 LEVEL = 95.0
-"""Per cent of replicates inside an interval."""
+"""The percentage of replicates inside an interval."""
 
 Sums = Mapping[str, Any]
 Scores = dict[str, NDArray[np.float64]]
@@ -39,15 +40,16 @@ class Evaluation:
     """Scores and their intervals.
 
     Attributes:
-        scores: By measure; NaN for what is not defined, such as an error in a count of none.
-        intervals: By measure, the bounds of the 95% interval; empty without a bootstrap.
+        scores: The value of each measure; NaN where it is not defined, such as the relative error
+            of a count where there is no true object.
+        intervals: The bounds of the 95% interval of each measure; empty without a bootstrap.
     """
 
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
 
     def to_json(self) -> str:
-        """Both as JSON."""
+        """The scores and intervals as JSON."""
         content = {
             "scores": {name: known(value) for name, value in self.scores.items()},
             "intervals_95": {
@@ -57,7 +59,7 @@ class Evaluation:
         return json.dumps(content, indent=2, allow_nan=False)
 
     def describe(self) -> str:
-        """A line a measure."""
+        """The scores and intervals as text, one line per measure."""
         width = max(len(name) for name in self.scores)
         lines = []
         for name, value in self.scores.items():
@@ -79,36 +81,42 @@ def evaluate(
     objects_out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Score what was found against what is there.
+    """Score predicted objects against the truth.
 
-    Either may be polygons in any CRS or a raster of class ids; a raster's objects are groups of
-    pixels joined by their sides, and where the truth is 255 nothing counts. Pixels are compared
-    on the truth's grid where it is a raster, else on the area of interest's or the prediction's,
-    else on a new one.
+    Each layer may be polygons in any CRS or a raster of class ids. The objects of a raster are
+    groups of pixels joined by their sides, and pixels where the truth is 255 are not scored. Pixels
+    are compared on the grid of the truth if that is a raster, else on that of the area of interest
+    or of the prediction, else on a new one.
 
     Args:
-        predicted: What was found.
-        truth: What is there.
-        options: What to score.
-        objects_out: A GPKG for the objects: matched, false (as found) and missed (as they are).
-        progress: Called with the windows done and the windows in all.
+        predicted: The layer to score.
+        truth: The layer to score it against.
+        options: Which class and area to score, and how.
+        objects_out: A GPKG to write the matched, false and missed objects to.
+        progress: A function that is called with the number of windows done and of all windows.
+
+    Returns:
+        The scores, and their intervals if replicates were asked for.
 
     Raises:
         InputError: When an input cannot be read or has no CRS.
         UsageError: When `objects_out` is no GPKG.
-        OutputError: When it cannot be written.
+        OutputError: When `objects_out` cannot be written.
     """
     options = options or EvaluateOptions()
     if objects_out is not None and objects_out.suffix.lower() != ".gpkg":
         raise UsageError(f"{objects_out}: matched objects are written as .gpkg; name such a file")
+    phase("reading")
     with ExitStack() as stack:
         opened = open_layers(str(predicted), str(truth), options)
         found, true, aoi, geobox, gsd = stack.enter_context(opened)
         layers = Layers(found, true, aoi, geobox, gsd, options.boundary / gsd)
         part = stack.enter_context(written_whole(objects_out)) if objects_out else None
+        phase("comparing")
         parts = [
             shortened(counted, part, geobox.crs) for counted in count_windows(layers, progress)
         ]
+    phase("resampling" if options.replicates else "scoring")
     sums = sum_by_block(parts, options)
     totals = {name: sums[name].sum() for name in sums.columns}
     scores = {name: float(value) for name, value in score(totals, options).items()}
@@ -116,7 +124,7 @@ def evaluate(
 
 
 def shortened(counted: WindowCounts, part: Path | None, crs: CRS) -> WindowCounts:
-    """The same without geometries, which go to the file `part` where there is one."""
+    """Drop the geometries of a window, after writing them to the file `part` if there is one."""
     if part is not None:
         matched = counted.found["iou"] > 0
         missed = counted.truth[counted.truth["iou"] == 0]
@@ -140,7 +148,7 @@ def shortened(counted: WindowCounts, part: Path | None, crs: CRS) -> WindowCount
 
 
 def sum_by_block(parts: list[WindowCounts], options: EvaluateOptions) -> pd.DataFrame:
-    """All counts, one row a block; the names are those that `score` reads."""
+    """All counts, one row per block, with columns named as `score` reads them."""
     pixels = pd.concat([part.pixels for part in parts]).groupby("block").sum()
     truth = pd.concat([part.truth for part in parts])
     found = pd.concat([part.found for part in parts])
@@ -154,7 +162,7 @@ def sum_by_block(parts: list[WindowCounts], options: EvaluateOptions) -> pd.Data
 def object_counts(
     table: pd.DataFrame, options: EvaluateOptions
 ) -> Iterator[tuple[str, pd.Series[Any]]]:
-    """Names and one number an object: count, area, matches by threshold and by size class."""
+    """Columns with one number per object: count, area, matches by threshold and by size class."""
     yield "count", pd.Series(1.0, table.index)
     yield "area", table["area_m2"]
     yield "overlap", table["iou"]
@@ -168,7 +176,7 @@ def object_counts(
 
 
 def known(value: float) -> float | None:
-    """The value for JSON, which has no NaN: None for what is not defined."""
+    """The value for JSON, which has no NaN: None where it is not defined."""
     return None if math.isnan(value) else value
 
 
@@ -182,7 +190,7 @@ def size_names(options: EvaluateOptions) -> list[str]:
 
 
 def score(sums: Sums, options: EvaluateOptions) -> Scores:
-    """All measures from sums of counts, which may be arrays of replicates."""
+    """All measures, from sums of counts, which may be arrays with a value for each replicate."""
     true, false, missed = sums["true"], sums["false"], sums["missed"]
     there, found = sums["truth_count"], sums["found_count"]
     overlap = (sums["truth_overlap"] + sums["found_overlap"]) / 2
@@ -221,13 +229,13 @@ def score(sums: Sums, options: EvaluateOptions) -> Scores:
 
 
 def object_f1(sums: Sums, match: str, count: str) -> NDArray[np.float64]:
-    """Share of all objects, true and found, that have a partner: F1, and SpaceNet's score."""
+    """F1 of objects, as in SpaceNet: the share of all objects, true and found, with a partner."""
     partnered = sums[f"truth_{match}"] + sums[f"found_{match}"]
     return metrics.ratio(partnered, sums[f"truth_{count}"] + sums[f"found_{count}"])
 
 
 def intervals(sums: pd.DataFrame, options: EvaluateOptions) -> dict[str, tuple[float, float]]:
-    """The 95% bootstrap interval of each measure that is no count, over blocks of ground."""
+    """The 95% interval of each measure but the counts, by a bootstrap over blocks of ground."""
     if not options.replicates:
         return {}
     drawn = metrics.bootstrap(sums.to_numpy(), options.replicates, seed=options.seed)

@@ -36,18 +36,18 @@ from geohr.scene.labels import PARQUET, check_layer, first_layer, is_vector, rea
 INDEXED = (".gpkg", ".fgb")
 """Formats whose spatial index makes reading by place cheap; others are copied into one first."""
 ROWS = 1024
-"""Rows of a raster traced at a time."""
+"""The number of rows of a raster that are traced at a time."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One input, open to be read by place.
+    """One of the layers that are compared, which can be read by place.
 
     Attributes:
         path: The file that was named.
-        raster: Whether it is a raster.
-        vectors: A file with a spatial index that holds its objects.
-        class_id: The class that counts, or None for all.
+        raster: Whether that file is a raster.
+        vectors: A file with a spatial index that holds the objects of the layer.
+        class_id: The class that is scored, or None for all.
     """
 
     path: str
@@ -69,7 +69,7 @@ class Layer:
         return told
 
     def objects(self, crs: CRS, bounds: Bounds) -> Geometries:
-        """Valid polygons, brought into a CRS, that touch bounds in it, in the file's order."""
+        """Valid polygons that touch `bounds`, both in `crs`, in the order of the file."""
         reach = rasterio.warp.transform_bounds(crs, self.info["crs"], *bounds)
         where = None
         if self.class_id is not None and "class_id" in self.info["fields"]:
@@ -82,7 +82,7 @@ class Layer:
         return np.asarray(valid[shapely.area(valid) > 0], object)
 
     def mask(self, geobox: GeoBox, window: Window) -> NDArray[np.uint8]:
-        """`(row, col)` of a window inside a grid: 1 object, 0 none, 255 not annotated."""
+        """The pixels `(row, col)` of a window of a grid: 1 object, 0 none, 255 not annotated."""
         if self.raster:
             classes = read_on(self.path, geobox, window)
             wanted = classes != 0 if self.class_id is None else classes == self.class_id
@@ -92,7 +92,7 @@ class Layer:
 
 
 def draw(shapes: Geometries, geobox: GeoBox) -> NDArray[np.uint8]:
-    """`(row, col)` of a grid: 1 where a polygon covers a pixel's centre, else 0."""
+    """The pixels `(row, col)` of a grid: 1 where a polygon covers the pixel's centre, else 0."""
     if not len(shapes):
         return np.zeros(geobox.shape, np.uint8)
     drawn: NDArray[np.uint8] = rasterize(
@@ -102,7 +102,7 @@ def draw(shapes: Geometries, geobox: GeoBox) -> NDArray[np.uint8]:
 
 
 def read_on(path: str, geobox: GeoBox, window: Window) -> NDArray[np.uint8]:
-    """A raster's class ids on a window of a grid, the nearest pixel's; 255 beyond the raster."""
+    """The class ids of a raster in a window of a grid, nearest neighbour; 255 beyond the raster."""
     with (
         open_raster(path) as raster,
         WarpedVRT(
@@ -124,9 +124,11 @@ def read_on(path: str, geobox: GeoBox, window: Window) -> NDArray[np.uint8]:
 def open_layers(
     predicted: str, truth: str, options: EvaluateOptions
 ) -> Iterator[tuple[Layer, Layer, Layer | None, GeoBox, float]]:
-    """Both layers, the area of interest where one is given, their common grid and its resolution.
+    """Open both layers and the area of interest, and choose the grid on which they are compared.
 
-    The resolution is the side of a pixel in metres on the ground.
+    Yields:
+        The predicted layer, the truth, the area of interest or None, the grid, and the side of its
+        pixels in metres on the ground.
 
     Raises:
         InputError: When one cannot be read or has no CRS.
@@ -181,9 +183,7 @@ def trace_raster(path: str, out: Path, class_id: int | None) -> None:
             )
         tracer = Tracer(
             TraceSettings(
-                raster.width,
-                transform=raster.transform,
-                crs=raster.crs,
+                GeoBox(raster.crs, raster.transform, raster.height, raster.width),
                 options=PolygonOptions(connectivity=4),
             )
         )

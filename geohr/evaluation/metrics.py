@@ -1,7 +1,7 @@
 """Scores as pure functions of counts.
 
-Counts may be plain numbers or arrays of replicates: every function works element by element, and
-gives 1 for 0/0 where nothing was there and nothing was found.
+Counts may be plain numbers or arrays of replicates: every function works element by element. A
+score is 1 where there is no true object and none was found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Score = NDArray[np.float64]
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> Score:
-    """`part / whole`, 1 where both are 0, and NaN where the whole alone is."""
+    """`part / whole`: 1 where both are 0, and NaN where only the whole is."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         defined = np.where(whole == 0, np.where(part == 0, 1.0, np.nan), part / whole)
@@ -25,35 +25,35 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Score:
 
 
 def precision(true: ArrayLike, false: ArrayLike) -> Score:
-    """Share of what was found that is there."""
+    """The share of what was found that is true."""
     return ratio(true, np.add(true, false))
 
 
 def recall(true: ArrayLike, missed: ArrayLike) -> Score:
-    """Share of what is there that was found."""
+    """The share of what is true that was found."""
     return ratio(true, np.add(true, missed))
 
 
 def f1(true: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Score:
-    """Harmonic mean of precision and recall."""
+    """The harmonic mean of precision and recall."""
     twice = np.multiply(2, true)
     return ratio(twice, twice + np.add(false, missed))
 
 
 def iou(true: ArrayLike, false: ArrayLike, missed: ArrayLike) -> Score:
-    """Intersection over union."""
+    """Intersection over union, from counts of true, false and missed pixels."""
     return ratio(true, np.add(true, np.add(false, missed)))
 
 
 def confusion(
     truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
 ) -> NDArray[np.int64]:
-    """A table (truth, predicted) of pixels; those ignored in either are left out.
+    """A confusion matrix (truth, predicted) of pixels; those ignored in either are left out.
 
     Args:
         truth: Class ids.
         predicted: Class ids, the same shape.
-        classes: Foreground classes; the table has one row and column more.
+        classes: The number of foreground classes; the matrix has one row and one column more.
     """
     kept = (truth != IGNORE) & (predicted != IGNORE)
     size = classes + 1
@@ -62,7 +62,7 @@ def confusion(
 
 
 def mean_iou(table: NDArray[np.int64]) -> float:
-    """Mean over the foreground classes that occur, from a table (truth, predicted); else 1."""
+    """The mean IoU of the foreground classes that occur in a confusion matrix; 1 if none does."""
     both = np.diag(table)
     either = table.sum(0) + table.sum(1) - both
     occurs = either[1:] > 0
@@ -74,11 +74,11 @@ def bootstrap(counts: NDArray[Any], replicates: int, *, seed: int = 0) -> NDArra
 
     Args:
         counts: `(block, count)`.
-        replicates: How often as many blocks as there are are drawn.
-        seed: Of the draw.
+        replicates: The number of draws; each draws as many blocks as there are.
+        seed: The random seed.
 
     Returns:
-        `(replicate, count)`.
+        The sums, `(replicate, count)`.
     """
     rng = np.random.default_rng(seed)
     blocks = len(counts)

@@ -1,4 +1,4 @@
-"""Which object that was found is which object that is there."""
+"""Matching of found objects to true ones."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from geohr.encoding import Geometries
 
 @dataclass(frozen=True)
 class Matches:
-    """Pairs of objects, each object in one pair at most.
+    """Pairs of matching objects; each object is in one pair at most.
 
     Attributes:
-        truth: `(n,)` index into the true objects.
-        found: `(n,)` index into the found objects.
-        iou: `(n,)` intersection over union, at least the one asked for.
+        truth: Indices of the true objects, `(n,)`.
+        found: Indices of the found objects, `(n,)`.
+        iou: Intersection over union of each pair, `(n,)`, at least the one asked for.
     """
 
     truth: NDArray[np.int64]
@@ -27,17 +27,17 @@ class Matches:
 
 
 def match(truth: Geometries, found: Geometries, *, least: float = 0.5) -> Matches:
-    """Pairs with an intersection over union of at least `least`, the largest first.
+    """Match objects with an intersection over union of at least `least`, the largest first.
 
-    From 0.5 on, objects that do not overlap their own kind have one partner at most, and this is
-    the SpaceNet metric's matching (Van Etten et al., SpaceNet, 2018, section 4), which goes
-    through what was found in order of confidence; where found objects overlap each other, the
+    From 0.5 up, objects that do not overlap others of their layer have one partner at most, and the
+    result is that of the SpaceNet metric (Van Etten et al., SpaceNet, 2018, section 4), which goes
+    through the found objects in order of confidence. Where found objects overlap each other, the
     better fit wins here.
 
     Args:
-        truth: Valid polygons.
-        found: Valid polygons in the same CRS.
-        least: Of intersection over union.
+        truth: The true objects, valid polygons.
+        found: The found objects, valid polygons in the same CRS.
+        least: The smallest intersection over union of a pair.
     """
     tree = shapely.STRtree(truth)
     of_found, of_truth = tree.query(found, predicate="intersects")

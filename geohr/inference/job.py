@@ -30,22 +30,18 @@ from geohr.models.card import Card
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.polygons import Polygons, Tracer
-from geohr.polygons.neighbours import WALL_PIXELS
-from geohr.polygons.polygons import reprojected
-from geohr.polygons.settings import TraceSettings
+from geohr.polygons.regularize import WALL_PIXELS
+from geohr.polygons.table import reprojected
+from geohr.polygons.tracer import TraceSettings
 from geohr.scene import Scene
-from geohr.scene.area import area_of
 from geohr.scene.prepare import (
     SAME_SIZE,
     ResolutionRange,
     SceneLike,
-    description,
     open_view,
-    own_crs,
 )
 from geohr.scene.provenance import identify, modified
 from geohr.scene.stac import acquired
-from geohr.scene.warped import WarpedSource
 from geohr.stitching.mosaic import ProbabilityRows
 from geohr.tiling.blocks import Block, BlockSize, cut_blocks, downward
 from geohr.tiling.grid import Grid, lattice
@@ -130,7 +126,7 @@ class Job:
         """All that a block's scores depend on, and how blocks are cut."""
         return {
             "scene": identify(self.scene.files),
-            "view": description(self.scene),
+            "view": self.scene.describe(),
             "gdal": rasterio.__gdal_version__,
             "machine": machine(),
             "batch": self.predictor.batch,
@@ -141,18 +137,15 @@ class Job:
     @cached_property
     def own_scene(self) -> Scene:
         """The scene and its area on its own pixel grid, on which rasters come out."""
-        if not isinstance(self.scene.origin, WarpedSource):
+        if self.scene.warped_from is None:
             return self.scene
-        own, options = self.scene.origin.source, self.options
-        if options.aoi is None and options.bbox is None:
-            return own
-        return dataclasses.replace(own, area=area_of(own, aoi=options.aoi, bbox=options.bbox))
+        return self.scene.native.within(aoi=self.options.aoi, bbox=self.options.bbox)
 
     @property
     def crs(self) -> CRS | None:
         """Of the polygons: what was asked for, else the scene's own."""
         if self.options.out_crs is None:
-            return own_crs(self.scene)
+            return self.scene.native.crs
         return CRS.from_wkt(parse_crs(self.options.out_crs).to_wkt())
 
     def placed(self, polygons: Polygons) -> Polygons:
@@ -163,9 +156,7 @@ class Job:
     def tracing(self) -> TraceSettings:
         """How rows of the scene's area are traced."""
         return TraceSettings(
-            self.scene.area_window.width,
-            self.scene.area_geobox.transform,
-            crs=self.scene.crs,
+            self.scene.area_geobox,
             options=self.options,
             class_names={number: label.name for number, label in enumerate(self.card.classes, 1)},
             threshold=self.options.threshold or EVEN,
@@ -321,7 +312,7 @@ def check_out_crs(scene: Scene, options: SegmentOptions) -> None:
 def warn_of_resolution(scene: Scene, card: Card) -> None:
     """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
     finest, coarsest = card.gsd
-    own = scene.origin.source.gsd if isinstance(scene.origin, WarpedSource) else scene.gsd
+    own = scene.native.gsd
     if own is None or finest <= own <= coarsest:
         return
     resampled = scene.gsd is not None and abs(scene.gsd / own - 1) > SAME_SIZE

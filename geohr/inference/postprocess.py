@@ -21,9 +21,9 @@ from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons
-from geohr.polygons.bands import ClassRows, StripJoiner, StripPolygons, trace_strip
-from geohr.polygons.instances import SQUARE
-from geohr.polygons.settings import TraceSettings
+from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.tracer import TraceSettings
+from geohr.polygons.watershed import SQUARE
 from geohr.scene import Scene
 from geohr.stitching.blocks import Assembler, BlockScores
 from geohr.stitching.mosaic import ProbabilityRows, classify
@@ -142,7 +142,7 @@ class Postprocessor:
 
         Args:
             rows: Of a band; where touching objects are parted, a multiple of
-                `geohr.polygons.instances.SQUARE`. By default few, and finer at the end.
+                `geohr.polygons.watershed.SQUARE`. By default few, and finer at the end.
         """
         window = self.scene.area_window
         inner = range(rows, window.height, rows) if rows else band_edges(window)
@@ -151,9 +151,8 @@ class Postprocessor:
 
     def reach(self, band: Strip) -> tuple[int, int]:
         """The scene's rows that a band depends on."""
-        window = self.scene.area_window
-        top = window.row
-        first, stop = self.tracing.reach(*self.inside(band), window.height)
+        top = self.scene.area_window.row
+        first, stop = self.tracing.reach(*self.inside(band))
         return max(0, min(band.start - 1, top + first)), max(band.stop, top + stop)
 
     def inside(self, band: Strip) -> tuple[int, int]:
@@ -223,8 +222,7 @@ def finish_strip(
     arrays = {}
     if finishing.wanted.polygons:
         start, stop = finishing.inside(band)
-        height = finishing.scene.area_window.height
-        traced = trace_strip(chunks, start, stop, height, finishing.tracing)
+        traced = trace_strip(chunks, start, stop, finishing.tracing)
         arrays = traced.to_arrays()
     for _ in chunks:
         pass
@@ -270,8 +268,7 @@ def chunks_of_strips(finishing: Postprocessor, bands: Iterable[Strip]) -> Iterat
         scores = arrays.get("probabilities", nothing)
         polygons = None
         if joined is not None:
-            last = band.stop == finishing.grid.height
-            polygons = joined.add(StripPolygons.from_arrays(arrays), last=last)
+            polygons = joined.add(StripPolygons.from_arrays(arrays))
         yield Chunk(
             classify(scores, finishing.threshold),
             scores,

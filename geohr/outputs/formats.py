@@ -22,7 +22,7 @@ from geohr.geodesy import parse_crs
 from geohr.outputs.geoparquet import parquet_writer
 from geohr.outputs.layers import FormatWriter, LayerInfo
 from geohr.outputs.qgis_style import EPOCH, add_style
-from geohr.polygons.polygons import Polygons
+from geohr.polygons.table import Polygons
 
 SHAPEFILE_NAMES = {
     "confidence_min": "conf_min",

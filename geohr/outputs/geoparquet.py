@@ -15,7 +15,7 @@ from geohr._runtime.files import written_whole
 from geohr.errors import UsageError
 from geohr.geodesy import parse_crs
 from geohr.outputs.layers import FormatWriter, LayerInfo
-from geohr.polygons.polygons import Polygons
+from geohr.polygons.table import Polygons
 
 BOX = ("xmin", "ymin", "xmax", "ymax")
 

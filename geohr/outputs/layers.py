@@ -10,7 +10,7 @@ import numpy.typing as npt
 import shapely
 
 from geohr.encoding import Geometries
-from geohr.polygons.polygons import Polygons
+from geohr.polygons.table import Polygons
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from geohr._runtime.files import as_output_error
 from geohr.errors import OutputError, UsageError
 from geohr.outputs.formats import WRITERS
 from geohr.outputs.layers import FormatWriter, LayerInfo
-from geohr.polygons.polygons import Polygons, concatenate
+from geohr.polygons.table import Polygons, concatenate
 
 BATCH = 16_384
 """Polygons written at a time, whatever the sizes of the chunks that come."""

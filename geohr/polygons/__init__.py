@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from geohr.polygons.polygons import DTYPES, Polygons, concatenate
-from geohr.polygons.settings import TraceSettings
-from geohr.polygons.tracer import Tracer
+from geohr.polygons.table import DTYPES, Polygons, concatenate
+from geohr.polygons.tracer import Tracer, TraceSettings
 
 __all__ = ["DTYPES", "Polygons", "TraceSettings", "Tracer", "concatenate"]

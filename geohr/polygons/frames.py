@@ -13,46 +13,58 @@ import numpy as np
 
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.options import PolygonOptions
-from geohr.polygons.chains import Chains
-from geohr.polygons.components import Components
-from geohr.polygons.corners import Candidates, candidates, link_sides, sides
-from geohr.polygons.edges import (
+from geohr.polygons.objects import (
+    NOWHERE,
+    ClosedObjects,
+    OpenObjects,
+    Statistics,
+    no_scores,
+    of_runs,
+    run_scores,
+)
+from geohr.polygons.outlines import (
     Crossings,
-    Field,
-    Saddles,
-    find_saddles,
     link_edges,
+    link_sides,
     owner,
-    saddle_pairs,
+    sides,
     unit_edges,
 )
-from geohr.polygons.objects import ClosedObjects, OpenObjects
-from geohr.polygons.rings import canonical, split_touching
-from geohr.polygons.runs import Runs, find_runs, touching
-from geohr.polygons.statistics import NOWHERE, Statistics, no_scores, of_runs, run_scores
-from geohr.polygons.vertices import Ragged, join
+from geohr.polygons.rings import Chains, Ragged, canonical, join, split_touching
+from geohr.polygons.runs import (
+    Candidates,
+    Components,
+    Field,
+    Runs,
+    Saddles,
+    candidates,
+    find_runs,
+    find_saddles,
+    saddle_pairs,
+    touching,
+)
 
 FRAME_PIXELS = 2**22
 """Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
 FRAME_ROWS = (64, 1024)
-"""Fewest and most rows worked on at a time."""
+"""The fewest and the most rows that are processed at a time."""
 
 
 def frame_rows(width: int) -> int:
-    """Rows of a frame of so many columns."""
+    """The number of rows of a frame with `width` columns."""
     return int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
 
 
 @dataclass(frozen=True)
 class Above:
-    """The last row above the first one, and nothing else of what lies there."""
+    """The row above the first one, which is all that is known of what lies above."""
 
     row: int
-    """Of the scene."""
+    """The row, counted from the top of the scene."""
     classes: Bytes
-    """`(col,)` class ids."""
+    """The class ids of the row, `(col,)`."""
     probabilities: Bytes | None
-    """`(class, col)`, or None where rows come without."""
+    """The probabilities of the row, `(class, col)`, or None where rows have none."""
 
 
 class Frames:
@@ -63,7 +75,7 @@ class Frames:
         options: Outline, connectivity, simplification.
         background: The class id that is not traced; 255 (nodata) never is.
         threshold: The probability at which contours run between a class and the background.
-        above: What lies above the first row; None at the scene's top.
+        above: The row above the first one; None at the top of the scene.
     """
 
     def __init__(
@@ -128,7 +140,7 @@ class Frames:
 
     @property
     def waiting(self) -> int:
-        """Rows that came since the last step."""
+        """The number of rows that came since the last step."""
         return self._filled
 
     @property
@@ -189,7 +201,7 @@ class Frames:
         return whole
 
     def _hold_scores(self, classes: int) -> Bytes:
-        """Where the frame's probabilities go."""
+        """Make room for the probabilities of the frame."""
         if self._scores is None:
             self._scores = np.full((classes, self._rows + 2, self._width), NODATA, np.uint8)
         return self._scores
@@ -249,7 +261,7 @@ class Frames:
 
 
 def _unknown(runs: Runs, row: int) -> Statistics:
-    """Of objects of which nothing is known but a run of a row, where it is counted elsewhere."""
+    """Statistics of objects of which only a run in the row above is known; it counts elsewhere."""
     count = len(runs.start)
     nothing = np.zeros(count, np.int64)
     return Statistics(

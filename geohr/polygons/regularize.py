@@ -1,4 +1,4 @@
-"""Building outlines drawn with straight walls and right angles.
+"""Building outlines drawn with straight walls and right angles, each for itself.
 
 For every ring several drawings are made: the rectangle with the ring's own moments, outlines of
 walls at right angles and of walls at multiples of 45 degrees to the main direction, each at a few
@@ -17,17 +17,21 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
+from geohr import geodesy
 from geohr.encoding import Floats, Geometries, Ints
-from geohr.polygons.shapes import (
+from geohr.geobox import GeoBox
+from geohr.polygons.neighbours import OverlapResolver
+from geohr.polygons.table import by_owner
+from geohr.polygons.walls import (
     assemble,
     circles,
     main_direction,
     middles,
     rectangles,
+    straighten,
     turn,
     with_area,
 )
-from geohr.polygons.walls import straighten
 
 DETAILS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Levels of detail: how far, in tolerances, walls are simplified before they are straightened."""
@@ -36,29 +40,92 @@ ANGLES = (90, 45)
 INDEPENDENT = 14.0
 """Tolerances of outline over which errors are one: less of it, and vertices are cheaper."""
 NOISE = 0.04
-"""Mean distance from the ring, in tolerances, below which a drawing gets no better."""
+"""The mean distance from the ring, in tolerances, below which a drawing counts as no better."""
 CROWD = 40
-"""Vertices from which a ring is taken for several buildings."""
+"""The number of vertices from which a ring is taken for several buildings that touch."""
 CROWD_VERTEX_AREA = 0.02
-"""How much less area the drawing of those must miss for one vertex more, in squared tolerances."""
+"""The gain in area that such a drawing must make with one more vertex, in squared tolerances."""
 ANGLE_PRICE = {90: 0.0, 45: 2.0}
-"""What walls off the right angle cost, in vertices: they are drawn only where they clearly fit."""
+"""The price of walls at these angles, in vertices; 45 degrees must fit clearly better than 90."""
 FREE_PRICE = 4.0
-"""What an outline without any straightened wall costs, in vertices."""
+"""The price of an outline without straightened walls, in vertices."""
 CIRCLE_PRICE = 8.0
-"""What a circle costs, in vertices; its own are not counted."""
+"""The price of a circle, in vertices; its own vertices are not counted."""
 SAMPLES = 128
-"""Points on an outline, at which drawings are compared with it."""
+"""The number of points on an outline at which drawings are compared with it."""
 BATCH = 1024
-"""Polygons drawn at a time: each is held in twenty drawings and as many points as `SAMPLES`."""
+"""The number of polygons drawn at a time; each needs memory for twenty drawings."""
 COURTYARD = 4.0
-"""Smallest hole that is kept, in squared tolerances."""
+"""The area of the smallest hole that is kept, in squared tolerances."""
 AREA_TOLERANCE = 0.01
-"""Greatest relative change of a ring's area."""
+"""The largest relative change of the area of a ring."""
 
 
-def directions(polygons: Geometries, tolerance: Floats) -> tuple[Floats, Floats]:
-    """Main directions, and how clear they are; see `main_direction`.
+WALL_TOLERANCE = 0.5
+"""The distance in metres that a wall may leave the outline, without `simplify` or a card."""
+WALL_PIXELS = 2.0
+"""The smallest such distance in pixels, for scenes too coarse for half a metre."""
+REACH = 4.0
+"""The largest distance by which a drawing exceeds its outline, in tolerances."""
+
+
+class Regularizer:
+    """Draws objects as buildings as they become whole. No drawing lies over an earlier one.
+
+    Args:
+        geobox: The scene's grid.
+        tolerance: The tolerance in metres; 0 chooses one that suits the pixels.
+    """
+
+    def __init__(self, geobox: GeoBox, tolerance: float) -> None:
+        self._crs = geobox.crs
+        a, b, _, d, e, _ = geobox.transform[:6]
+        self._cell = np.array([[a, b], [d, e]])
+        self._tolerance = tolerance
+        self._overlaps = OverlapResolver()
+
+    def draw(self, traced: Geometries, bottom: Ints, *, open_from: int) -> Geometries:
+        """Draw the next objects of a scene.
+
+        Args:
+            traced: Polygons or multipolygons in the CRS, in canonical order.
+            bottom: `(n,)` the last row of each.
+            open_from: The first row of what is still to come.
+
+        Returns:
+            `(n,)`, None where nothing is left.
+        """
+        parts, owner = shapely.get_parts(traced, return_index=True)
+        frame = geodesy.local_frames(parts, self._crs)
+        tolerance = self._tolerances(frame.scale)
+        metres = frame.to_metres(parts)
+        drawn = frame.from_metres(regularize(metres, tolerance, directions(metres, tolerance)))
+        plain = frame.from_metres(np.asarray(shapely.simplify(metres, tolerance / 2), object))
+        plain = np.where(shapely.is_valid(plain), plain, parts)
+        drawn = np.where(shapely.is_valid(drawn), drawn, plain)
+        # What a row is wide on the ground, by the shortest way across it.
+        longest = np.linalg.norm(np.linalg.inv(frame.scale), 2, axis=(1, 2))
+        row = abs(np.linalg.det(self._cell)) / np.hypot(*self._cell[:, 0])
+        margin = np.ceil(REACH * tolerance * longest / row).astype(np.int64) + 1
+        rest = self._overlaps.resolve(
+            drawn, plain, bottom[owner] + margin, needed_from=open_from - int(margin.max())
+        )
+        whole = by_owner(rest, owner)
+        for index in np.flatnonzero(shapely.get_num_geometries(whole) > 1).tolist():
+            # Parts that met at a corner may have got a wall in common.
+            whole[index] = shapely.union_all(whole[index])
+        return whole
+
+    def _tolerances(self, scale: Floats) -> Floats:
+        """`(n,)` metres, from `(n, 2, 2)` metres per unit of the CRS."""
+        if self._tolerance:
+            return np.full(len(scale), self._tolerance)
+        pixel = np.sqrt(np.abs(np.linalg.det(scale @ self._cell)))
+        return np.asarray(np.maximum(WALL_TOLERANCE, WALL_PIXELS * pixel), np.float64)
+
+
+def directions(polygons: Geometries, tolerance: Floats) -> Floats:
+    """`(n,)` main directions of walls in radians from the x axis; see `main_direction`.
 
     Args:
         polygons: Polygons in metres.
@@ -71,8 +138,8 @@ def directions(polygons: Geometries, tolerance: Floats) -> tuple[Floats, Floats]
 def regularize(polygons: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
     """Draw buildings with straight walls. Areas change by less than `AREA_TOLERANCE`.
 
-    Each polygon is drawn for itself: neighbours may come to overlap by about the tolerance (see
-    `faces`). Holes smaller than the tolerance squared are filled. Where a hole no longer fits
+    Each polygon is drawn for itself, so that neighbours may come to overlap by about the tolerance
+    (see `OverlapResolver`). Holes smaller than `COURTYARD` are filled. Where a hole no longer fits
     into its building, the building is only simplified.
 
     Args:
@@ -86,7 +153,7 @@ def regularize(polygons: Geometries, tolerance: Floats, direction: Floats) -> Ge
 
 
 def _regularized(polygons: Geometries, tolerance: Floats, direction: Floats) -> Geometries:
-    """The same of a few, whose outlines are held as points."""
+    """Regularize a batch of polygons."""
     rings, owner = shapely.get_rings(polygons, return_index=True)
     filled = np.asarray(shapely.polygons(rings), object)
     hole = np.concatenate([[False], owner[1:] == owner[:-1]])[: len(owner)]
@@ -143,14 +210,14 @@ class Outline:
     """Traced outlines as points at equal distances, to compare drawings with."""
 
     points: Geometries
-    """`(n, SAMPLES)`."""
+    """The points on each outline, `(n, SAMPLES)`."""
     perimeter: Floats
-    """In tolerances."""
+    """The length of each outline, in tolerances."""
     tolerance: Floats
 
     @classmethod
     def of(cls, filled: Geometries, tolerance: Floats) -> Outline:
-        """Of polygons without holes."""
+        """Sample the outlines of polygons without holes."""
         parts = (np.arange(SAMPLES) + 0.5) / SAMPLES
         rings = shapely.get_exterior_ring(filled)
         points = shapely.line_interpolate_point(rings[:, None], parts, normalized=True)

@@ -1,15 +1,115 @@
-"""Finished rows in, whole objects out."""
+"""Finished rows of a scene in, whole objects out."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from geohr.encoding import Bytes
+from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError, UsageError
+from geohr.geobox import GeoBox
+from geohr.models.card import INSTANCE_AREA
+from geohr.options import PolygonOptions
+from geohr.polygons.attributes import AttributeBuilder
+from geohr.polygons.frames import Above, Frames
 from geohr.polygons.objects import ClosedObjects
-from geohr.polygons.polygons import Polygons, concatenate
-from geohr.polygons.settings import TraceSettings
-from geohr.polygons.vertices import SIDE_MAX
+from geohr.polygons.regularize import Regularizer
+from geohr.polygons.rings import SIDE_MAX
+from geohr.polygons.table import Polygons, concatenate
+from geohr.polygons.watershed import MARGIN, SQUARE, Splitter
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """The settings with which a scene is traced.
+
+    Attributes:
+        geobox: The scene's grid; without a CRS, metres are unknown.
+        options: Outline, connectivity, simplification and the rest.
+        class_names: The name of each class id; other classes are named "class ID".
+        background: The class id that is not traced; 255 (nodata) never is.
+        threshold: The probability at which contours run between a class and the background.
+
+    Raises:
+        InputError: For a scene of too many rows or columns.
+        UsageError: For a background or threshold out of range.
+    """
+
+    geobox: GeoBox
+    options: PolygonOptions = field(default_factory=PolygonOptions)
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    background: int = 0
+    threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if max(self.geobox.shape) > SIDE_MAX:
+            raise InputError(
+                f"a scene can have {SIDE_MAX} rows and columns at most, this one has "
+                f"{self.geobox.height} x {self.geobox.width}"
+            )
+        if not 0 <= self.background <= NODATA:
+            raise UsageError(f"background must be in [0, 255], got {self.background}")
+        if not 0 < self.threshold <= 1:
+            raise UsageError(f"threshold must be in (0, 1], got {self.threshold}")
+
+    @property
+    def parts(self) -> bool:
+        """Whether touching objects are split."""
+        return self.options.instances is not None and self.options.instances < 1
+
+    def reach(self, start: int, stop: int) -> tuple[int, int]:
+        """The rows that a strip's objects depend on.
+
+        Args:
+            start: The strip's first row, a multiple of `geohr.polygons.watershed.SQUARE`.
+            stop: The row after its last.
+        """
+        above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (1, 0)
+        return max(0, start - above), min(self.geobox.height, stop + below)
+
+    def frames(self, above: Above | None = None) -> Frames:
+        """A new `Frames`, which finds objects in rows."""
+        return Frames(
+            self.geobox.width,
+            options=self.options,
+            background=self.background,
+            threshold=self.threshold,
+            above=above,
+        )
+
+    def splitter(self, start: int = 0) -> Splitter | None:
+        """A new `Splitter` of touching objects, or None if they are not split.
+
+        Raises:
+            InputError: Without a CRS.
+        """
+        if not self.parts:
+            return None
+        area, level = self.options.instance_area, self.options.instances
+        assert level is not None
+        return Splitter(
+            self.geobox,
+            level=level,
+            least_area=INSTANCE_AREA if area is None else area,
+            background=self.background,
+            start=start,
+        )
+
+    def attributes(self) -> AttributeBuilder:
+        """A new `AttributeBuilder`, which draws and measures closed objects.
+
+        Raises:
+            InputError: When metres are asked for and there is no CRS.
+        """
+        return AttributeBuilder(
+            geobox=self.geobox,
+            options=self.options,
+            regularizer=Regularizer(self.geobox, self.options.simplify),
+            class_names=self.class_names,
+        )
 
 
 class Tracer:
@@ -20,23 +120,22 @@ class Tracer:
     pixel in raster order, however the rows were cut.
 
     Args:
-        tracing: Width, place, classes and options.
+        tracing: The scene's grid, classes and options.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
     """
 
     def __init__(self, tracing: TraceSettings) -> None:
-        self._width = tracing.width
-        self._finish = tracing.finish()
+        self._width = tracing.geobox.width
+        self._attributes = tracing.attributes()
         self._frames = tracing.frames()
         self._splitter = tracing.splitter()
         self._has_scores: bool | None = None
         self._finished = False
-        self._pushed = 0
 
     def push(self, class_rows: Bytes, probability_rows: Bytes | None = None) -> Polygons:
-        """Take the next rows.
+        """Trace the next rows.
 
         Args:
             class_rows: `(row, col)` uint8 class ids; 255 = no data.
@@ -48,7 +147,6 @@ class Tracer:
 
         Raises:
             UsageError: For arrays of another type or shape.
-            InputError: When the scene gets too high.
         """
         self._check(class_rows, probability_rows)
         if self._splitter is not None:
@@ -61,8 +159,8 @@ class Tracer:
         return concatenate([self._finished_objects(whole) for whole in wholes])
 
     def _finished_objects(self, whole: ClosedObjects) -> Polygons:
-        """Drawn and measured."""
-        polygons, _ = self._finish.polygons(
+        """Draw and measure closed objects."""
+        polygons, _ = self._attributes.polygons(
             whole, has_scores=bool(self._has_scores), open_from=self._frames.open_from
         )
         return polygons
@@ -78,8 +176,7 @@ class Tracer:
         self._finished = True
         last = [] if self._splitter is None else [self._take(*self._splitter.finish())]
         last.append(self._finished_objects(self._frames.finish()))
-        rest, _ = self._finish.rest(has_scores=bool(self._has_scores))
-        return concatenate([*last, rest])
+        return concatenate(last)
 
     def _check(self, class_rows: Bytes, probability_rows: Bytes | None) -> None:
         if self._finished:
@@ -89,9 +186,6 @@ class Tracer:
             raise UsageError(
                 f"class rows must be uint8 (row, {self._width}), got {class_rows.dtype} {shape}"
             )
-        self._pushed += shape[0]
-        if self._pushed > SIDE_MAX:
-            raise InputError(f"a scene can have {SIDE_MAX} rows at most")
         has_scores = probability_rows is not None
         if self._has_scores not in (None, has_scores):
             raise UsageError("probabilities must come with all rows or with none")

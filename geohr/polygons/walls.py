@@ -1,4 +1,4 @@
-"""Outlines of straight walls, whose directions are multiples of one angle."""
+"""Drawings of buildings to choose from: straight walls, rectangles, circles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,106 @@ import numpy as np
 import shapely
 
 from geohr.encoding import Bools, Floats, Geometries, Ints
-from geohr.polygons.thin import kept_of_rings
+from geohr.polygons.rings import round_rings
+from geohr.polygons.simplify import kept_of_rings
+
+CIRCLE_VERTICES = 16
+
+
+def main_direction(polygons: Geometries) -> Floats:
+    """The walls' mean direction, right angles taken as one.
+
+    Long walls decide: edges count by the square of their length.
+
+    Returns:
+        `(n,)` radians from the x axis.
+    """
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    edge = np.diff(points, axis=0)
+    inside = owner[1:] == owner[:-1]
+    edge, of_edge = edge[inside], owner[:-1][inside]
+    power = (edge[:, 0] ** 2 + edge[:, 1] ** 2) * np.exp(4j * np.arctan2(edge[:, 1], edge[:, 0]))
+    sine, cosine = (
+        np.bincount(of_edge, weights=part, minlength=len(polygons))
+        for part in (power.imag, power.real)
+    )
+    return np.asarray(np.arctan2(sine, cosine) / 4, np.float64)
+
+
+def rectangles(level: Geometries) -> Geometries:
+    """The rectangle along the axes with each polygon's centroid and second moments."""
+    points, owner = shapely.get_coordinates(level, return_index=True)
+    inside = owner[1:] == owner[:-1]
+    one, two, ring = points[:-1][inside], points[1:][inside], owner[:-1][inside]
+    cross = one[:, 0] * two[:, 1] - two[:, 0] * one[:, 1]
+
+    def total(values: Floats) -> Floats:
+        return np.bincount(ring, weights=values, minlength=len(level)).astype(np.float64)
+
+    area = total(cross) / 2
+    corners = np.empty((len(level), 4, 2))
+    for axis in (0, 1):
+        a, b = one[:, axis], two[:, axis]
+        middle = total(cross * (a + b)) / (6 * area)
+        spread = total(cross * (a * a + a * b + b * b)) / (12 * area) - middle**2
+        half = np.sqrt(np.maximum(3 * spread, 0))
+        sign = np.array([[-1, 1, 1, -1], [-1, -1, 1, 1]][axis])
+        corners[:, :, axis] = middle[:, None] + sign * half[:, None]
+    return np.asarray(shapely.polygons(corners), object)
+
+
+def circles(centre: Floats, area: Floats) -> Geometries:
+    """Regular polygons round the centres with the given areas."""
+    turn = np.arange(CIRCLE_VERTICES) * 2 * np.pi / CIRCLE_VERTICES
+    unit = np.column_stack([np.cos(turn), np.sin(turn)])
+    radius = np.sqrt(area / (CIRCLE_VERTICES / 2 * np.sin(2 * np.pi / CIRCLE_VERTICES)))
+    return np.asarray(shapely.polygons(centre[:, None, :] + radius[:, None, None] * unit), object)
+
+
+def with_area(drawing: Geometries, area: Floats) -> Geometries:
+    """Scaled about their centroids to the given areas; left as they are if that would be much."""
+    now = shapely.area(drawing)
+    scale = np.sqrt(np.divide(area, now, out=np.ones_like(area), where=now > 0))
+    scale = np.where(np.abs(scale - 1) < 0.25, scale, 1.0)
+    centre = np.nan_to_num(middles(drawing))
+    points, owner = shapely.get_coordinates(drawing, return_index=True)
+    moved = centre[owner] + (points - centre[owner]) * scale[owner, None]
+    return np.asarray(shapely.set_coordinates(drawing.copy(), moved), object)
+
+
+def turn(polygons: Geometries, angle: Floats, centre: Floats) -> Geometries:
+    """Turned counterclockwise about the centres."""
+    points, owner = shapely.get_coordinates(polygons, return_index=True)
+    x, y = (points - centre[owner]).T
+    sine, cosine = np.sin(angle)[owner], np.cos(angle)[owner]
+    turned = np.column_stack([cosine * x - sine * y, sine * x + cosine * y]) + centre[owner]
+    return np.asarray(shapely.set_coordinates(polygons.copy(), turned), object)
+
+
+def middles(polygons: Geometries) -> Floats:
+    """The centroids of polygons, `(n, 2)`."""
+    centre = shapely.centroid(polygons)
+    return np.column_stack([shapely.get_x(centre), shapely.get_y(centre)])
+
+
+def assemble(rings: Geometries, owner: Ints) -> Geometries:
+    """Make polygons from rings; each exterior is followed by its holes.
+
+    Args:
+        rings: The rings of all polygons.
+        owner: `(ring,)` the polygon of each, ascending from 0.
+    """
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    result = np.asarray(shapely.polygons(rings[starts]), object)
+    stops = np.append(starts[1:], len(rings))
+    for index in np.flatnonzero(stops - starts > 1).tolist():
+        start, stop = starts[index], stops[index]
+        result[index] = shapely.polygons(rings[start], rings[start + 1 : stop])
+    return result
+
 
 _ROUNDS = 64
-"""Most short walls taken out of one ring."""
+"""The largest number of short walls that are removed from one ring."""
 
 
 @dataclass(frozen=True)
@@ -20,24 +116,30 @@ class Walls:
 
     ring: Ints
     angle: Floats
-    """Radians, of the wall."""
+    """The direction of the wall, in radians."""
     offset: Floats
     weight: Floats
-    """Length of outline that the wall stands for."""
+    """The length of the outline that the wall replaces."""
+
+    @property
+    def beside(self) -> tuple[Ints, Ints]:
+        """`(wall,)` index of the wall before and after each, round its ring."""
+        begins = np.flatnonzero(np.diff(self.ring, prepend=-1))
+        return round_rings(np.append(begins, len(self.ring)))
 
     def take(self, kept: Bools) -> Walls:
-        """The walls kept."""
+        """Select walls."""
         return Walls(self.ring[kept], self.angle[kept], self.offset[kept], self.weight[kept])
 
 
 def straighten(level: Geometries, tolerance: Floats, detail: float, angle: float) -> Geometries:
-    """Outlines of walls at multiples of an angle; None where fewer than four walls are left.
+    """Draw outlines with walls at multiples of an angle; None where fewer than four walls are left.
 
     Args:
         level: Polygons without holes, turned so that their main direction is along an axis.
         tolerance: `(n,)`.
         detail: Tolerances by which outlines are simplified first, and below which walls go.
-        angle: In degrees.
+        angle: The angle, in degrees.
     """
     walls = _walls(level, detail * tolerance, np.radians(angle))
     shortest = detail * tolerance
@@ -125,21 +227,11 @@ def _joined(walls: Walls) -> Walls:
     return Walls(walls.ring[first], walls.angle[first], offset[kept] / weight[kept], weight[kept])
 
 
-def _neighbours(walls: Walls) -> tuple[Ints, Ints]:
-    """Index of the wall before and after each, round its ring."""
-    count = len(walls.ring)
-    begins = np.flatnonzero(np.concatenate([[True], walls.ring[1:] != walls.ring[:-1]]))
-    ends = np.append(begins[1:], count) - 1
-    before, after = np.arange(count) - 1, np.arange(count) + 1
-    before[begins], after[ends] = ends, begins
-    return before, after
-
-
 def _corners(walls: Walls) -> Floats:
     """`(wall, 2)` where each wall meets the one before it; not finite for parallels."""
     if len(walls.ring) == 0:
         return np.zeros((0, 2))
-    before, _ = _neighbours(walls)
+    before, _ = walls.beside
     a, b = walls.angle[before], walls.angle
     c, d = walls.offset[before], walls.offset
     across = np.sin(b - a)
@@ -150,10 +242,10 @@ def _corners(walls: Walls) -> Floats:
 
 
 def _shortest(walls: Walls, corners: Floats, limit: Floats) -> Ints:
-    """In each ring of more than four walls, the shortest wall if it is below the limit."""
+    """The shortest wall of each ring with more than four walls, if it is below the limit."""
     if len(walls.ring) == 0:
         return np.zeros(0, np.int64)
-    _, after = _neighbours(walls)
+    _, after = walls.beside
     along = corners[after] - corners
     length = np.nan_to_num(np.hypot(along[:, 0], along[:, 1]))
     many = np.bincount(walls.ring)[walls.ring] > 4
@@ -165,7 +257,7 @@ def _shortest(walls: Walls, corners: Floats, limit: Floats) -> Ints:
 
 def _without(walls: Walls, gone: Ints) -> Walls:
     """Take walls out, one a ring; the two beside it become one if they are parallel."""
-    before, after = _neighbours(walls)
+    before, after = walls.beside
     kept = np.ones(len(walls.ring), np.bool_)
     kept[gone] = False
     parallel = gone[walls.angle[before[gone]] == walls.angle[after[gone]]]

@@ -3,10 +3,10 @@
 Pixels are `(band, row, col)` in the raster's own type, masks are `(row, col)` with True = valid.
 """
 
-from geohr.scene.files import BLOCK_ROWS_MAX, is_valid, open_raster
-from geohr.scene.reader import CACHE_BYTES, SceneReader
-from geohr.scene.scene import Scene
-from geohr.scene.tile import Tile, cut, reach, reflect
+from geohr.scene.files import is_valid, open_raster
+from geohr.scene.scene import CACHE_BYTES, Scene, SceneReader
+from geohr.scene.source import BLOCK_ROWS_MAX
+from geohr.scene.tile import Tile, cut, nothing, reach, reflect
 
 __all__ = [
     "BLOCK_ROWS_MAX",
@@ -16,6 +16,7 @@ __all__ = [
     "Tile",
     "cut",
     "is_valid",
+    "nothing",
     "open_raster",
     "reach",
     "reflect",

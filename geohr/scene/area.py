@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +15,8 @@ from rasterio.features import rasterize
 
 from geohr.encoding import Mask
 from geohr.errors import InputError
-from geohr.geobox import Window
+from geohr.geobox import GeoBox, Window
 from geohr.geodesy import parse_crs
-
-if TYPE_CHECKING:
-    from geohr.scene.scene import Scene
 
 HAIR = 1e-6
 """Share of a pixel by which a border on a pixel's edge may miss it, as numbers are rounded."""
@@ -90,11 +87,12 @@ DEGREES = "OGC:CRS84"
 """Longitude and latitude."""
 
 
-def area_of(scene: Scene, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Area:
+def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Area:
     """The part of a scene inside polygons, or a box, or both.
 
     Args:
-        scene: On whose grid.
+        geobox: The scene's grid.
+        name: What the scene is called, for messages.
         aoi: A vector file of polygons.
         bbox: West, south, east, north in degrees.
 
@@ -102,21 +100,21 @@ def area_of(scene: Scene, *, aoi: str | None, bbox: tuple[float, ...] | None) ->
         InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none
             of the area lies in the scene.
     """
-    if scene.crs is None:
+    if geobox.crs is None:
         raise InputError(
-            f"{scene.path}: has no CRS, so that an area has no place on it; "
+            f"{name}: has no CRS, so that an area has no place on it; "
             "set it with gdal_edit.py -a_srs"
         )
-    shapes = [] if aoi is None else [on_grid(*read_polygons(aoi), scene)]
+    shapes = [] if aoi is None else [on_grid(*read_polygons(aoi), geobox)]
     if bbox is not None:
-        shapes.append(on_grid(shapely.box(*bbox), pyproj.CRS(DEGREES), scene))
-    frame = shapely.box(0, 0, scene.width, scene.height)
+        shapes.append(on_grid(shapely.box(*bbox), pyproj.CRS(DEGREES), geobox))
+    frame = shapely.box(0, 0, geobox.width, geobox.height)
     shape = shapely.intersection_all([*shapes, frame])
     if shapely.area(shape) == 0:
         named = "the box" if aoi is None else aoi if bbox is None else f"{aoi} with the box"
         raise InputError(
-            f"{named}: lies outside the scene {scene.path}; "
-            f"the scene is at {place_of(scene)} (west, south, east, north)"
+            f"{named}: lies outside the scene {name}; "
+            f"the scene is at {place_of(geobox)} (west, south, east, north)"
         )
     polygons = [each for each in shapely.get_parts(shape) if shapely.area(each) > 0]
     return Area(shapely.to_wkb(shapely.multipolygons(polygons)))
@@ -145,15 +143,15 @@ def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     return shapely.union_all(polygons), parse_crs(meta["crs"])
 
 
-def on_grid(shape: Any, crs: pyproj.CRS, scene: Scene) -> Any:
-    """A geometry with x in columns and y in rows of a scene."""
+def on_grid(shape: Any, crs: pyproj.CRS, geobox: GeoBox) -> Any:
+    """A geometry with x in columns and y in rows of a grid."""
     west, south, east, north = shapely.bounds(shape)
     fine = shapely.segmentize(shape, max(east - west, north - south) / PIECES)
-    convert = pyproj.Transformer.from_crs(crs, parse_crs(scene.crs), always_xy=True)
+    convert = pyproj.Transformer.from_crs(crs, parse_crs(geobox.crs), always_xy=True)
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         x, y = convert.transform(points[:, 0], points[:, 1])
-        return np.column_stack(scene.geobox.to_pixels(x, y))
+        return np.column_stack(geobox.to_pixels(x, y))
 
     placed = shapely.transform(fine, to_pixels)
     if not np.isfinite(shapely.get_coordinates(placed)).all():
@@ -168,11 +166,11 @@ def finite(shape: Any) -> bool:
     return bool(np.isfinite(shapely.get_coordinates(shape)).all())
 
 
-def place_of(scene: Scene) -> str:
-    """Where a scene lies, in degrees, for a message."""
-    cols = np.array([0, scene.width, 0, scene.width])
-    rows = np.array([0, 0, scene.height, scene.height])
-    x, y = scene.geobox.to_world(cols, rows)
-    convert = pyproj.Transformer.from_crs(parse_crs(scene.crs), DEGREES, always_xy=True)
+def place_of(geobox: GeoBox) -> str:
+    """Where a grid lies, in degrees, for a message."""
+    cols = np.array([0, geobox.width, 0, geobox.width])
+    rows = np.array([0, 0, geobox.height, geobox.height])
+    x, y = geobox.to_world(cols, rows)
+    convert = pyproj.Transformer.from_crs(parse_crs(geobox.crs), DEGREES, always_xy=True)
     lon, lat = convert.transform(x, y)
     return ",".join(f"{each:.5f}" for each in (min(lon), min(lat), max(lon), max(lat)))

@@ -1,4 +1,4 @@
-"""Pixels out of a file."""
+"""Pixels out of a file: opened with care, checked before any pixel is read, read by windows."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Literal, Self
 
 import numpy as np
 import rasterio
 import rasterio.errors
 from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.env import ensure_env_with_credentials
 
-from geohr._runtime.endpoints import gdal_options
 from geohr._runtime.redact import redact
-from geohr._runtime.stores import CREDENTIALS
+from geohr._runtime.stores import CREDENTIALS, gdal_options
 from geohr.encoding import Mask, Pixels
 from geohr.errors import InputError
 from geohr.geobox import Window
+from geohr.options import SceneOptions
+from geohr.scene.checks import check_raster
+from geohr.scene.source import BLOCK_ROWS_MAX, PixelReader
 
-if TYPE_CHECKING:
-    from geohr.scene.scene import Scene
-
-BLOCK_ROWS_MAX = 2048
-"""Blocks up to this height are read whole; of higher ones only the rows that are needed."""
 RETRIES = 4
 """How often a part of a remote file is asked for again, with the file opened anew."""
 RETRY_SECONDS = 0.5
@@ -38,55 +36,165 @@ RETRY_SECONDS = 0.5
 LOG = logging.getLogger("geohr")
 
 
+@dataclass(frozen=True)
+class FileSource:
+    """A raster file; see `geohr.scene.source.Source` for what a source does.
+
+    Attributes:
+        path: The file, or any name GDAL can open.
+        files: Names of the files that the raster is read from, the first being itself.
+        bands: Numbers of the bands in use, from 1, without alpha.
+        dtype: Name of numpy's data type that holds all bands in use.
+        nodata_values: For each band in use the value that means no data, or None.
+        nodata_match: Whether all bands or any band must hold its nodata value.
+        on_read_error: Whether blocks that cannot be read end the run or are no data.
+        mask_band: Whether the file carries a mask or an alpha band.
+        block_height: Rows of the file's blocks.
+        row_bytes: Bytes of a row of the file with all its bands.
+        one_type: Whether all bands in use have the same data type.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    bands: tuple[int, ...]
+    dtype: str
+    nodata_values: tuple[float | None, ...]
+    nodata_match: Literal["all", "any"]
+    on_read_error: Literal["fail", "nodata"]
+    mask_band: bool
+    block_height: int
+    row_bytes: int
+    one_type: bool
+
+    @classmethod
+    def of(cls, raster: rasterio.DatasetReader, path: str | Path, options: SceneOptions) -> Self:
+        """An open raster, described.
+
+        Raises:
+            InputError: When it cannot be segmented, or lacks a band that was asked for.
+        """
+        # GDAL is asked about all bands by each of these properties: once is enough for a file
+        # that claims 65,535 of them.
+        colours, dtypes = raster.colorinterp, raster.dtypes
+        check_raster(raster, path, colours, dtypes)
+        alpha = {band for band, each in enumerate(colours, 1) if each == ColorInterp.alpha}
+        data_bands = [band for band in raster.indexes if band not in alpha]
+        if not data_bands:
+            raise InputError(f"{path}: has no band besides alpha; at least one is needed")
+        bands = options.bands or tuple(data_bands)
+        if missing := set(bands) - set(data_bands):
+            raise InputError(
+                f"{path}: band {min(missing)} was asked for, but its bands are "
+                f"{', '.join(map(str, data_bands))}; choose with --bands"
+            )
+        own, mask_flags = raster.nodatavals, raster.mask_flag_enums
+        used = {dtypes[band - 1] for band in bands}
+        dtype = np.result_type(*used)
+        values = [own[band - 1] if options.nodata is None else options.nodata for band in bands]
+        return cls(
+            path=str(path),
+            files=tuple(raster.files) or (str(path),),
+            bands=bands,
+            dtype=str(dtype),
+            nodata_values=tuple(None if each is None else float(each) for each in values),
+            nodata_match=options.nodata_match,
+            on_read_error=options.on_read_error,
+            mask_band=bool(alpha)
+            or any(MaskFlags.per_dataset in mask_flags[band - 1] for band in bands),
+            block_height=max(height for height, _ in raster.block_shapes),
+            row_bytes=raster.width * (len(data_bands) + bool(alpha)) * dtype.itemsize,
+            one_type=len(used) == 1,
+        )
+
+    @property
+    def nodata(self) -> float | None:
+        """The value that means no data in all bands in use, or None where there is no such one."""
+        first, *others = self.nodata_values
+        return first if all(_same(each, first) for each in others) else None
+
+    def open(self) -> PixelReader:
+        """The file, open."""
+        return FileReader(self)
+
+    def row_block(self) -> int:
+        """Bytes of a row of the file's blocks, or of part of it where blocks are very high."""
+        return min(self.block_height, BLOCK_ROWS_MAX) * self.row_bytes
+
+    def select(self, places: Sequence[int]) -> Self:
+        """The file with some of its bands in use."""
+        return replace(
+            self,
+            bands=tuple(self.bands[place] for place in places),
+            nodata_values=tuple(self.nodata_values[place] for place in places),
+        )
+
+    def describe(self) -> dict[str, object]:
+        """What pixels depend on besides the bytes of the file."""
+        return {"bands": list(self.bands), "nodata": repr(self.nodata_values)}
+
+    def absolute(self) -> Self:
+        """The file under a name that holds in any working folder."""
+        return replace(self, path=absolute(self.path), files=tuple(map(absolute, self.files)))
+
+
+def _same(one: float | None, other: float | None) -> bool:
+    """Whether two nodata values are the same; NaN is itself."""
+    return one == other or (one != one and other != other)
+
+
 class FileReader:
-    """A scene's file, open.
+    """A file, open.
 
     Args:
-        scene: Of a file.
+        source: Which file, and how.
 
     Raises:
         InputError: When the file is gone or no longer a raster.
     """
 
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._raster = open_raster(scene.path)
+    def __init__(self, source: FileSource) -> None:
+        self._source = source
+        self._raster = open_raster(source.path)
 
     def close(self) -> None:
         """Close the file."""
         self._raster.close()
 
-    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
-        """Read a window of the file; see `geohr.scene.SceneReader.read_inside`."""
+    def read_into(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window of the file; see `geohr.scene.source.PixelReader`."""
         try:
             self._attempt(lambda: self._read(window, pixels, valid))
         except FAILURES as error:
-            scene = self._scene
-            if scene.on_read_error == "nodata":
+            source = self._source
+            if source.on_read_error == "nodata":
                 self._read_what_can_be(window, pixels, valid)
                 return
             raise InputError(
-                f"{scene.path}: cannot be read at rows {window.row} to {window.row_stop} "
+                f"{source.path}: cannot be read at rows {window.row} to {window.row_stop} "
                 f"({error.__cause__ or error}); the file may be truncated or damaged, in which "
                 "case --on-read-error nodata goes on without the blocks that are lost"
             ) from error
 
     def _read(self, window: Window, pixels: Pixels, valid: Mask) -> None:
         """Read, once."""
-        scene = self._scene
-        self._raster.read(list(scene.bands), window=window.slices, out=pixels)
-        valid[...] = is_valid(pixels, scene)
-        if scene.mask_band:
+        source = self._source
+        if source.one_type:
+            self._raster.read(list(source.bands), window=window.slices, out=pixels)
+        else:  # rasterio reads bands of several types one by one only
+            for band, target in zip(source.bands, pixels, strict=True):
+                self._raster.read(band, window=window.slices, out=target)
+        valid[...] = is_valid(pixels, source.nodata_values, source.nodata_match)
+        if source.mask_band:
             valid &= self._raster.dataset_mask(window=window.slices) > 0
 
     def _attempt(self, read: Callable[[], None]) -> None:
         """Read; over a network several times, as answers are cut short now and then."""
-        for attempt in range(RETRIES if is_remote(self._scene.path) else 0):
+        for attempt in range(RETRIES if is_remote(self._source.path) else 0):
             try:
                 self._reopen()
                 read()
             except (*FAILURES, InputError) as error:
-                LOG.info("%s: read again (%s)", redact(self._scene.path), error)
+                LOG.info("%s: read again (%s)", redact(self._source.path), error)
                 time.sleep(RETRY_SECONDS * 2**attempt)
                 self._raster.close()
             else:
@@ -97,15 +205,15 @@ class FileReader:
     def _reopen(self) -> None:
         """Open the file again after an attempt that failed."""
         if self._raster.closed:
-            self._raster = open_raster(self._scene.path)
+            self._raster = open_raster(self._source.path)
 
     def _read_what_can_be(self, window: Window, pixels: Pixels, valid: Mask) -> None:
         """Read a window block by block; blocks that cannot be read become no data."""
-        scene = self._scene
-        height = min(scene.block_height, BLOCK_ROWS_MAX)
+        source = self._source
+        height = min(source.block_height, BLOCK_ROWS_MAX)
         width = self._raster.block_shapes[0][1]
         lost = 0
-        reader = FileReader(replace(scene, on_read_error="fail"))
+        reader = FileReader(replace(source, on_read_error="fail"))
         try:
             for row in range(window.row // height * height, window.row_stop, height):
                 for col in range(window.col // width * width, window.col_stop, width):
@@ -114,7 +222,7 @@ class FileReader:
                     held = np.zeros((len(pixels), part.height, part.width), pixels.dtype)
                     fine = np.zeros((part.height, part.width), bool)
                     try:
-                        reader.read_inside(part, held, fine)
+                        reader.read_into(part, held, fine)
                     except InputError:
                         lost += 1
                         held[:], fine[:] = 0, False
@@ -123,16 +231,17 @@ class FileReader:
             reader.close()
         LOG.warning(
             "%s: %d damaged blocks at rows %d to %d taken as no data",
-            redact(scene.path), lost, window.row, window.row_stop,
+            redact(source.path), lost, window.row, window.row_stop,
         )  # fmt: skip
 
 
-def is_valid(pixels: Pixels, scene: Scene) -> Mask:
+def is_valid(pixels: Pixels, nodata: Sequence[float | None], match: Literal["all", "any"]) -> Mask:
     """Where pixels are neither nodata nor NaN nor infinite.
 
     Args:
         pixels: `(band, row, col)`.
-        scene: Whose nodata value and rule hold.
+        nodata: For each band the value that means no data, or None.
+        match: Whether all bands that have such a value, or any, must hold it.
 
     Returns:
         `(row, col)`, True = valid.
@@ -140,9 +249,14 @@ def is_valid(pixels: Pixels, scene: Scene) -> Mask:
     valid = np.ones(pixels.shape[1:], bool)
     if pixels.dtype.kind == "f":
         valid &= np.isfinite(pixels).all(axis=0)
-    if scene.nodata is not None and not np.isnan(scene.nodata):
-        equal = pixels == scene.nodata
-        valid &= ~(equal.all(axis=0) if scene.nodata_match == "all" else equal.any(axis=0))
+    # NaN is no number, and has been taken out already.
+    known = [
+        band == value
+        for band, value in zip(pixels, nodata, strict=True)
+        if value is not None and not math.isnan(value)
+    ]
+    if known:
+        valid &= ~(np.logical_and if match == "all" else np.logical_or).reduce(known)
     return valid
 
 
@@ -257,80 +371,3 @@ def refusal(path: str | Path, error: BaseException) -> str:
     if "urn response code" in told or "CURL" in told or "HTTP" in told or "resolve" in told:
         return f"{path}: cannot be reached ({told}); check the address and the network"
     return f"{path}: not a raster that GDAL can read, or not reachable ({told})"
-
-
-BLOCK_BYTES_MAX = 2**30
-"""A single block of a file that needs more memory than this is refused."""
-CLAIMED_BYTES = 2**36
-"""Up to this size a scene may be as sparse as it likes."""
-CLAIMED_RATIO = 100_000
-"""How many times its file's bytes a larger scene may claim; the best codecs reach a thousandth."""
-
-
-def check_raster(raster: Any, path: str | Path) -> None:
-    """Refuse a raster that cannot be segmented as it is, before any pixel is read.
-
-    Args:
-        raster: Open, as rasterio opens it.
-        path: Its name, for the message.
-
-    Raises:
-        InputError: For a palette, a georeference that is no transform or none that can be, blocks
-            that do not fit into memory, and a size that the file cannot have.
-    """
-    if any(meaning.name == "palette" for meaning in raster.colorinterp):
-        raise InputError(
-            f"{path}: its pixels are places in a palette; expand them with "
-            "gdal_translate -expand rgb"
-        )
-    check_georeference(raster, path)
-    check_blocks(raster, path)
-    check_claim(raster, path)
-
-
-def check_georeference(raster: Any, path: str | Path) -> None:
-    """Refuse control points or a sensor model in place of a geotransform, and a bad one."""
-    transform = raster.transform
-    if transform.is_identity and raster.gcps[0]:
-        raise InputError(
-            f"{path}: is placed by {len(raster.gcps[0])} ground control points only; "
-            "warp it first with gdalwarp"
-        )
-    if transform.is_identity and raster.rpcs is not None:
-        raise InputError(
-            f"{path}: is placed by rational polynomials (RPC) only; orthorectify it first, for "
-            "instance with gdalwarp -rpc"
-        )
-    finite = all(math.isfinite(value) for value in transform[:6])
-    if not finite or transform.determinant == 0:
-        raise InputError(
-            f"{path}: its geotransform {tuple(transform[:6])} gives pixels no area; "
-            "set the right one with gdal_edit.py -a_ullr"
-        )
-
-
-def check_blocks(raster: Any, path: str | Path) -> None:
-    """Refuse blocks that cannot be held in memory."""
-    interleaved = getattr(raster.interleaving, "name", "") == "pixel"
-    for (height, width), dtype in zip(raster.block_shapes, raster.dtypes, strict=True):
-        size = height * width * np.dtype(dtype).itemsize * (raster.count if interleaved else 1)
-        if size > BLOCK_BYTES_MAX:
-            raise InputError(
-                f"{path}: its blocks of {height} x {width} pixels need {size / 1e9:.1f} GB each; "
-                "cut it into tiles with gdal_translate -co TILED=YES"
-            )
-
-
-def check_claim(raster: Any, path: str | Path) -> None:
-    """Refuse a size that the file's bytes cannot hold."""
-    pixel = sum(np.dtype(dtype).itemsize for dtype in raster.dtypes)
-    claimed = raster.height * raster.width * pixel
-    files = [Path(name) for name in raster.files]
-    if claimed <= CLAIMED_BYTES or raster.driver == "VRT" or not all(map(Path.is_file, files)):
-        return
-    held = sum(file.stat().st_size for file in files)
-    if claimed > CLAIMED_RATIO * held:
-        raise InputError(
-            f"{path}: claims {raster.height} x {raster.width} pixels in a file of {held} bytes; "
-            "it is damaged, or has no data to speak of"
-        )

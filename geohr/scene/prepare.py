@@ -17,7 +17,6 @@ import rasterio.warp
 from affine import Affine
 from rasterio.crs import CRS
 
-from geohr._runtime.redact import redact
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.geodesy import (
@@ -27,11 +26,10 @@ from geohr.geodesy import (
     parse_crs,
 )
 from geohr.options import ViewOptions
-from geohr.scene.area import area_of
 from geohr.scene.mosaic import MosaicSource, PlacedScene
 from geohr.scene.scene import Scene
 from geohr.scene.stac import is_stac, rasters_of
-from geohr.scene.warped import LATTICE, WarpedSource
+from geohr.scene.warped import WarpedSource
 
 FACTOR = 1.25
 """How much finer or coarser than suits a model best pixels may be before they are resampled."""
@@ -90,10 +88,7 @@ def open_view(
     scene = scenes[0] if len(scenes) == 1 else mosaic(scenes)
     if options.scene_gsd is not None:
         scene = replace(scene, gsd=options.scene_gsd)
-    scene = on_wanted_grid(scene, options, suits)
-    if options.aoi is None and options.bbox is None:
-        return scene
-    return replace(scene, area=area_of(scene, aoi=options.aoi, bbox=options.bbox))
+    return on_wanted_grid(scene, options, suits).within(aoi=options.aoi, bbox=options.bbox)
 
 
 def names_of(given: SceneLike, asset: str | None) -> list[str]:
@@ -145,22 +140,14 @@ def mosaic(scenes: Sequence[Scene]) -> Scene:
         PlacedScene(scene, Window(row - top, col - left, scene.height, scene.width))
         for scene, (row, col) in placed
     )
+    height = max(each.window.row_stop for each in parts)
+    width = max(each.window.col_stop for each in parts)
     return replace(
         first,
         path=display_name([scene.path for scene in scenes]),
-        geobox=first.geobox.window(
-            Window(
-                top,
-                left,
-                max(each.window.row_stop for each in parts),
-                max(each.window.col_stop for each in parts),
-            )
-        ),
-        nodata=None,
-        mask_band=True,
-        block_height=max(each.scene.block_height for each in parts),
-        files=tuple(dict.fromkeys(name for scene in scenes for name in scene.files)),
-        origin=MosaicSource(parts),
+        geobox=first.geobox.window(Window(top, left, height, width)),
+        source=MosaicSource(parts, width),
+        band_names=(),
     )
 
 
@@ -195,13 +182,11 @@ def warp(scene: Scene, geobox: GeoBox, *, nearest: bool = False) -> Scene:
     return replace(
         scene,
         geobox=geobox,
-        nodata=None,
-        mask_band=True,
-        block_height=LATTICE,
+        source=WarpedSource(scene, geobox, nearest),
         gsd=gsd,
-        origin=WarpedSource(scene, geobox, nearest),
         corner=(0, 0),
         area=None,
+        warped_from=scene,
     )
 
 
@@ -286,30 +271,3 @@ def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
     right, top = (math.ceil(each / pixel) for each in bounds[2:])
     transform = Affine(pixel, 0, left * pixel, 0, -pixel, top * pixel)
     return warp(scene, GeoBox(crs, transform, top - bottom, right - left))
-
-
-def own_crs(scene: Scene) -> CRS | None:
-    """The CRS of a scene before it was brought to another grid."""
-    return scene.origin.source.crs if isinstance(scene.origin, WarpedSource) else scene.crs
-
-
-def description(scene: Scene) -> dict[str, object]:
-    """All that pixels depend on besides the bytes of the files, as JSON."""
-    described: dict[str, object] = {
-        "path": redact(scene.path),
-        "crs": None if scene.crs is None else scene.crs.to_wkt(),
-        "transform": list(scene.transform)[:6],
-        "size": [scene.height, scene.width],
-        "bands": list(scene.bands),
-        "corner": list(scene.corner),
-        "nodata": repr(scene.nodata),
-        "area": None if scene.area is None else scene.area.wkb.hex(),
-    }
-    if isinstance(scene.origin, WarpedSource):
-        described["source"] = description(scene.origin.source)
-    elif isinstance(scene.origin, MosaicSource):
-        described["parts"] = [
-            [each.window.row, each.window.col, description(each.scene)]
-            for each in scene.origin.parts
-        ]
-    return described

@@ -1,8 +1,9 @@
-"""A raster described: what it is, where it lies, and where its pixels come from."""
+"""A raster described, and read by windows; what lies beyond the edge is reflected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -12,18 +13,22 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
 
-from geohr.encoding import NODATA
+from geohr._runtime.redact import redact
+from geohr.encoding import NODATA, Mask, Pixels
 from geohr.errors import InputError
 from geohr.geobox import GeoBox, Window
 from geohr.geodesy import ground_sampling_distance
 from geohr.options import SceneOptions
-from geohr.scene.area import Area
-from geohr.scene.files import FAILURES, check_raster, open_raster
-from geohr.scene.mosaic import MosaicSource
-from geohr.scene.tile import Tile
-from geohr.scene.warped import WarpedSource
+from geohr.scene.area import Area, area_of
+from geohr.scene.files import FAILURES, FileSource, absolute, is_remote, open_raster, settings
+from geohr.scene.source import Source
+from geohr.scene.tile import Tile, cut, nothing, reach
+
+CACHE_BYTES = 2**26
+"""GDAL's cache of blocks beside what reading downwards needs: it would take a share of memory."""
+CACHE_BYTES_MAX = 2**30
+"""Most that is taken for the rows of a scene that a row of another grid runs through."""
 
 
 @dataclass(frozen=True)
@@ -33,41 +38,48 @@ class Scene:
     It holds no open file, so that it can be pickled and sent to a worker.
 
     Attributes:
-        path: The file, or any name GDAL can open.
-        geobox: Its pixel grid: CRS, transform, height and width.
-        bands: Numbers of the bands in use, from 1, without alpha.
-        band_names: What the file calls these bands, in lower case: their description, else their
-            colour. Empty where they were asked for by number.
-        band_count: Bands in the file, without alpha.
-        dtype: Name of numpy's data type of the bands.
-        nodata: Value that means no data, or None.
-        nodata_match: Whether `all` bands or `any` band must equal it.
-        on_read_error: Whether blocks that cannot be read end the run or are no data.
-        mask_band: Whether the file carries a mask or an alpha band.
-        block_height: Rows of the file's blocks.
+        path: The file, or any name GDAL can open; of a mosaic, what it is called.
+        geobox: The pixel grid: CRS, transform, height and width.
+        source: Where pixels come from.
+        band_names: What the file calls the bands in use, in lower case: their description, else
+            their colour. Empty where they were asked for by number.
         gsd: Ground sampling distance at the scene's centre in metres, or None without a CRS.
-        files: Names of the files it is read from, the first being the raster itself.
-        origin: Another grid over a scene, or several scenes as one; None for a file.
-        corner: Row and column of the first pixel in the file, or in what `origin` describes.
-        area: The part of it that is asked for; None for all. Windows beyond it have no data.
+        corner: Row and column of the scene's first pixel in its source.
+        area: The part of the scene that is asked for; None for all. Windows beyond it have no
+            data.
+        warped_from: The scene on its own grid, where this one is the same on another.
     """
 
     path: str
     geobox: GeoBox
-    bands: tuple[int, ...]
+    source: Source
     band_names: tuple[str, ...]
-    band_count: int
-    dtype: str
-    nodata: float | None
-    nodata_match: Literal["all", "any"]
-    on_read_error: Literal["fail", "nodata"]
-    mask_band: bool
-    block_height: int
     gsd: float | None
-    files: tuple[str, ...]
-    origin: WarpedSource | MosaicSource | None = None
     corner: tuple[int, int] = (0, 0)
     area: Area | None = None
+    warped_from: Scene | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, options: SceneOptions | None = None) -> Self:
+        """Describe the raster at `path`.
+
+        Args:
+            path: A file, or any name GDAL can open.
+            options: Bands and nodata where the file does not say.
+
+        Raises:
+            InputError: When it is missing, no raster, complex, or has too few bands.
+        """
+        options = options or SceneOptions()
+        try:
+            with open_raster(path) as raster:
+                source = FileSource.of(raster, path, options)
+                geobox = GeoBox(raster.crs, raster.transform, raster.height, raster.width)
+                names = () if options.bands else band_names(raster, source.bands)
+        except FAILURES as error:
+            raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+        gsd = None if geobox.crs is None else ground_sampling_distance(geobox)
+        return cls(str(path), geobox, source, names, gsd)
 
     @property
     def crs(self) -> CRS | None:
@@ -88,6 +100,46 @@ class Scene:
     def width(self) -> int:
         """Columns of the scene."""
         return self.geobox.width
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files that pixels depend on; the first is a raster."""
+        return self.source.files
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the bands in use, from 1, in the first file."""
+        return self.source.bands
+
+    @property
+    def dtype(self) -> str:
+        """Name of numpy's data type of the pixels."""
+        return self.source.dtype
+
+    @property
+    def nodata(self) -> float | None:
+        """The value that means no data in all bands in use, or None where there is no such one."""
+        return self.source.nodata
+
+    @property
+    def nodata_match(self) -> Literal["all", "any"]:
+        """Whether all bands or any band must hold its nodata value for a pixel to be invalid."""
+        return self.source.nodata_match
+
+    @property
+    def mask_band(self) -> bool:
+        """Whether validity is told by more than a value: by a mask, an alpha band, or a grid."""
+        return self.source.mask_band
+
+    @property
+    def block_height(self) -> int:
+        """Rows that are decoded together."""
+        return self.source.block_height
+
+    @property
+    def native(self) -> Scene:
+        """The scene on the grid that it was given on."""
+        return self.warped_from or self
 
     @property
     def area_window(self) -> Window:
@@ -122,71 +174,6 @@ class Scene:
         clipped[..., ~self.area.mask(part)] = NODATA
         return clipped
 
-    @classmethod
-    def open(cls, path: str | Path, options: SceneOptions | None = None) -> Self:
-        """Describe the raster at `path`.
-
-        Args:
-            path: A file, or any name GDAL can open.
-            options: Bands and nodata where the file does not say.
-
-        Raises:
-            InputError: When it is missing, no raster, complex, or has too few bands.
-        """
-        try:
-            with open_raster(path) as raster:
-                check_raster(raster, path)
-                return cls._describe(raster, path, options or SceneOptions())
-        except FAILURES as error:
-            raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
-
-    @classmethod
-    def _describe(
-        cls, raster: rasterio.DatasetReader, path: str | Path, options: SceneOptions
-    ) -> Self:
-        """The description of an open raster; see `open`."""
-        alpha = [
-            band
-            for band, meaning in enumerate(raster.colorinterp, start=1)
-            if meaning == ColorInterp.alpha
-        ]
-        data_bands = [band for band in raster.indexes if band not in alpha]
-        if not data_bands:
-            raise InputError(f"{path}: has no band besides alpha; at least one is needed")
-        bands = options.bands or tuple(data_bands)
-        missing = [band for band in bands if band not in data_bands]
-        if missing:
-            raise InputError(
-                f"{path}: band {missing[0]} was asked for, but its bands are "
-                f"{', '.join(map(str, data_bands))}; choose with --bands"
-            )
-        dtype = np.result_type(*(raster.dtypes[band - 1] for band in bands))
-        if dtype.kind == "c":
-            raise InputError(
-                f"{path}: pixels are complex numbers ({dtype}); give a raster of real numbers, "
-                "such as the amplitude"
-            )
-        flags = {flag for band in bands for flag in raster.mask_flag_enums[band - 1]}
-        nodata = options.nodata
-        if nodata is None and raster.nodatavals[bands[0] - 1] is not None:
-            nodata = float(raster.nodatavals[bands[0] - 1])
-        geobox = GeoBox(raster.crs, raster.transform, raster.height, raster.width)
-        return cls(
-            path=str(path),
-            geobox=geobox,
-            bands=bands,
-            band_names=() if options.bands else band_names(raster, bands),
-            band_count=len(data_bands),
-            dtype=str(dtype),
-            nodata=nodata,
-            nodata_match=options.nodata_match,
-            on_read_error=options.on_read_error,
-            mask_band=bool(alpha) or MaskFlags.per_dataset in flags,
-            block_height=max(height for height, _ in raster.block_shapes),
-            gsd=None if geobox.crs is None else ground_sampling_distance(geobox),
-            files=tuple(raster.files) or (str(path),),
-        )
-
     def select(self, names: Sequence[str]) -> Scene:
         """The same scene with the bands in use that a model wants.
 
@@ -202,10 +189,20 @@ class Scene:
                 f"{self.path}: the model needs {len(names)} bands ({', '.join(names)}) and the "
                 f"scene has {len(self.bands)}; give another scene, or another model with --model"
             )
+        places = list(range(len(names)))
         if set(names) <= set(self.band_names):
-            by_name = dict(zip(self.band_names[::-1], self.bands[::-1], strict=True))
-            return replace(self, bands=tuple(by_name[name] for name in names), band_names=())
-        return replace(self, bands=self.bands[: len(names)], band_names=())
+            places = [self.band_names.index(name) for name in names]
+        return self.with_bands(places)
+
+    def with_bands(self, places: Sequence[int]) -> Scene:
+        """The same scene with some of its bands in use, by their place among `bands`."""
+        native = self.warped_from
+        return replace(
+            self,
+            source=self.source.select(places),
+            band_names=(),
+            warped_from=None if native is None else native.with_bands(places),
+        )
 
     def crop(self, window: Window) -> Scene:
         """The part of the scene in a window that lies inside it."""
@@ -217,17 +214,112 @@ class Scene:
             area=area,
         )
 
+    def within(self, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Scene:
+        """The scene with an area of interest: a file's polygons, a box, or where both are.
+
+        Args:
+            aoi: A vector file of polygons.
+            bbox: West, south, east, north in degrees.
+
+        Raises:
+            InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none
+                of the area lies in the scene.
+        """
+        if aoi is None and bbox is None:
+            return self
+        return replace(self, area=area_of(self.geobox, self.path, aoi=aoi, bbox=bbox))
+
+    def absolute(self) -> Scene:
+        """The same scene under names that hold in any working folder."""
+        native = self.warped_from
+        return replace(
+            self,
+            path=absolute(self.path),
+            source=self.source.absolute(),
+            warped_from=None if native is None else native.absolute(),
+        )
+
+    def describe(self) -> dict[str, object]:
+        """All that pixels depend on besides the bytes of the files, as JSON."""
+        return {
+            "path": redact(self.path),
+            "crs": None if self.crs is None else self.crs.to_wkt(),
+            "transform": list(self.transform)[:6],
+            "size": list(self.geobox.shape),
+            "corner": list(self.corner),
+            "area": None if self.area is None else self.area.wkb.hex(),
+            **self.source.describe(),
+        }
+
     def read(self, window: Window) -> Tile:
         """One window; see `geohr.scene.SceneReader.read`."""
-        from geohr.scene.reader import SceneReader
-
         with SceneReader(self) as reader:
             return reader.read(window)
 
 
+class SceneReader:
+    """A scene with its files open; a context manager.
+
+    Args:
+        scene: What to read.
+
+    Raises:
+        InputError: When a file is gone or no longer a raster.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._source = scene.source.open()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Itself, with GDAL's cache of blocks held to what reading downwards needs."""
+        source = self.scene.source
+        name = next((each for each in source.files if is_remote(each)), source.files[0])
+        chosen: dict[str, object] = dict(settings(name))
+        cache = CACHE_BYTES + min(source.row_block(), CACHE_BYTES_MAX)
+        with self._stack as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache, **chosen))
+            stack.callback(self.close)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the files."""
+        self._stack.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self._source.close()
+
+    def read(self, window: Window) -> Tile:
+        """The pixels of `window`; what lies beyond the scene's edge is reflected.
+
+        Returns:
+            Tile of the window's own size; without data where the scene's area is not.
+
+        Raises:
+            InputError: When the file cannot be read there.
+        """
+        scene = self.scene
+        bands = len(scene.bands)
+        if scene.area is not None and not scene.area.touches(window):
+            return nothing(window, bands, scene.dtype)
+        inside = reach(window, scene.geobox.shape)
+        pixels = np.empty((bands, inside.height, inside.width), scene.dtype)
+        valid = np.empty((inside.height, inside.width), bool)
+        self.read_into(inside, pixels, valid)
+        return cut(pixels, valid, inside, window, scene.geobox.shape)
+
+    def read_into(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window that lies inside the scene; see `geohr.scene.source.PixelReader`."""
+        self._source.read_into(window.shifted(*self.scene.corner), pixels, valid)
+
+
 def band_names(raster: rasterio.DatasetReader, bands: Sequence[int]) -> tuple[str, ...]:
     """Descriptions of bands, else their colours, in lower case."""
+    # Each of these properties asks GDAL about all bands, so each is asked for once.
+    descriptions, colours = raster.descriptions, raster.colorinterp
     return tuple(
-        (raster.descriptions[band - 1] or raster.colorinterp[band - 1].name).strip().lower()
-        for band in bands
+        (descriptions[band - 1] or colours[band - 1].name).strip().lower() for band in bands
     )

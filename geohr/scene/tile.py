@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import Window
-
-if TYPE_CHECKING:
-    from geohr.scene.scene import Scene
 
 
 @dataclass(frozen=True)
@@ -30,22 +27,33 @@ class Tile:
     valid: Mask
 
 
-def reach(window: Window, scene: Scene) -> Window:
-    """The part of the scene from which `window` is filled, reflections included."""
-    rows = reflect(window.row, window.row_stop, scene.height)
-    cols = reflect(window.col, window.col_stop, scene.width)
+def reach(window: Window, shape: tuple[int, int]) -> Window:
+    """The part of a scene from which a window is filled, reflections included.
+
+    Args:
+        window: Some of it lies inside the scene.
+        shape: Rows and columns of the scene.
+    """
+    rows = reflect(window.row, window.row_stop, shape[0])
+    cols = reflect(window.col, window.col_stop, shape[1])
     return Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)
 
 
-def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, scene: Scene) -> Tile:
-    """A copy of the tile at `window`, out of pixels that cover the part `held` of the scene."""
-    inside = window.clip(scene.height, scene.width)
-    if inside == window:
-        rows: Any = slice(window.row - held.row, window.row_stop - held.row)
-        cols: Any = slice(window.col - held.col, window.col_stop - held.col)
-        return Tile(window, pixels[:, rows, cols].copy(), valid[rows, cols].copy())
-    rows = reflect(window.row, window.row_stop, scene.height) - held.row
-    cols = reflect(window.col, window.col_stop, scene.width) - held.col
+def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, shape: tuple[int, int]) -> Tile:
+    """A copy of a tile, out of pixels that cover a part of the scene.
+
+    Args:
+        pixels: `(band, row, col)` of the part `held`.
+        valid: `(row, col)` of the part `held`.
+        held: What the pixels cover; at least the window's `reach`.
+        window: The tile's.
+        shape: Rows and columns of the scene.
+    """
+    if window.clip(*shape) == window:
+        place = window.relative_to(held).slices
+        return Tile(window, pixels[:, *place].copy(), valid[place].copy())
+    rows: Any = reflect(window.row, window.row_stop, shape[0]) - held.row
+    cols: Any = reflect(window.col, window.col_stop, shape[1]) - held.col
     # Whole rows first: one axis after the other is several times as fast as both at once.
     across = slice(int(cols.min()), int(cols.max()) + 1)
     cols -= across.start
@@ -53,6 +61,12 @@ def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, scene: Scene)
     return Tile(
         window, pixels.take(rows, axis=1).take(cols, axis=2), valid.take(rows, axis=0).take(cols, 1)
     )
+
+
+def nothing(window: Window, bands: int, dtype: str) -> Tile:
+    """A tile without data."""
+    size = (window.height, window.width)
+    return Tile(window, np.zeros((bands, *size), dtype), np.zeros(size, bool))
 
 
 def reflect(start: int, stop: int, length: int) -> NDArray[np.int64]:

@@ -8,8 +8,9 @@ are transformed one by one, without GDAL's interpolation between them.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import rasterio.warp
@@ -18,9 +19,8 @@ from rasterio.enums import Resampling
 
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import GeoBox, Window
-
-if TYPE_CHECKING:
-    from geohr.scene.scene import Scene
+from geohr.scene.scene import Scene, SceneReader
+from geohr.scene.source import PixelReader
 
 LATTICE = 512
 """Side in pixels of the blocks in which pixels are made."""
@@ -34,29 +34,64 @@ HALF = 0.5
 """Share of valid source pixels, weighted by the kernel, from which a pixel is valid."""
 
 
-class PixelReader(Protocol):
-    """What can be read by windows."""
-
-    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
-        """Read a window that lies inside; see `geohr.scene.SceneReader.read_inside`."""
-
-    def close(self) -> None:
-        """Close what is open."""
-
-
 @dataclass(frozen=True)
 class WarpedSource:
-    """Another pixel grid for a scene.
+    """Another pixel grid for a scene; see `geohr.scene.source.Source` for what a source does.
 
     Attributes:
-        source: The scene.
+        scene: What is resampled.
         geobox: The grid; its CRS is None where the source has none.
         nearest: Whether a pixel is the nearest one of the source, as for class ids.
     """
 
-    source: Scene
+    scene: Scene
     geobox: GeoBox
     nearest: bool = False
+
+    nodata: ClassVar[float | None] = None
+    nodata_match: ClassVar[Literal["all", "any"]] = "all"
+    mask_band: ClassVar[bool] = True
+    block_height: ClassVar[int] = LATTICE
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the scene's files."""
+        return self.scene.files
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the scene's bands in use."""
+        return self.scene.bands
+
+    @property
+    def dtype(self) -> str:
+        """Name of numpy's data type of the pixels, the scene's own."""
+        return self.scene.dtype
+
+    def open(self) -> PixelReader:
+        """The scene's files, open."""
+        return WarpedReader(self)
+
+    def row_block(self) -> int:
+        """Bytes of the scene that a row of blocks of the grid runs through."""
+        source = self.scene.source
+        spanned = self.source_window(
+            Window(0, 0, min(LATTICE, self.geobox.height), self.geobox.width), (1.0, 1.0)
+        )
+        row = len(source.bands) * np.dtype(source.dtype).itemsize * self.scene.width
+        return source.row_block() + (spanned.height * row if spanned else 0)
+
+    def select(self, places: Sequence[int]) -> WarpedSource:
+        """The grid with some of the scene's bands."""
+        return replace(self, scene=self.scene.with_bands(places))
+
+    def describe(self) -> dict[str, object]:
+        """The scene, and how its pixels are resampled."""
+        return {"warped": self.scene.describe(), "nearest": self.nearest}
+
+    def absolute(self) -> WarpedSource:
+        """The grid for the scene under names that hold in any working folder."""
+        return replace(self, scene=self.scene.absolute())
 
     def to_source(self, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Columns and rows in the source of points spread over a window; not finite beyond."""
@@ -65,12 +100,12 @@ class WarpedSource:
             window.col + steps * window.width, window.row + steps * window.height
         )
         x, y = self.geobox.to_world(cols.ravel(), rows.ravel())
-        crs, own = self.geobox.crs, self.source.crs
+        crs, own = self.geobox.crs, self.scene.crs
         if crs is not None and own is not None and crs != own:
             x, y = rasterio.warp.transform(crs, own, x, y)
             if own.is_geographic:
-                x = around(np.asarray(x), self.source)
-        return self.source.geobox.to_pixels(np.asarray(x), np.asarray(y))
+                x = around(np.asarray(x), self.scene)
+        return self.scene.geobox.to_pixels(np.asarray(x), np.asarray(y))
 
     def scale(self, window: Window) -> tuple[float, float]:
         """Pixels of the grid for one of the source, across and down, in the middle of a window."""
@@ -90,29 +125,24 @@ class WarpedSource:
         reach = RADIUS / min(*scale, 1.0) + 2
         top, left = np.floor(row[known].min() - reach), np.floor(col[known].min() - reach)
         bottom, right = np.ceil(row[known].max() + reach), np.ceil(col[known].max() + reach)
-        if bottom <= 0 or right <= 0 or top >= self.source.height or left >= self.source.width:
+        if bottom <= 0 or right <= 0 or top >= self.scene.height or left >= self.scene.width:
             return None
         whole = Window(int(top), int(left), int(bottom - top), int(right - left))
-        return whole.within(self.source.geobox.extent)
+        return whole.within(self.scene.geobox.extent)
 
 
 class WarpedReader:
-    """Reads a scene on another grid.
+    """A scene on another grid, with its files open.
 
     Args:
-        warped: The grid.
-        source: Reads the scene; closed with this one.
-        bands: How many bands it has.
-        dtype: Of the pixels.
+        warped: The scene and the grid.
     """
 
-    def __init__(
-        self, warped: WarpedSource, source: PixelReader, *, bands: int, dtype: str
-    ) -> None:
+    def __init__(self, warped: WarpedSource) -> None:
         self._warped = warped
-        self._source = source
-        self._bands = bands
-        self._dtype = np.dtype(dtype)
+        self._source = SceneReader(warped.scene)
+        self._bands = len(warped.bands)
+        self._dtype = np.dtype(warped.dtype)
         # One for the whole grid, so that no kernel depends on where a block lies.
         self._scale = warped.scale(warped.geobox.extent)
 
@@ -120,8 +150,8 @@ class WarpedReader:
         """Close the source."""
         self._source.close()
 
-    def read_inside(self, window: Window, pixels: Pixels, valid: Mask) -> None:
-        """Read a window of the grid; see `geohr.scene.SceneReader.read_inside`."""
+    def read_into(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window of the grid; see `geohr.scene.source.PixelReader`."""
         rows = range(window.row // LATTICE * LATTICE, window.row_stop, LATTICE)
         cols = range(window.col // LATTICE * LATTICE, window.col_stop, LATTICE)
         for row, col in itertools.product(rows, cols):
@@ -141,7 +171,7 @@ class WarpedReader:
             return nothing
         pixels = np.empty((self._bands, needed.height, needed.width), self._dtype)
         valid = np.empty((needed.height, needed.width), bool)
-        self._source.read_inside(needed, pixels, valid)
+        self._source.read_into(needed, pixels, valid)
         if not valid.any():
             return nothing
         share = self._resampled(valid[None].astype(np.float32), needed, window)[0]
@@ -167,8 +197,8 @@ class WarpedReader:
         rasterio.warp.reproject(
             pixels,
             out,
-            src_transform=warped.source.geobox.window(held).transform,
-            src_crs=warped.source.crs or crs,
+            src_transform=warped.scene.geobox.window(held).transform,
+            src_crs=warped.scene.crs or crs,
             dst_transform=warped.geobox.window(window).transform,
             dst_crs=crs,
             resampling=Resampling.nearest if warped.nearest else RESAMPLING,

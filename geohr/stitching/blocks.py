@@ -18,13 +18,13 @@ from geohr.tiling.grid import Grid
 
 @dataclass(frozen=True)
 class BlockScores:
-    """What is known of a block's pixels once its windows are predicted.
+    """The sums of a block whose windows are predicted.
 
     Attributes:
         core: The pixels that no other block touches, in the scene; None where there are none.
         finished: `(class, row, col)` of the core, as in `geohr.stitching.mosaic.ProbabilityRows`.
-        parts: Sums of the pixels that other blocks touch too; rectangles that do not overlap.
-        windows: Windows that were predicted.
+        parts: Sums of the pixels that other blocks touch too, in rectangles that do not overlap.
+        windows: The number of windows that were predicted.
     """
 
     core: Window | None
@@ -34,11 +34,11 @@ class BlockScores:
 
 
 class Spare:
-    """Mosaics that fit any of a grid's blocks, kept when they are no longer needed.
+    """Mosaics that are kept for the next blocks, whose memory they fit.
 
     Args:
         grid: The scene's grid.
-        blocks: Of it.
+        blocks: The blocks of the grid that will be predicted.
     """
 
     def __init__(self, grid: Grid, blocks: Iterable[Block]) -> None:
@@ -49,7 +49,7 @@ class Spare:
 
 
 def core(grid: Grid, block: Block) -> Window | None:
-    """The scene's pixels that windows of this block touch and those of no other; or None."""
+    """The pixels of the scene that only windows of this block touch, or None if there are none."""
     whole = extent(grid, block)
     top, bottom = alone(grid.row_starts, grid.tile, block.row, block.row_stop)
     left, right = alone(grid.col_starts, grid.tile, block.col, block.col_stop)
@@ -61,14 +61,14 @@ def core(grid: Grid, block: Block) -> Window | None:
 
 
 def alone(starts: tuple[int, ...], tile: int, first: int, stop: int) -> tuple[int, int]:
-    """Pixels along one axis below all windows before `first` and above all from `stop` on."""
+    """The pixels along one axis that only the windows `[first, stop)` touch."""
     top = starts[first - 1] + tile if first > 0 else starts[0]
     bottom = starts[stop] if stop < len(starts) else starts[-1] + tile
     return top, bottom
 
 
 def frame(whole: Window, inner: Window | None) -> tuple[Window, ...]:
-    """What `whole` has around `inner`, as rectangles: top, bottom, left, right."""
+    """The part of `whole` around `inner`, as rectangles: top, bottom, left, right."""
     if inner is None:
         return (whole,)
     sides = (
@@ -85,14 +85,14 @@ def frame(whole: Window, inner: Window | None) -> tuple[Window, ...]:
 
 
 class BlockMosaic:
-    """Sums over the windows of one block.
+    """The weighted sums over the windows of one block.
 
     Args:
         grid: The scene's grid.
-        block: Which block.
-        classes: Channels of the scores.
+        block: The block.
+        classes: The number of channels of the scores.
         blend: A name in `geohr.stitching.weights.BLENDS`.
-        spare: Of blocks that this is one of; a mosaic is taken and given back.
+        spare: Mosaics to reuse; the block's mosaic is taken from here and given back.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class BlockMosaic:
         self._windows = 0
 
     def add(self, window: Window, valid: NDArray[np.bool_], scores: NDArray[np.float32]) -> None:
-        """Sum one window's scores; see `geohr.stitching.mosaic.Mosaic.add`."""
+        """Add the scores of one window; see `geohr.stitching.mosaic.Mosaic.add`."""
         self._mosaic.add(self._inside(window), valid, scores)
         self._windows += 1
 
     def scores(self) -> BlockScores:
-        """The block, once all its windows have been added; nothing can be added after."""
+        """The sums of the block, after its last window; no more windows can be added."""
         finished = np.empty((self._classes, 0, 0), np.uint8)
         if self._core is not None:
             finished = self._mosaic.means(self._inside(self._core))
@@ -134,13 +134,13 @@ class BlockMosaic:
         return BlockScores(self._core, finished, parts, self._windows)
 
     def _inside(self, window: Window) -> Window:
-        """A window of the scene, counted from the block's first pixel."""
+        """Move a window of the scene to the coordinates of the block."""
         row, col = window.row - self._extent.row, window.col - self._extent.col
         return Window(row, col, window.height, window.width)
 
 
 class Assembler:
-    """Blocks in order into finished rows, top to bottom.
+    """Joins blocks, given in order, into finished rows from top to bottom.
 
     Args:
         grid: The scene's grid.
@@ -158,7 +158,7 @@ class Assembler:
         self._windows = 0
 
     def add(self, block: Block, scores: BlockScores) -> ProbabilityRows | None:
-        """Take the next block; rows that no later block touches are handed out.
+        """Take the next block, and return the rows that no later block touches.
 
         Args:
             block: In the grid's order.
@@ -186,7 +186,7 @@ class Assembler:
         return ProbabilityRows(start, probabilities, windows)
 
     def _edges(self, start: int, stop: int) -> list[int]:
-        """Rows between which each rectangle that is held covers all rows or none."""
+        """Rows that cut `[start, stop)` so that each rectangle covers all of a cut or nothing."""
         windows = [window for window, _ in self._cores] + [part.window for part in self._parts]
         edges = {edge for each in windows for edge in (each.row, each.row_stop)}
         return sorted({start, stop} | {edge for edge in edges if start < edge < stop})
@@ -216,5 +216,5 @@ class Assembler:
 
 
 def covers(window: Window, start: int, stop: int) -> bool:
-    """Whether a rectangle has all rows of `[start, stop)`."""
+    """Whether a rectangle covers all rows `[start, stop)`."""
     return window.row <= start and stop <= window.row_stop

@@ -1,4 +1,4 @@
-"""Scores of overlapping windows summed into finished rows.
+"""The scores of overlapping windows, summed into finished rows.
 
 Sums are whole numbers, so a result depends neither on the order of the windows nor on how they
 were grouped. Memory is one band of rows, whatever the scene's height.
@@ -18,22 +18,22 @@ from geohr.geobox import Window
 from geohr.stitching.weights import weights
 
 SCORE_MAX = 4095
-"""A score of 1 in fixed point."""
+"""A score of 1 in fixed point: 12 bits, finer than the uint8 of the result by a factor of 16."""
 WEIGHTS_MAX = (2**32 - 1) // SCORE_MAX
-"""What the weights over one pixel may add up to, so that scores times weights fit into 32 bits: 16
-windows of the largest weight."""
+"""The largest sum of weights over one pixel for which scores times weights fit into 32 bits: the
+sum of 16 windows of the largest weight."""
 CHUNK_ROWS = 32
-"""Rows that are worked on at a time."""
+"""The number of rows that are processed at a time, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class ProbabilityRows:
-    """Finished rows of the scene, in full width.
+    """Finished rows of the scene, over its full width.
 
     Attributes:
-        start: First row in the scene.
+        start: The first row, counted from the top of the scene.
         probabilities: `(class, row, col)`, uint8: probability x 254, rounded; 255 = no data.
-        windows: How many windows were summed since the rows before.
+        windows: The number of windows that were summed since the previous rows.
     """
 
     start: int
@@ -43,10 +43,10 @@ class ProbabilityRows:
 
 @dataclass(frozen=True)
 class Part:
-    """Sums over some of the windows that touch a rectangle; parts of it can be added.
+    """Sums in a rectangle over some of the windows that touch it; the sums of several parts add up.
 
     Attributes:
-        window: Where.
+        window: The rectangle, in the scene.
         sums: `(class, row, col)`, of scores in fixed point times weights.
         weights: `(row, col)`, their sum.
         valid: `(row, col)`, True = valid.
@@ -58,22 +58,22 @@ class Part:
     valid: Mask
 
     def probabilities(self) -> NDArray[np.uint8]:
-        """`(class, row, col)`, as in `ProbabilityRows`; right once all windows were added."""
+        """The probabilities `(class, row, col)` of the rectangle, once all windows are added."""
         return weighted_means(self.sums, self.weights, self.valid)
 
 
 class Mosaic:
-    """Weighted sums over windows that come from top to bottom.
+    """Weighted sums over windows that are added from top to bottom.
 
     Args:
-        height: Rows of the scene.
-        width: Columns of the scene.
-        classes: Channels of the scores.
-        reach: Rows of the highest window, which is how many are held.
+        height: The number of rows of the scene.
+        width: The number of columns of the scene.
+        classes: The number of channels of the scores.
+        reach: The number of rows of a window, which is the number of rows in memory.
         blend: A name in `geohr.stitching.weights.BLENDS`.
 
     Attributes:
-        reach: Rows held.
+        reach: The number of rows in memory.
     """
 
     def __init__(self, height: int, width: int, *, classes: int, reach: int, blend: str) -> None:
@@ -88,7 +88,7 @@ class Mosaic:
         self._windows = 0
 
     def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
-        """Sum one window's scores.
+        """Add the scores of one window.
 
         Args:
             window: Where; it may reach beyond the scene, but not above the finished rows.
@@ -111,7 +111,7 @@ class Mosaic:
         self._windows += 1
 
     def part(self, window: Window) -> Part:
-        """A copy of the sums so far, in a rectangle of rows that are held and not handed out.
+        """A copy of the sums so far in a rectangle, whose rows must still be in memory.
 
         A view would keep all that is held in memory for as long as the part is needed.
         """
@@ -119,11 +119,11 @@ class Mosaic:
         return Part(window, sums.copy(), weights.copy(), valid.copy())
 
     def means(self, window: Window) -> NDArray[np.uint8]:
-        """Probabilities of such a rectangle, `(class, row, col)`, as in `ProbabilityRows`."""
+        """The probabilities `(class, row, col)` of a rectangle whose rows are still in memory."""
         return weighted_means(*self._views(window))
 
     def clear(self) -> None:
-        """Forget all sums, and begin at the first row again."""
+        """Forget all sums, and start again at the first row."""
         for held in (self._sums, self._weights, self._valid):
             held[...] = 0
         self._first = self._windows = 0
@@ -131,13 +131,13 @@ class Mosaic:
     def _views(
         self, window: Window
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.bool_]]:
-        """Sums, weights and validity of a rectangle that is held."""
+        """Views of the sums, weights and validity of a rectangle whose rows are in memory."""
         rows = slice(window.row - self._first, window.row_stop - self._first)
         cols = slice(window.col, window.col_stop)
         return self._sums[:, rows, cols], self._weights[rows, cols], self._valid[rows, cols]
 
     def finish(self, stop: int) -> ProbabilityRows:
-        """The rows above `stop` that were not handed out yet; they are forgotten here.
+        """Return the finished rows above `stop`, and forget them.
 
         Args:
             stop: No window that is still to come reaches above this row; at most `reach` rows
@@ -158,7 +158,7 @@ class Mosaic:
 def add_weighted(
     scores: NDArray[np.float32], weights: NDArray[np.uint32], sums: NDArray[np.uint32]
 ) -> None:
-    """Add scores in fixed point times weights to `sums`; all `(row, col)` of one shape."""
+    """Add scores in fixed point, times weights, to `sums`; all are `(row, col)` of one shape."""
     # A few rows at a time stay in the processor's cache.
     for start in range(0, len(scores), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
@@ -172,7 +172,7 @@ def add_weighted(
 def weighted_means(
     sums: NDArray[np.uint32], weights: NDArray[np.uint32], valid: Mask
 ) -> NDArray[np.uint8]:
-    """Probabilities out of weighted sums.
+    """Divide weighted sums by their weights.
 
     Args:
         sums: `(class, row, col)`, of scores in fixed point times weights.
@@ -213,7 +213,7 @@ def window_weights(blend: str, height: int, width: int) -> NDArray[np.uint32]:
 
 
 def classify(probabilities: NDArray[np.uint8], threshold: float | None) -> NDArray[np.uint8]:
-    """The class of each pixel.
+    """Assign each pixel to a class.
 
     Args:
         probabilities: `(class, row, col)`, as in `ProbabilityRows`.

@@ -33,7 +33,7 @@ def linear(tile: int) -> NDArray[np.float64]:
 
 
 def flat(tile: int) -> NDArray[np.float64]:
-    """The same weight everywhere: a plain mean."""
+    """The same weight for every pixel, which gives a plain mean."""
     return np.ones(tile)
 
 

@@ -19,11 +19,11 @@ from geohr.tiling.rows import RowBuffer
 
 @dataclass(frozen=True)
 class BlockTile:
-    """A tile on its way.
+    """A tile, and the block that its window belongs to.
 
     Attributes:
-        block: Of which block.
-        tile: Its pixels.
+        block: The block.
+        tile: The tile.
     """
 
     block: Block
@@ -32,12 +32,12 @@ class BlockTile:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Windows that one batch predicts, and the blocks that are complete with it.
+    """The windows that are predicted together, and the blocks that are complete after them.
 
     Attributes:
-        tiles: In the batch's order, with at least one valid pixel each; at most a batch of them.
+        tiles: The windows in the order of the batch; each has a valid pixel.
         complete: Blocks whose last window is in this batch or an earlier one, in order.
-        read: Windows read so far, with those that have no valid pixel.
+        read: The number of windows read so far, including those without a valid pixel.
     """
 
     tiles: tuple[BlockTile, ...]
@@ -48,7 +48,7 @@ class WindowBatch:
 def read_batches(
     scene: Scene, grid: Grid, blocks: Iterable[Block], normalizer: Normalizer, *, batch: int
 ) -> Iterator[WindowBatch]:
-    """The windows of some blocks, in batches of those with a valid pixel."""
+    """Read the windows of some blocks, in batches of windows with a valid pixel."""
     with SceneReader(scene) as reader:
         yield from batches_of(read_downwards(reader, grid, blocks), scene, normalizer, batch=batch)
 
@@ -60,7 +60,7 @@ def batches_of(
     *,
     batch: int,
 ) -> Iterator[WindowBatch]:
-    """The tiles of some blocks, in batches of those with a valid pixel."""
+    """Gather the tiles of some blocks into batches of tiles with a valid pixel."""
     held: list[BlockTile] = []
     complete: list[Block] = []
     read = 0
@@ -80,7 +80,7 @@ def batches_of(
 def read_downwards(
     reader: SceneReader, grid: Grid, blocks: Iterable[Block]
 ) -> Iterator[tuple[Block, Iterable[Tile]]]:
-    """The tiles of blocks; where these go down the scene, each pixel is read once."""
+    """Read the tiles of blocks; if the blocks go down the scene, each pixel is read once."""
     across = grid.shape[1]
     band = RowBuffer(reader, grid)
     for block in blocks:
@@ -93,7 +93,7 @@ def read_downwards(
 
 
 def read_block(reader: SceneReader, grid: Grid, block: Block) -> Iterator[Tile]:
-    """The tiles of one block, row by row; nothing is read but what they touch."""
+    """Read the tiles of one block, row by row, and no pixel that they do not touch."""
     whole = windows_extent(grid, block)
     held = reader.read(whole)
     for row in grid.row_starts[block.row : block.row_stop]:
@@ -107,12 +107,12 @@ def read_block(reader: SceneReader, grid: Grid, block: Block) -> Iterator[Tile]:
 def normalise(
     waiting: WindowBatch, normalizer: Normalizer, *, batch: int, out: Batch | None
 ) -> Batch:
-    """The pixels of tiles as a batch of fixed shape; places left over are zero.
+    """Normalise the pixels of tiles into a batch of fixed shape, filled up with zeros.
 
     Args:
         waiting: The tiles.
-        normalizer: From the scene's values to the network's.
-        batch: Windows of a batch.
+        normalizer: The map from the scene's values to the network's.
+        batch: The number of windows of a batch.
         out: An earlier batch to overwrite, or None for a new one.
     """
     if out is None:

@@ -1,4 +1,4 @@
-"""Scene values to network values: the one definition for training, prediction and export.
+"""The map from scene values to network values, for training, prediction and export alike.
 
 A value is mapped from the scene's scale to [0, 1] and then by the card's mean and standard
 deviation. An invalid pixel becomes 0, which is the mean.
@@ -19,21 +19,21 @@ from geohr.models.card import Card
 from geohr.scene import Scene, SceneReader, Tile
 
 SAMPLES = 16
-"""Windows looked at before a run to see whether a scene's values fit the card."""
+"""The number of windows that are checked before a run for values that do not fit the card."""
 SAMPLE_SIDE = 256
-"""Side in pixels of such a window."""
+"""The side of such a window, in pixels."""
 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """An affine map for each band, and the values it is meant for.
+    """An affine map for each band, and the range of values that it is meant for.
 
     Attributes:
-        low: Scene value that becomes 0 before mean and standard deviation.
-        high: Scene value that becomes 1.
-        mean: By band, of values in [0, 1].
-        std: By band, of values in [0, 1].
-        clip: Whether values beyond low and high are clipped (a scale was given) or refused.
+        low: The scene value that is mapped to 0, before mean and standard deviation are applied.
+        high: The scene value that is mapped to 1.
+        mean: The mean of each band, of values in [0, 1].
+        std: The standard deviation of each band, of values in [0, 1].
+        clip: Whether values outside [low, high] are clipped (as with a given scale) or refused.
     """
 
     low: float
@@ -44,7 +44,7 @@ class Normalizer:
 
     @classmethod
     def of(cls, card: Card, scale: tuple[float, ...] | None) -> Normalizer:
-        """The map of a model card, for a scene on its own scale where one is given."""
+        """The map of a model card; `scale` replaces the card's range of values."""
         low, high = scale or card.range
         return cls(low, high, card.mean, card.std, clip=scale is not None)
 
@@ -66,7 +66,7 @@ class Normalizer:
             out[:, ~valid] = 0
 
     def fits(self, pixels: NDArray[Any], valid: Mask) -> bool:
-        """Whether all valid values lie in the range; always, where a scale clips them."""
+        """Whether all valid values are in the range; always true if values are clipped."""
         if self.clip or (pixels.dtype == np.uint8 and self.low <= 0 and self.high >= 255):
             return True
         seen = pixels[:, valid]
@@ -77,12 +77,12 @@ SCALE_REMEDY = "give the scene's own range with --scale MIN,MAX"
 
 
 def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REMEDY) -> None:
-    """Look at windows spread over the scene and refuse values that the model cannot mean.
+    """Check windows spread over the scene, and refuse values outside the model's range.
 
     Args:
-        scene: With the model's bands.
-        normalizer: Of the model.
-        remedy: What to do, for the message.
+        scene: The scene, with the model's bands.
+        normalizer: The map of the model.
+        remedy: The advice that the message ends with.
 
     Raises:
         InputError: With the values seen and the advice to give a scale.
@@ -101,7 +101,7 @@ def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REM
 
 
 def check_tile(tile: Tile, scene: Scene, normalizer: Normalizer) -> None:
-    """Refuse a tile with values that the model cannot mean.
+    """Refuse a tile with values outside the model's range.
 
     Raises:
         InputError: With the values seen and the advice to give a scale.
@@ -119,7 +119,7 @@ def range_message(
     *,
     remedy: str = SCALE_REMEDY,
 ) -> str:
-    """What came, what is allowed, what to do."""
+    """The message for values outside the range: what came, what is allowed, what to do."""
     return (
         f"{scene.path}: {scene.dtype} values from {low:g} to {high:g}, but the model expects "
         f"{normalizer.low:g} to {normalizer.high:g}; {remedy}"
@@ -127,7 +127,7 @@ def range_message(
 
 
 def sample_values(scene: Scene) -> list[tuple[float, float]]:
-    """Smallest and largest valid value of windows spread over the scene."""
+    """The smallest and the largest valid value of each of some windows spread over the scene."""
     side = int(np.sqrt(SAMPLES))
     height, width = min(SAMPLE_SIDE, scene.height), min(SAMPLE_SIDE, scene.width)
     found = []

@@ -8,9 +8,7 @@ import numpy as np
 
 from geohr.errors import InputError
 from geohr.geobox import Window
-from geohr.scene.files import BLOCK_ROWS_MAX
-from geohr.scene.reader import SceneReader, nothing
-from geohr.scene.tile import Tile, cut, reach
+from geohr.scene import BLOCK_ROWS_MAX, SceneReader, Tile, cut, nothing, reach
 from geohr.tiling.grid import Grid
 
 BAND_BYTES_MAX = 2**32
@@ -59,16 +57,16 @@ class RowBuffer:
         area = scene.area
         wanted = [area is None or area.touches(window) for window in windows]
         if not any(wanted):
-            yield from (nothing(window, scene) for window in windows)
+            yield from (nothing(window, len(scene.bands), scene.dtype) for window in windows)
             return
-        needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene)
+        needed = reach(Window(windows[0].row, 0, self._grid.tile, scene.width), scene.geobox.shape)
         self._hold(needed.row, needed.row_stop)
         held = Window(self._first, 0, self._count, scene.width)
         for window, asked in zip(windows, wanted, strict=True):
             if asked:
-                yield cut(self._pixels, self._valid, held, window, scene)
+                yield cut(self._pixels, self._valid, held, window, scene.geobox.shape)
             else:
-                yield nothing(window, scene)
+                yield nothing(window, len(scene.bands), scene.dtype)
 
     def _hold(self, start: int, stop: int) -> None:
         """Hold the rows `[start, stop)`; forget those above, read those that are missing."""
@@ -85,4 +83,4 @@ class RowBuffer:
         if self._count > kept:
             missing = Window(self._first + kept, 0, self._count - kept, scene.width)
             rows = slice(kept, self._count)
-            self._reader.read_inside(missing, self._pixels[:, rows], self._valid[rows])
+            self._reader.read_into(missing, self._pixels[:, rows], self._valid[rows])

@@ -1,7 +1,7 @@
-"""Changes of light, lens and file that a training window may undergo.
+"""Augmentations of training windows: light, lens and file.
 
 Every function takes a random generator and an image `(band, row, col)`, float32 in [0, 1], and
-gives a new image of the same shape; values may leave [0, 1] and are clipped by `augment`.
+returns a new image of the same shape. Values may leave [0, 1]; `augment` clips them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Augmentation = Callable[[np.random.Generator, Floats32], Floats32]
 
 RGB = 3
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+"""The weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 def colour(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """Gain and offset for the whole image and for each band, then more or less saturation."""
+    """Change gain and offset, of the image and of each band, and saturation."""
     bands = len(image)
     gain = rng.uniform(0.7, 1.35) * rng.uniform(0.8, 1.25, (bands, 1, 1))
     offset = rng.uniform(-0.1, 0.1) + rng.uniform(-0.08, 0.08, (bands, 1, 1))
@@ -39,21 +39,21 @@ def colour(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def gamma(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """A power of the values, from half to twice."""
+    """Raise the values to a power between about half and two."""
     power = np.float32(2 ** rng.uniform(-0.8, 0.8))
     curved: Floats32 = np.clip(image, 0, 1, dtype=np.float32) ** power
     return curved
 
 
 def grey(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """No colour: brightness in every band; or bands in another order."""
+    """Replace colours by brightness, or shuffle the bands."""
     if len(image) != RGB or rng.random() < 0.5:
         return image[rng.permutation(len(image))]
     return np.repeat(np.tensordot(GREY, image, axes=1)[None], RGB, axis=0)
 
 
 def haze(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """A veil of light whose thickness varies over the image."""
+    """Add a veil of light whose thickness varies over the image."""
     thickness = np.float32(rng.uniform(0.1, 0.5)) * smooth_field(rng, image.shape[1:])
     light = np.float32(rng.uniform(0.7, 1.0, (len(image), 1, 1)))
     veiled: Floats32 = image * (1 - thickness) + light * thickness
@@ -61,7 +61,7 @@ def haze(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def shadow(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """A darkened half plane or stripe with a soft edge."""
+    """Darken a half plane or a stripe, with a soft edge."""
     rows, cols = np.ogrid[: image.shape[1], : image.shape[2]]
     angle, side = rng.uniform(0, 2 * np.pi), max(image.shape[1:])
     across = (
@@ -75,7 +75,7 @@ def shadow(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def blur(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """Out of focus, or sharpened as mosaics often are."""
+    """Blur the image, or sharpen it as mosaics often are."""
     sigma = rng.uniform(0.4, 1.6)
     soft: Floats32 = ndimage.gaussian_filter(image, (0, sigma, sigma))
     if rng.random() < 0.3:
@@ -84,7 +84,7 @@ def blur(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def coarse(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """Taken with pixels up to four times as large, and enlarged, as a coarse scene is read."""
+    """Make pixels up to four times coarser and enlarge them, as coarse scenes are when read."""
     factor = float(np.exp(rng.uniform(np.log(1.3), np.log(4.0))))
     small = tuple(max(round(side / factor), 1) for side in image.shape[1:])
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
@@ -95,13 +95,13 @@ def coarse(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def noise(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """Independent Gaussian noise."""
+    """Add independent Gaussian noise."""
     strength = np.float32(rng.uniform(0.005, 0.04))
     return image + strength * rng.standard_normal(image.shape, dtype=np.float32)
 
 
 def jpeg(rng: np.random.Generator, image: Floats32) -> Floats32:
-    """Compressed as JPEG and back; images of other than three bands band by band."""
+    """Compress as JPEG and decompress; images without three bands are compressed band by band."""
     quality = int(rng.integers(25, 90))
     values = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
     if len(values) == RGB:
@@ -110,7 +110,7 @@ def jpeg(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 
 def through_jpeg(values: NDArray[np.uint8], quality: int) -> Floats32:
-    """An image `(row, col)` or `(row, col, 3)` after JPEG of that quality, in [0, 1]."""
+    """Compress an image `(row, col)` or `(row, col, 3)` as JPEG; the result is in [0, 1]."""
     file = io.BytesIO()
     Image.fromarray(values).save(file, "JPEG", quality=quality)
     with Image.open(file) as decoded:
@@ -137,11 +137,11 @@ AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
     "noise": (0.2, noise),
     "jpeg": (0.3, jpeg),
 }
-"""By name, in the order applied: how often, and what."""
+"""The share of windows that each augmentation changes, and its function, in order."""
 
 
 OTHERS = ("paste", "none")
-"""Names that change windows elsewhere: objects of another window are laid on, or nothing is."""
+"""Names that are not functions here: `windows.paste`, and `none` for no augmentation."""
 
 
 def check_augmentations(names: Sequence[str]) -> None:
@@ -159,15 +159,15 @@ def check_augmentations(names: Sequence[str]) -> None:
 
 
 def augment(rng: np.random.Generator, image: Floats32, names: Sequence[str]) -> Floats32:
-    """The image after those of the named augmentations that chance picks.
+    """Apply a random choice of the named augmentations.
 
     Args:
-        rng: Decides.
-        image: `(band, row, col)` in [0, 1].
-        names: Keys of `AUGMENTATIONS`; others are passed over.
+        rng: The random generator.
+        image: The image, `(band, row, col)` in [0, 1].
+        names: Keys of `AUGMENTATIONS`; other names are ignored.
 
     Returns:
-        The same shape, clipped to [0, 1].
+        An image of the same shape, clipped to [0, 1].
     """
     for name, (chance, change) in AUGMENTATIONS.items():
         if name in names and rng.random() < chance:

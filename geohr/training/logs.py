@@ -1,4 +1,4 @@
-"""A run's history as files: CSV always, TensorBoard's events where TensorBoard is installed."""
+"""The history of a run as files: CSV, and TensorBoard events if TensorBoard is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from geohr.training.state import State
 
 
 def write_log(path: Path, state: State) -> None:
-    """The history as CSV, whole.
+    """Write the history as CSV, atomically.
 
     Raises:
         OutputError: When it cannot be written.
@@ -28,13 +28,13 @@ def write_log(path: Path, state: State) -> None:
 
 
 def write_scalars(folder: Path, state: State) -> None:
-    """The history as TensorBoard reads it; nothing where TensorBoard is not installed.
+    """Write the history as TensorBoard events, if TensorBoard is installed.
 
-    The events are written anew each time, so that a resumed run holds no step twice.
+    All events are written again each time, so that a resumed run has no step twice.
 
     Args:
-        folder: Of the event file.
-        state: Whose history is written.
+        folder: The folder of the event file.
+        state: The state of the run.
     """
     if find_spec("tensorboard") is None:
         return

@@ -9,39 +9,33 @@ of this size have little to gain from its overlap of sums and passes.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
-import sys
 import tempfile
-import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import FrameType
+from queue import Empty
 from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from geohr._runtime.messages import show_warning
+from geohr._runtime.child import Child, Parent
+from geohr._runtime.stop import POLL_SECONDS, Stop
 from geohr.engines.cores import cores
 from geohr.errors import EngineError, GeohrError, InterruptedRunError, UsageError
 
 PATIENCE = timedelta(days=7)
 """How long a process waits for the others: one of them validates meanwhile. That one of them was
 lost is seen from outside."""
-LOOK_SECONDS = 0.5
-"""Time between two looks at whether the processes live."""
 GRACE_SECONDS = 5.0
 """After the first process failed, the others have this long to tell why they did."""
 
@@ -54,11 +48,13 @@ class Team:
         rank: Of this process, from 0. Process 0 validates, logs and writes.
         size: Processes in all; one trains alone, without `torch.distributed`.
         device: What this process trains on; empty where nobody has chosen yet.
+        stop: Set when the run is to end after the step in hand.
     """
 
     rank: int = 0
     size: int = 1
     device: str = ""
+    stop: Stop = field(default_factory=Stop)
 
     @property
     def leads(self) -> bool:
@@ -128,8 +124,10 @@ class Team:
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
-Work = Callable[[Team, Progress | None], object]
-"""What each process of a team does; process 0 is told where to report its progress."""
+Watch = Callable[[Mapping[str, float]], None]
+"""Called with what is known of a step or a validation; see `geohr.training.train.train`."""
+Work = Callable[[Team, Progress | None, Watch | None], object]
+"""What each process of a team does; process 0 is told where to report."""
 
 
 def devices(device: str, size: int) -> list[str]:
@@ -154,21 +152,13 @@ def devices(device: str, size: int) -> list[str]:
     return [f"cuda:{rank}" for rank in range(size)]
 
 
-@dataclass(frozen=True)
-class Member:
-    """A process of the team, as the one that started it sees it.
-
-    Attributes:
-        process: The process.
-        reports: Steps done and errors come from here; it ends with the process.
-    """
-
-    process: SpawnProcess
-    reports: Connection
-
-
 def run_team(
-    work: Work, places: Sequence[str], *, stopped: Callable[[], bool], progress: Progress | None
+    work: Work,
+    places: Sequence[str],
+    *,
+    stop: Stop,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Do the work in several processes that are told of each other, and wait for them.
 
@@ -177,8 +167,9 @@ def run_team(
     Args:
         work: Can be pickled, as all it holds; see `Work`.
         places: The device of each process; see `devices`.
-        stopped: Whether the run is to stop; the processes then get SIGTERM.
-        progress: Told what process 0 reports.
+        stop: When requested, the teams of the processes are told to stop.
+        progress: Told of process 0's steps.
+        watch: Told of process 0's losses and scores.
 
     Raises:
         EngineError: When a process was lost.
@@ -186,33 +177,19 @@ def run_team(
     """
     with tempfile.TemporaryDirectory(prefix="geohr-") as folder:
         meeting = Path(folder) / "meeting"
-        members: list[Member] = []
+        members: list[Child] = []
         try:
             for rank, place in enumerate(places):
-                members.append(start(work, Team(rank, len(places), place), meeting))
-            follow(members, stopped, progress)
+                team = Team(rank, len(places), place)
+                members.append(Child(partial(take_part, work, team, meeting)))
+            follow(members, stop, progress, watch)
         finally:
             for member in members:
-                member.process.kill()
-            for member in members:
-                member.process.join()
-                member.reports.close()
-
-
-def start(work: Work, team: Team, meeting: Path) -> Member:
-    """Start one process of a team."""
-    context = multiprocessing.get_context("spawn")
-    reports, end = context.Pipe(duplex=False)
-    process = context.Process(
-        target=take_part, args=(work, team, meeting, end), name=f"geohr-train-{team.rank}"
-    )
-    process.start()
-    end.close()
-    return Member(process, reports)
+                member.end(at_once=True)
 
 
 def follow(
-    members: Sequence[Member], stopped: Callable[[], bool], progress: Progress | None
+    members: Sequence[Child], stop: Stop, progress: Progress | None, watch: Watch | None
 ) -> None:
     """Hear the processes until all have ended; raise what ended one of them.
 
@@ -222,96 +199,88 @@ def follow(
     """
     waiting = list(members)
     reported: list[BaseException] = []
+    codes: list[int] = []
     told = False
     deadline = float("inf")
     while waiting and time.monotonic() < deadline:
-        if stopped() and not told:
+        if stop.requested and not told:
             told = True
             for member in waiting:
-                member.process.terminate()
-        ended = [each for each in waiting if each.process.exitcode is not None]
-        wait([each.reports for each in waiting], 0 if ended else LOOK_SECONDS)
-        for said in heard(waiting):
-            if isinstance(said, BaseException):
-                reported.append(said)
+                member.stop()
+        for member in list(waiting):
+            try:
+                message = member.receive(POLL_SECONDS / len(waiting))
+            except Empty:
+                continue
+            if message is None:
+                waiting.remove(member)
+                codes.append(member.end())
+            elif isinstance(message, BaseException):
+                reported.append(message)
+            elif isinstance(message, Mapping):
+                if watch:
+                    watch(message)
             elif progress:
-                progress(*said)
-        waiting = [each for each in waiting if each not in ended]
-        if reported or any(each.process.exitcode for each in ended):
+                progress(*message)
+        if reported or any(codes):
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-    lost = [each.process for each in members if each.process.exitcode]
-    if reported or lost:
-        raise verdict(reported, lost, len(members), stopped=told)
-
-
-def heard(members: Iterable[Member]) -> Iterator[tuple[int, int] | BaseException]:
-    """What the processes have said since the last look."""
-    for member in members:
-        try:
-            while member.reports.poll():
-                yield member.reports.recv()
-        except (EOFError, OSError):
-            continue
+    if reported or any(codes):
+        raise verdict(reported, codes, len(members), stopped=told)
 
 
 def verdict(
-    reported: Sequence[BaseException],
-    lost: Sequence[SpawnProcess],
-    size: int,
-    *,
-    stopped: bool,
+    reported: Sequence[BaseException], codes: Sequence[int], size: int, *, stopped: bool
 ) -> BaseException:
     """What to say of a run that failed: one cause, though it makes all processes fail.
 
     Args:
         reported: Errors, in the order they came; those of a process that misses another are last.
-        lost: Processes that ended with a code other than 0.
+        codes: Exit codes, in the order in which the processes ended.
         size: Processes in all.
         stopped: Whether the processes were asked to stop.
     """
     for error in reported:
-        if isinstance(error, (GeohrError, KeyboardInterrupt)):
+        if isinstance(error, GeohrError):
             return error
     if stopped:
         return InterruptedRunError("stopped; go on with --resume")
-    killed = [each for each in lost if (each.exitcode or 0) < 0]
+    killed = [code for code in codes if code < 0]
     if reported and not killed:
         return reported[0]
-    gone = (killed or lost)[0]
-    code = gone.exitcode or 0
+    code = next(iter(killed), 0) or next(filter(None, codes))
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return EngineError(
         f"one of {size} training processes {how}, perhaps for want of memory; go on with --resume"
     )
 
 
-def take_part(work: Work, team: Team, meeting: Path, reports: Connection) -> NoReturn:
+def take_part(work: Work, team: Team, meeting: Path, parent: Parent) -> NoReturn:
     """The life of one process of a team; ends it with code 0, or 1 after an error.
 
     Args:
         work: What to do.
         team: This process's place in it.
         meeting: File through which the processes find each other.
-        reports: Where to tell of steps and errors.
+        parent: Told of steps and errors; says when to stop.
     """
-    # A terminal sends SIGINT to every process; this one is told by the one that started it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, interrupt)
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    warnings.showwarning = show_warning
     if not team.leads:
         warnings.simplefilter("ignore")  # process 0 has said it
+    code = 0
     try:
         join(team, meeting)
-        work(team, partial(report, reports) if team.leads else None)
+        team = replace(team, stop=parent.stop)
+        if team.leads:
+            work(team, lambda done, steps: parent.send((done, steps)), parent.send)
+        else:
+            work(team, None, None)
         dist.destroy_process_group()
     except BaseException as error:
         # All stop at the same step, and process 0, which has a checkpoint to write, says so.
         if team.leads or not isinstance(error, InterruptedRunError):
-            tell(reports, error)
-            # Threads that wait for a lost process would keep this one.
-            os._exit(1)
-    sys.exit(0)
+            tell(parent, error)
+            code = 1
+    # Threads that wait for a lost process would keep this one.
+    os._exit(code)
 
 
 def join(team: Team, meeting: Path) -> None:
@@ -329,29 +298,11 @@ def join(team: Team, meeting: Path) -> None:
     )
 
 
-def report(reports: Connection, done: int, steps: int) -> None:
-    """Send the steps done and the steps in all."""
-    reports.send((done, steps))
-
-
-def tell(reports: Connection, error: BaseException) -> None:
+def tell(parent: Parent, error: BaseException) -> None:
     """Send an error with its traceback as a note; one that cannot be sent, as its words."""
     error.add_note(traceback.format_exc())
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    reports.send(error)
-
-
-def interrupt(_: int, __: FrameType | None) -> None:
-    """Take SIGTERM as an interruption, so that temporary files are removed."""
-    raise KeyboardInterrupt
-
-
-def end_with_parent() -> None:
-    """Wait for the process that started this one, and do not outlive it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    parent.send(error)

@@ -1,4 +1,4 @@
-"""Places: samples of the same ground, drawn from together, joined where they are small."""
+"""Places: samples of the same ground, which are drawn together and joined if they are small."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Place:
     """The samples of one place.
 
     Attributes:
-        samples: At least one.
-        weight: How often it is drawn, against other places.
+        samples: The samples, at least one.
+        weight: The frequency with which the place is drawn, relative to other places.
     """
 
     samples: tuple[Sample, ...]
@@ -30,13 +30,13 @@ class Place:
 
     @cached_property
     def _shares(self) -> NDArray[np.float64]:
-        """Cumulated shares of the place's area, one a sample."""
+        """The cumulative share of each sample in the area of the place."""
         areas = np.array([each.scene.height * each.scene.width for each in self.samples], float)
         return np.cumsum(areas / areas.sum())
 
     @cached_property
     def _by_gsd(self) -> dict[float, Place]:
-        """Its samples by ground sampling distance."""
+        """The samples of the place, grouped by ground sampling distance."""
         distances = {each.gsd for each in self.samples}
         return {
             gsd: Place(tuple(each for each in self.samples if each.gsd == gsd), self.weight)
@@ -44,20 +44,20 @@ class Place:
         }
 
     def pick(self, rng: np.random.Generator) -> Sample:
-        """One of its samples, by area."""
+        """Draw a sample with a probability proportional to its area."""
         index = int(np.searchsorted(self._shares, rng.random(), side="right"))
         return self.samples[min(index, len(self.samples) - 1)]
 
     def alike(self, sample: Sample) -> Place:
-        """Its samples of the same ground sampling distance."""
+        """The part of the place with the ground sampling distance of a sample."""
         return self._by_gsd[sample.gsd]
 
 
 def group_by_place(samples: Sequence[Sample]) -> tuple[Place, ...]:
-    """The samples by place, sorted by its name; places of weight 0 are left out.
+    """Group samples by place, sorted by name, without places of weight 0.
 
     Raises:
-        InputError: When nothing is left to draw from.
+        InputError: When no place is left to draw from.
     """
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
@@ -73,19 +73,19 @@ def group_by_place(samples: Sequence[Sample]) -> tuple[Place, ...]:
 
 
 def pick_start(rng: np.random.Generator, length: int, side: int) -> int:
-    """Where a window starts along an axis; a longer one is centred on it, more or less."""
+    """Draw the start of a window along an axis; a window longer than the axis covers all of it."""
     low, high = sorted((0, length - side))
     return int(rng.integers(low, high + 1))
 
 
 def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> LabelledTile:
-    """A square of ground out of several small images of one place, each turned at random.
+    """Join several small images of one place, in random poses, into a square.
 
     Args:
-        rng: Decides.
-        place: Of images of one ground sampling distance.
-        side: Of the square, in pixels.
-        store: Reads the images.
+        rng: The random generator.
+        place: The place, whose images have one ground sampling distance.
+        side: The side of the square, in pixels.
+        store: The reader of the images.
     """
     first = place.pick(rng)
     cell = min(first.scene.height, first.scene.width)
@@ -101,7 +101,7 @@ def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Lab
 
 
 def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -> LabelledTile:
-    """A random square of one image of the place, `cell` pixels wide, in one of eight poses."""
+    """Read a random square of one image of the place, `cell` pixels wide, in one of eight poses."""
     sample = place.pick(rng)
     row = pick_start(rng, sample.scene.height, cell)
     col = pick_start(rng, sample.scene.width, cell)
@@ -115,7 +115,7 @@ def pick_cell(rng: np.random.Generator, place: Place, cell: int, store: Store) -
 
 
 def join_axis(parts: Sequence[LabelledTile], *, axis: int) -> LabelledTile:
-    """Parts side by side along rows (0) or columns (1)."""
+    """Concatenate tiles along rows (0) or columns (1)."""
     return LabelledTile(
         np.concatenate([part.pixels for part in parts], axis=axis + 1),
         np.concatenate([part.valid for part in parts], axis=axis),
@@ -124,6 +124,6 @@ def join_axis(parts: Sequence[LabelledTile], *, axis: int) -> LabelledTile:
 
 
 def pose(array: NDArray[Any], quarters: int, *, mirrored: bool) -> NDArray[Any]:
-    """The last two axes turned by quarters and mirrored."""
+    """Rotate the last two axes by quarter turns, and mirror them."""
     turned = np.rot90(array, quarters, axes=(-2, -1))
     return np.flip(turned, -1) if mirrored else turned

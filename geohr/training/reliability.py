@@ -1,6 +1,7 @@
-"""Whether a probability of 0.8 means 0.8, and a temperature that makes it so.
+"""Reliability of probabilities, and temperature scaling.
 
-Works on the counts of `validate.count_pixels` for one class: `(truth 0 or 1, probability level)`.
+The functions use the counts of `validate.count_pixels` for one class: `(truth 0 or 1, probability
+level)`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from geohr.errors import InputError
 from geohr.options import THRESHOLD_MIN
 
 BINS = 10
-"""Of a reliability diagram."""
+"""The number of bins of a reliability diagram."""
 SPAN = (0.2, 5.0)
-"""Temperatures that are looked at."""
+"""The range of temperatures that is searched."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class Reliability:
     """Pixels grouped by probability.
 
     Attributes:
-        probability: `(bin,)` mean probability; NaN where a bin holds no pixel.
-        share: `(bin,)` share of them that is the class; NaN likewise.
-        pixels: `(bin,)` how many.
+        probability: The mean probability of each bin, `(bin,)`; NaN for an empty bin.
+        share: The share of pixels of the class in each bin, `(bin,)`; NaN for an empty bin.
+        pixels: The number of pixels in each bin, `(bin,)`.
     """
 
     probability: Floats
@@ -50,21 +51,21 @@ class Reliability:
 
 
 def level_logits(levels: int) -> Floats:
-    """The logit in the middle of each probability level; half a level from 0 and 1 at the ends."""
+    """The logit at the middle of each probability level; the outer levels are half as wide."""
     step = 1 / (levels - 1)
     likely = np.clip(np.arange(levels) * step, step / 4, 1 - step / 4)
     return np.asarray(np.log(likely / (1 - likely)))
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Probabilities of logits."""
+    """The logistic function, which turns logits into probabilities."""
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def fit_temperature(tables: Sequence[Ints]) -> float:
-    """The temperature that makes the truth likeliest, every place counting the same.
+    """The temperature of maximum likelihood, with equal weight for every place.
 
-    Guo et al., 2017, section 4.2: logits are divided by it, so that the order of pixels stays.
+    Guo et al., 2017, section 4.2. Dividing logits by it keeps the order of pixels.
     """
     logits = level_logits(tables[0].shape[1])
     # The mean of the places' own distributions.
@@ -80,7 +81,7 @@ def fit_temperature(tables: Sequence[Ints]) -> float:
 
 
 def reliability(table: Ints, temperature: float = 1.0) -> Reliability:
-    """Pixels by probability after the logits are divided by a temperature."""
+    """Group pixels by their probability after temperature scaling."""
     likely = sigmoid(level_logits(table.shape[1]) / temperature)
     groups = np.minimum((likely * BINS).astype(int), BINS - 1)
     pixels = np.bincount(groups, table.sum(axis=0), BINS)
@@ -91,22 +92,22 @@ def reliability(table: Ints, temperature: float = 1.0) -> Reliability:
 
 
 def cool(probability: float, temperature: float) -> float:
-    """What becomes of a probability when its logit is divided by a temperature."""
+    """Scale a probability: divide its logit by a temperature."""
     if not 0 < probability < 1:
         return probability
     return float(sigmoid(np.log(probability / (1 - probability)) / np.float64(temperature)))
 
 
 def cool_threshold(threshold: float, temperature: float) -> float:
-    """A card's threshold for logits that are divided by a temperature, to three decimals."""
+    """Scale the threshold of a card, rounded to three decimals."""
     return max(round(cool(threshold, temperature), 3), THRESHOLD_MIN)
 
 
 @torch.no_grad()
 def divide_logits(network: nn.Module, temperature: float) -> None:
-    """Divide a network's logits by a temperature, in the weights of its last convolution.
+    """Divide the weights of a network's last convolution by a temperature, and so its logits.
 
-    Only linear steps follow that convolution, so that engines and formats know nothing of it.
+    Only linear steps follow that convolution, so engines and file formats need not know about it.
 
     Raises:
         InputError: When the network has no convolution in its `segmentation_head`.

@@ -1,29 +1,34 @@
-"""A training run as a page: curves, confusion, calibration, best and worst windows."""
+"""A training run as an HTML page: curves, confusion, calibration, best and worst windows.
+
+The figures need matplotlib, which comes with the extra `train`; without it the page has the tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import io
+from collections.abc import Iterator
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geohr._runtime.files import written_whole
 from geohr.training.finish import TrainResult
+from geohr.training.options import NOT_SCORES
 from geohr.training.reliability import reliability
 from geohr.training.showcase import Showcase
 from geohr.training.state import State
 from geohr.training.validate import LEVELS
 
-WIDTH, HEIGHT, MARGIN = 640, 220, 40
-"""Of a chart, in pixels."""
-COLOURS = ("#1b6ca8", "#e4572e", "#3a7d44", "#8e5ea2", "#c98a00", "#444444")
-NOT_SCORES = ("step", "loss", "learning_rate", "seconds")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 STYLE = (
-    "body{font:15px sans-serif;margin:2em auto;max-width:700px;color:#222}"
-    "text{font:12px sans-serif}td,th{padding:2px 12px 2px 0;text-align:left}"
-    "figure{display:inline-block;margin:0 1em 1em 0}figcaption{font-size:12px}"
+    "body{font:15px sans-serif;margin:2em auto;max-width:760px;color:#222}img{max-width:100%}"
+    "td,th{padding:2px 12px 2px 0;text-align:left}"
 )
 
 
@@ -38,26 +43,24 @@ def write_report(path: Path, state: State, finished: TrainResult) -> None:
     Raises:
         OutputError: When it cannot be written.
     """
-    card, history = finished.model.card, state.history
-    names = [name for name in history[-1] if name not in NOT_SCORES]
-    charts = [
-        chart("Loss", history, ["loss"]),
-        chart("Learning rate", history, ["learning_rate"]),
-        chart("Intersection over union on validation", history, names, span=(0.0, 1.0)),
-    ]
+    card = finished.model.card
     rows = "".join(
         f"<tr><td>{escape(place)}</td><td>{escape(measure)}</td><td>{value:g}</td></tr>"
         for place, scores in card.metrics.items()
         for measure, value in scores.items()
     )
+    if find_spec("matplotlib") is None:
+        figures = "<p>Figures need matplotlib: pip install 'geohr[train]'.</p>"
+    else:
+        figures = "".join(draw(state, finished))
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/>'
         f"<title>{escape(card.name)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(card.name)}</h1>"
         f"<p>{escape(card.architecture)} on {escape(card.encoder)}, {state.step} steps; "
-        f"best score {state.best:.4f}.</p>{''.join(charts)}"
+        f"best score {state.best:.4f}.</p>"
         f"<table><tr><th>place</th><th>measure</th><th>score</th></tr>{rows}</table>"
-        f"{confusions(finished)}{calibration(finished)}{windows(finished.showcase)}</body></html>"
+        f"{confusions(finished)}{figures}</body></html>"
     )
     with written_whole(path) as part:
         part.write_text(page, "utf-8")
@@ -85,92 +88,80 @@ def confusions(finished: TrainResult) -> str:
     return "".join(drawn)
 
 
-def calibration(finished: TrainResult) -> str:
-    """Reliability diagrams, before and after the temperature; nothing with several classes."""
-    if finished.model.card.background:
-        return ""
-    drawn = []
-    for place, table in finished.counts.items():
-        records = []
+def draw(state: State, finished: TrainResult) -> Iterator[str]:
+    """The figures of the page, each with its heading, as HTML."""
+    yield embed("Curves", curves(state.history), "svg")
+    if finished.counts and not finished.model.card.background:
+        title = f"Reliability before and after temperature {finished.temperature:g}"
+        yield embed(title, reliability_diagrams(finished), "svg")
+    if finished.showcase.best:
+        title = "Best and worst windows: right green, false orange, missed blue"
+        yield embed(title, windows(finished.showcase), "png")
+
+
+def embed(title: str, figure: Figure, kind: str) -> str:
+    """A figure inside the page, as SVG or PNG."""
+    import matplotlib as mpl
+
+    file = io.BytesIO()
+    # Letters stay letters, which can be searched for.
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file, format=kind)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    text = base64.b64encode(file.getvalue()).decode("ascii")
+    return f'<h2>{escape(title)}</h2><img alt="" src="data:{mime};base64,{text}"/>'
+
+
+def curves(history: list[dict[str, float]]) -> Figure:
+    """Loss, learning rate and scores over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 8), layout="constrained")
+    scores = [name for name in history[-1] if name not in NOT_SCORES]
+    panels = [("loss", ["loss"]), ("learning rate", ["learning_rate"])]
+    panels.append(("intersection over union", scores))
+    axes = figure.subplots(len(panels), 1, sharex=True)
+    for axis, (label, names) in zip(axes, panels, strict=True):
+        for name in names:
+            known = [(each["step"], each[name]) for each in history if name in each]
+            axis.plot(*zip(*known, strict=True), marker=".", label=name)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+    axes[-1].set(xlabel="steps", ylim=(0, 1))
+    axes[-1].legend()
+    return figure
+
+
+def reliability_diagrams(finished: TrainResult) -> Figure:
+    """The share of true pixels by probability, a panel a place."""
+    from matplotlib.figure import Figure
+
+    count = len(finished.counts)
+    figure = Figure(figsize=(7.5, 3.2 * count), layout="constrained")
+    axes = figure.subplots(count, 1, squeeze=False)[:, 0]
+    for axis, (place, table) in zip(axes, finished.counts.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
         for name, temperature in (("before", 1.0), ("after", finished.temperature)):
             told = reliability(table, temperature)
-            filled = told.pixels > 0
-            records += [
-                {"step": float(probability), name: float(share)}
-                for probability, share in zip(
-                    told.probability[filled], told.share[filled], strict=True
-                )
-            ]
-        records += [{"step": 0.0, "even": 0.0}, {"step": 1.0, "even": 1.0}]
-        title = (
-            f"{place}: share of true pixels by probability, temperature {finished.temperature:g}"
+            axis.plot(told.probability, told.share, marker="o", label=name)
+        axis.set(title=place, xlabel="probability", ylabel="share of true pixels")
+        axis.legend()
+    return figure
+
+
+def windows(showcase: Showcase) -> Figure:
+    """The best and the worst windows, a row each, without and with what was found."""
+    from matplotlib.figure import Figure
+
+    shown = [*showcase.best, *showcase.worst]
+    figure = Figure(figsize=(7.5, 3.6 * len(shown)), layout="constrained", dpi=60)
+    for row, each in zip(figure.subplots(len(shown), 2, squeeze=False), shown, strict=True):
+        for axis in row:
+            axis.imshow(showcase.image(each))
+            axis.set_axis_off()
+        row[0].set_title(
+            f"{each.sample.place}, row {each.window.row}, column {each.window.col}: "
+            f"{each.score:.2f}"
         )
-        drawn.append(
-            chart(title, records, ["before", "after", "even"], span=(0.0, 1.0), unit="probability")
-        )
-    return "".join(drawn)
-
-
-def windows(showcase: Showcase) -> str:
-    """The best and the worst validation windows: right green, false orange, missed blue."""
-    drawn = []
-    for title, shown in (("Best windows", showcase.best), ("Worst windows", showcase.worst)):
-        pictures = "".join(
-            f'<figure><img alt="" src="{showcase.picture(each)}"/><figcaption>'
-            f"{escape(each.sample.place)}, row {each.window.row}, column {each.window.col}: "
-            f"{each.score:.2f}</figcaption></figure>"
-            for each in shown
-        )
-        if pictures:
-            drawn.append(f"<h2>{title}</h2>{pictures}")
-    return "".join(drawn)
-
-
-def chart(
-    title: str,
-    history: Sequence[dict[str, float]],
-    names: Sequence[str],
-    *,
-    span: tuple[float, float] | None = None,
-    unit: str = "steps",
-) -> str:
-    """Lines over the steps as SVG.
-
-    Args:
-        title: Above the chart.
-        history: Records with a `step`.
-        names: Which values to draw; a record may lack one.
-        span: Bottom and top of the chart; by default those of the values.
-        unit: Of what is drawn along.
-    """
-    lines = [
-        (name, [(each["step"], each[name]) for each in history if name in each]) for name in names
-    ]
-    values = [value for _, points in lines for _, value in points]
-    if not values:
-        return ""
-    low, high = span or (min(values), max(values))
-    last = max(each["step"] for each in history)
-    drawn = [
-        f'<text x="{MARGIN}" y="14">{escape(title)}</text>',
-        f'<text x="0" y="{HEIGHT - MARGIN}">{low:.3g}</text>',
-        f'<text x="0" y="{MARGIN}">{high:.3g}</text>',
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 8}">{last:g} {unit}</text>',
-    ]
-    for index, (name, points) in enumerate(lines):
-        colour = COLOURS[index % len(COLOURS)]
-        path = " ".join(place(step / last, value, low, high) for step, value in points)
-        drawn.append(f'<polyline fill="none" stroke="{colour}" points="{path}"/>')
-        left = MARGIN + 150 * index
-        drawn.append(f'<text x="{left}" y="{HEIGHT - 8}" fill="{colour}">{escape(name)}</text>')
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}">'
-        f"{''.join(drawn)}</svg>"
-    )
-
-
-def place(share: float, value: float, low: float, high: float) -> str:
-    """A point of a chart as SVG writes it."""
-    x = MARGIN + share * (WIDTH - 2 * MARGIN)
-    up = (value - low) / (high - low) if high > low else 0.5
-    return f"{x:.1f},{HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN):.1f}"
+        row[1].imshow(each.overlay())
+    return figure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -18,9 +19,15 @@ from geohr.tiling.normalize import Normalizer, check_range
 from geohr.training.features import FeatureDistillation
 from geohr.training.options import TrainOptions
 from geohr.training.parallel import Team
-from geohr.training.samples import Sample
+from geohr.training.samples import Sample, Split
 from geohr.training.store import Store
 
+NETWORK_ENTRIES = (
+    "architecture", "encoder", "align_corners", "fusion", "mean", "std", "range", "dtype",
+)  # fmt: skip
+"""Entries of a card that describe the network: a model that is trained further keeps them."""
+OBJECT_ENTRIES = ("tile", "min_area", "instances", "instance_area", "walls", "licence", "notes")
+"""Entries of a card that a model trained further keeps, unless its own card says otherwise."""
 RANGE_REMEDY = 'train with a --card whose "range" is that of the scenes'
 
 
@@ -36,6 +43,7 @@ class TrainingJob:
         options: How to train.
         train: Samples learnt from.
         validation: Samples that choose the weights.
+        test: Samples that the finished model is scored on.
         device: Where it runs.
         store: Reads the validation samples.
         team: Who else trains this network.
@@ -48,6 +56,7 @@ class TrainingJob:
     options: TrainOptions
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    test: tuple[Sample, ...]
     device: str
     store: Store
     team: Team
@@ -64,9 +73,11 @@ class TrainingJob:
             )
         device = team.device or choose_device(options.device)
         network, card = start_network(card, options)
-        samples = [as_segmented(each, card) for each in samples if each.split != "test"]
-        learnt = tuple(each for each in samples if each.split == "train")
-        if not learnt:
+        splits: dict[str, tuple[Sample, ...]] = {
+            split: tuple(as_segmented(each, card) for each in samples if each.split == split)
+            for split in get_args(Split)
+        }
+        if not splits["train"]:
             raise InputError("there is no sample of split train to learn from")
         network = move(team.share_statistics(network), device)
         teacher = load_teacher(card, options, device)
@@ -76,8 +87,9 @@ class TrainingJob:
             hints=start_hints(network, teacher, options, device),
             card=card,
             options=options,
-            train=learnt,
-            validation=tuple(each for each in samples if each.split == "validation"),
+            train=splits["train"],
+            validation=splits["validation"],
+            test=splits["test"],
             device=device,
             store=Store(),
             team=team,
@@ -103,6 +115,9 @@ def as_segmented(sample: Sample, card: Card) -> Sample:
 def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
     """The network before the first step, and the card with its architecture.
 
+    A model that is trained further keeps what its card says of the network and of objects, its
+    licence, and all its sources, whose licences may ask to be named.
+
     Raises:
         InputError: When the initial model cannot be read or expects other bands or classes.
         UsageError: When it has another architecture than the one asked for.
@@ -120,9 +135,21 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
         if asked not in (None, held):
             raise UsageError(f"{name} is {asked}, but {options.init} is a {held}; leave one out")
     check_same(model.card, card, ("channels", "bands"), options.init)
-    kept = ("architecture", "encoder", "align_corners", "fusion", "mean", "std", "range", "dtype")
-    card = dataclasses.replace(card, **{name: getattr(model.card, name) for name in kept})
+    kept = {name: getattr(model.card, name) for name in NETWORK_ENTRIES}
+    kept |= {
+        name: getattr(model.card, name)
+        for name in OBJECT_ENTRIES
+        if getattr(card, name) == default_of(name)
+    }
+    sources = tuple(dict.fromkeys((*model.card.sources, *card.sources)))
+    card = dataclasses.replace(card, **kept, sources=sources)
     return model.network, card
+
+
+def default_of(name: str) -> Any:
+    """The value of a card's entry that is not said."""
+    (entry,) = (each for each in dataclasses.fields(Card) if each.name == name)
+    return entry.default if entry.default is not MISSING else None
 
 
 def load_teacher(card: Card, options: TrainOptions, device: str) -> nn.Module | None:

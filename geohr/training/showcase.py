@@ -1,15 +1,13 @@
-"""The validation windows that a network does best and worst on, as pictures."""
+"""The validation windows that a network does best and worst on, for the report."""
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
-from geohr.encoding import IGNORE, Bytes
+from geohr.encoding import IGNORE, PROBABILITY_MAX, Bytes
 from geohr.geobox import Window
 from geohr.models.card import Card
 from geohr.training.samples import Sample
@@ -19,11 +17,9 @@ KEPT = 4
 """Best and worst windows of a run that are shown."""
 OBJECT_SHARE = 0.01
 """Windows with less of their ground covered by objects, true or found, are left out."""
-SIDE = 220
-"""Of a picture, in pixels."""
-TRUE, FALSE, MISSED = (58, 125, 68), (228, 87, 46), (27, 108, 168)
-"""Green where truth and prediction agree on an object, orange where only the prediction has one,
-blue where only the truth has."""
+TRUE, FALSE, MISSED = (58, 125, 68, 153), (228, 87, 46, 153), (27, 108, 168, 153)
+"""Red, green, blue, opacity: green where truth and prediction agree on an object, orange where only
+the prediction has one, blue where only the truth has."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,15 @@ class ShownWindow:
     truth: Bytes
     found: Bytes
 
+    def overlay(self) -> NDArray[np.uint8]:
+        """`(row, col, 4)` what is right, false and missed, in its colours."""
+        drawn = np.zeros((*self.truth.shape, 4), np.uint8)
+        known, right = self.truth != IGNORE, self.truth == self.found
+        drawn[known & (self.truth > 0) & right] = TRUE
+        drawn[known & (self.found > 0) & ~right] = FALSE
+        drawn[known & (self.truth > 0) & (self.found == 0)] = MISSED
+        return drawn
+
 
 @dataclass
 class Showcase:
@@ -63,7 +68,7 @@ class Showcase:
 
     def see(self, sample: Sample, window: Window, truth: Bytes, found: Bytes) -> None:
         """Take a window in; see `geohr.training.validate.count_pixels`."""
-        levels = (self.card.threshold or 0.5) * 254
+        levels = (self.card.threshold or 0.5) * PROBABILITY_MAX
         classes = found if self.card.background else (found >= levels).astype(np.uint8)
         known = truth != IGNORE
         either = known & ((truth > 0) | (classes > 0))
@@ -74,24 +79,12 @@ class Showcase:
         self.best = sorted([*self.best, shown], key=lambda each: -each.score)[:KEPT]
         self.worst = sorted([*self.worst, shown], key=lambda each: each.score)[:KEPT]
 
-    def picture(self, shown: ShownWindow) -> str:
-        """The window and what was found in it, side by side, as the address of a PNG."""
+    def image(self, shown: ShownWindow) -> NDArray[np.uint8]:
+        """`(row, col, 3)` a window's first three bands, stretched, or its first one in grey."""
         pixels = self.store.read(shown.sample, shown.window).pixels[:3].astype(np.float32)
         if len(pixels) < 3:
             pixels = np.repeat(pixels[:1], 3, axis=0)
         low, high = np.percentile(pixels, (1, 99))
-        grey = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1) * 255
-        image = np.moveaxis(grey, 0, -1).astype(np.uint8)
-        drawn = image.copy()
-        known, right = shown.truth != IGNORE, shown.truth == shown.found
-        for mask, colour in (
-            (known & (shown.truth > 0) & right, TRUE),
-            (known & (shown.found > 0) & ~right, FALSE),
-            (known & (shown.truth > 0) & (shown.found == 0), MISSED),
-        ):
-            drawn[mask] = (drawn[mask] * 0.4 + np.array(colour) * 0.6).astype(np.uint8)
-        both = Image.fromarray(np.concatenate([image, drawn], axis=1))
-        both.thumbnail((2 * SIDE, SIDE))
-        held = io.BytesIO()
-        both.save(held, "PNG")
-        return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode("ascii")
+        stretched = np.clip((pixels - low) / max(high - low, 1e-6), 0, 1) * 255
+        image: NDArray[np.uint8] = np.moveaxis(stretched, 0, -1).astype(np.uint8)
+        return image

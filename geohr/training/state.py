@@ -96,9 +96,11 @@ class State:
 
     def record(self, score: float, values: dict[str, float]) -> None:
         """Note a validation; a better score keeps the averaged weights."""
-        loss = sum(self.losses) / len(self.losses)
+        record = {"step": float(self.step), "score": score}
+        if self.losses:  # before the first step there are none
+            record["loss"] = sum(self.losses) / len(self.losses)
         self.losses.clear()
-        self.history.append({"step": float(self.step), "score": score, "loss": loss, **values})
+        self.history.append({**record, **values})
         self.stale += 1
         if score > self.best:
             self.best, self.stale = score, 0

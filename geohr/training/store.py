@@ -52,14 +52,14 @@ class Store:
             InputError: When the image or its labels cannot be read.
         """
         scene = sample.scene
-        inside = reach(window, scene)
+        inside = reach(window, scene.geobox.shape)
         if scene.height * scene.width <= WHOLE_PIXELS_MAX:
-            whole = Window(0, 0, scene.height, scene.width)
-            held, origin = self._whole(sample, whole), whole
+            origin = scene.geobox.extent
+            held = self._whole(sample, origin)
         else:
             held, origin = read_labelled(sample, inside), inside
-        tile = cut(held.pixels, held.valid, origin, window, scene)
-        labels = cut(held.classes[None], held.valid, origin, window, scene).pixels[0]
+        tile = cut(held.pixels, held.valid, origin, window, scene.geobox.shape)
+        labels = cut(held.classes[None], held.valid, origin, window, scene.geobox.shape).pixels[0]
         classes = np.where(tile.valid, labels, np.uint8(IGNORE))
         return LabelledTile(tile.pixels, tile.valid, classes)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from geohr._runtime.stop import Stop
 from geohr.engines.torch import choose_device
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
@@ -27,7 +28,7 @@ from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
 from geohr.training.losses import check_losses, check_weights, distillation, total_loss
 from geohr.training.options import TrainOptions
-from geohr.training.parallel import Progress, Team, devices, run_team
+from geohr.training.parallel import Progress, Team, Watch, devices, run_team
 from geohr.training.report import write_report
 from geohr.training.run import TrainingJob
 from geohr.training.samples import Sample
@@ -35,6 +36,7 @@ from geohr.training.state import State, load_checkpoint, save_checkpoint
 from geohr.training.validate import check_target, count_pixels, scores
 from geohr.training.windows import Windows
 
+CHECKPOINT = "checkpoint.pt"
 POLY_POWER = 0.9
 GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""
@@ -47,31 +49,34 @@ def train(
     card: Card,
     options: TrainOptions | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> Model:
     """Train a network and write it with its card.
 
     Checkpoints, the log and a report with curves lie in a folder beside `out` that ends in
     `.run`. The averaged weights of the best validation are kept; without validation samples, the
-    last.
-
-    With `processes` above 1 a script that calls this must be importable: the call stands under
-    `if __name__ == "__main__":`.
+    last. An initial model is validated first, and kept where no step makes it better.
 
     Args:
-        samples: Those of split train are learnt from, those of validation choose the weights.
+        samples: Those of split train are learnt from, those of validation choose the weights, and
+            the finished model is scored on those of test.
         out: The model file, `*.safetensors`.
         card: Of the new model; architecture and encoder are taken from the options, ground
             sampling distances and metrics from the run.
         options: How to train.
         resume: Go on from the last checkpoint of `out`.
+        overwrite: Start over where there is such a checkpoint.
         progress: Called with the steps done and the steps in all.
+        watch: Called with `step` and `loss` after each step, and with the record of each
+            validation, which has a `score` and the intersection over union by place besides.
 
     Returns:
         The model as it was written.
 
     Raises:
-        UsageError: For options that cannot be.
+        UsageError: For options that cannot be, and where a checkpoint of `out` would be lost.
         InputError: For samples or model files that cannot be used.
         EngineError: When the device is not there, or one of several processes was lost.
         InterruptedRunError: After SIGINT or SIGTERM, with a checkpoint written.
@@ -84,13 +89,19 @@ def train(
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
     folder = out.with_suffix(".run")
+    if (folder / CHECKPOINT).exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{folder / CHECKPOINT}: the checkpoint of an earlier run; go on with --resume, or "
+            "start over with --overwrite"
+        )
     folder.mkdir(exist_ok=True)
     work = partial(take_share, tuple(samples), out, card, options, resume)
     if options.processes == 1:
-        return work(Team(), progress)
+        return work(Team(), progress, watch)
     places = devices(choose_device(options.device), options.processes)
-    with stop_on_signal() as stopped:
-        run_team(work, places, stopped=stopped, progress=progress)
+    stop = Stop()
+    with stop_on_signal(stop):
+        run_team(work, places, stop=stop, progress=progress, watch=watch)
     return Model.load(out)
 
 
@@ -102,6 +113,7 @@ def take_share(
     resume: bool,
     team: Team,
     progress: Progress | None,
+    watch: Watch | None,
 ) -> Model:
     """What each process of a team does; see `train`. Process 0 writes the model.
 
@@ -113,9 +125,10 @@ def take_share(
     run = TrainingJob.prepare(samples, card, options, team)
     state = State.start(run.network, run.hints, options)
     if resume:
-        load_checkpoint(folder / "checkpoint.pt", state, options)
-    with stop_on_signal() as stopped:
-        advance(run, state, folder, stopped=stopped, progress=progress)
+        load_checkpoint(folder / CHECKPOINT, state, options)
+    # A team is told by the process that has started it, which hears the signals.
+    with stop_on_signal(team.stop) if team.size == 1 else nullcontext():
+        advance(run, state, folder, progress=progress, watch=watch)
     if not team.leads:
         return Model(state.network, run.card)
     finished = finish(run, state, out)
@@ -128,25 +141,35 @@ def advance(
     state: State,
     folder: Path,
     *,
-    stopped: Callable[[], bool],
     progress: Progress | None,
+    watch: Watch | None,
 ) -> None:
     """Step until the steps are done, patience ends or a signal comes."""
     options, team = run.options, run.team
     began = time.monotonic()
-    if team.leads and state.step >= options.steps and state.losses:
-        # Interrupted between two validations, and resumed with no more steps to do.
-        note(run, state, folder, 0.0)
+
+    def validate() -> None:
+        record = note(run, state, folder, time.monotonic() - began)
+        if watch:
+            watch(record)
+
+    begins = state.step == 0 and options.init is not None and bool(run.validation)
+    # Interrupted between two validations, and resumed with no more steps to do.
+    ends = state.step >= options.steps and bool(state.losses)
+    if team.leads and (begins or ends):
+        validate()
     for passes in step_batches(run, state.step):
         state.losses.append(step(run, state, passes))
         last = state.step == options.steps
+        if watch:
+            watch({"step": state.step, "loss": state.losses[-1]})
         if team.leads and (state.step % options.validate_every == 0 or last):
-            note(run, state, folder, time.monotonic() - began)
+            validate()
         if progress:
             progress(state.step, options.steps)
-        interrupted = team.any(stopped())
+        interrupted = team.any(team.stop.requested)
         if team.leads and (state.step % options.checkpoint_every == 0 or last or interrupted):
-            save_checkpoint(folder / "checkpoint.pt", state, options)
+            save_checkpoint(folder / CHECKPOINT, state, options)
         if interrupted:
             raise InterruptedRunError(
                 f"stopped after step {state.step} of {options.steps}; go on with --resume"
@@ -155,8 +178,8 @@ def advance(
             return
 
 
-def note(run: TrainingJob, state: State, folder: Path, seconds: float) -> None:
-    """Validate the averaged weights, where there is something to validate on, and log it.
+def note(run: TrainingJob, state: State, folder: Path, seconds: float) -> dict[str, float]:
+    """Validate the averaged weights, where there is something to validate on, and log the record.
 
     One class is scored at the threshold that suits these weights, as the finished model is.
     """
@@ -173,6 +196,7 @@ def note(run: TrainingJob, state: State, folder: Path, seconds: float) -> None:
     state.record(score, {**values, **found})
     write_log(folder / "log.csv", state)
     write_scalars(folder / "tensorboard", state)
+    return state.history[-1]
 
 
 def step_batches(run: TrainingJob, start: int) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -301,24 +325,18 @@ def learning_rate(step: int, options: TrainOptions) -> float:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Within the block SIGINT and SIGTERM only raise a flag, which the value tells.
+def stop_on_signal(stop: Stop) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM only ask to stop.
 
-    Signals can be caught in the main thread only; elsewhere the flag stays down.
+    Signals can be caught in the main thread only; elsewhere nothing is changed.
     """
-    seen: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        seen.append(number)
-
-    before = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: stop.request()) for number in numbers}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
-    except ValueError:
-        before = {}
-    try:
-        yield lambda: bool(seen)
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

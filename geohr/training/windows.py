@@ -1,7 +1,7 @@
 """Random windows of samples as tensors.
 
-Window `index` is a function of the seed and the index alone: any process can prepare it, and a
-run that was interrupted goes on with the same windows.
+A window depends only on the seed and its index, so any process can prepare it, and an interrupted
+run resumes with the same windows.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from geohr.training.samples import Sample
 from geohr.training.store import LabelledTile, Store
 
 TRIES = 16
-"""Positions tried for a window that holds an object, or none, as it should."""
+"""The number of positions tried until a window has an object, or has none, as was drawn."""
 VALID_SHARE = 0.999
-"""Share of valid ground below which a scaled pixel is invalid; the rest is rounding."""
+"""The share of valid ground below which a scaled pixel is invalid; not 1, because of rounding."""
 GSD_SPREAD = (0.7, 8.0)
-"""Without a range, a scene is drawn from this much finer than it is to this much coarser."""
+"""The range of ground sampling distances, relative to the scene's own, if none is given."""
 
 PASTE_SHARE = 0.3
-"""Share of windows on which objects of another are laid, where `paste` is asked for."""
+"""The share of windows onto which objects are pasted, if `paste` is among the augmentations."""
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):
     """An endless series of random windows, by index.
 
     A window is drawn in this order: the place by weight, the image by area, the ground sampling
-    distance evenly on a logarithmic scale, the position at random until it holds an object or
-    holds none, as chance decided. Where an image is smaller than the window's ground, several of
-    its place are laid side by side.
+    distance evenly on a logarithmic scale, and the position at random, until the window has an
+    object or has none, as was drawn. If an image is smaller than the window, several images of its
+    place are joined.
 
     Args:
-        samples: To draw from.
-        normalizer: From scene values to the network's.
-        options: How to draw.
-        start: Index of the first window wanted.
-        stop: Index after the last.
+        samples: The samples to draw from.
+        normalizer: The map from scene values to network values.
+        options: The options of drawing.
+        start: The index of the first window.
+        stop: The index after the last window.
 
     Raises:
         InputError: When there is no sample to draw from.
@@ -71,7 +71,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         self._store = Store()
 
     def __len__(self) -> int:
-        """Windows between start and stop."""
+        """The number of windows between start and stop."""
         return self._stop - self._start
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
@@ -83,7 +83,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return self._to_tensors(rng, bands, classes)
 
     def _draw(self, rng: np.random.Generator) -> LabelledTile:
-        """A window on a scene, in the scene's pixels."""
+        """Draw a window, in pixels of its scene."""
         weights = np.array([place.weight for place in self._places])
         place = self._places[rng.choice(len(weights), p=weights / weights.sum())]
         wants_object = bool(rng.random() < self._options.objects)
@@ -100,7 +100,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         return drawn
 
     def _shape(self, rng: np.random.Generator, drawn: LabelledTile) -> tuple[Floats32, Bytes]:
-        """Scaled to the tile and turned; validity is the last band, values are in [0, 1]."""
+        """Scale a window to the tile and rotate it; the last band is validity."""
         normalizer = self._normalizer
         span = np.float32(normalizer.high - normalizer.low)
         bands = (drawn.pixels.astype(np.float32) - np.float32(normalizer.low)) / span
@@ -112,7 +112,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
     def _to_tensors(
         self, rng: np.random.Generator, bands: Floats32, classes: Bytes
     ) -> tuple[Tensor, Tensor]:
-        """Augmented and normalised."""
+        """Augment and normalise a window."""
         normalizer = self._normalizer
         span = np.float32(normalizer.high - normalizer.low)
         valid = bands[-1] > VALID_SHARE
@@ -123,21 +123,21 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def paste(below: tuple[Floats32, Bytes], above: tuple[Floats32, Bytes]) -> tuple[Floats32, Bytes]:
-    """The objects of one window laid on another, cut out along their outlines.
+    """Paste the objects of one window onto another, cut out along their outlines.
 
     Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation, 2021, section 3, without
     blending.
 
     Args:
-        below: Bands `(band, row, col)`, validity the last of them, and classes `(row, col)`.
-        above: The same of the window whose objects are taken.
+        below: Bands `(band, row, col)`, the last of which is validity, and classes `(row, col)`.
+        above: Bands and classes of the window whose objects are pasted.
     """
     taken = (above[1] != 0) & (above[1] != IGNORE) & (above[0][-1] > VALID_SHARE)
     return np.where(taken, above[0], below[0]), np.where(taken, above[1], below[1])
 
 
 def pick_gsd(rng: np.random.Generator, native: float, span: tuple[float, ...] | None) -> float:
-    """A ground sampling distance in metres, evenly drawn on a logarithmic scale; see `gsd_span`."""
+    """Draw a ground sampling distance in metres, evenly on a logarithmic scale; see `gsd_span`."""
     low, high = gsd_span(native, span)
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
@@ -146,9 +146,9 @@ def gsd_span(native: float, span: tuple[float, ...] | None) -> tuple[float, floa
     """The smallest and the largest ground sampling distance that an image is drawn at, in metres.
 
     Args:
-        native: Of the image.
-        span: The range asked for; the part of it that the image can give is drawn from, enlarged
-            as far as a scene is that is segmented.
+        native: The ground sampling distance of the image.
+        span: The range asked for. The image is drawn in the part of it that it can give, enlarged
+            no more than scenes are when they are segmented.
     """
     low, high = native * GSD_SPREAD[0], native * GSD_SPREAD[1]
     if span is not None:
@@ -158,7 +158,7 @@ def gsd_span(native: float, span: tuple[float, ...] | None) -> tuple[float, floa
 
 
 def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:
-    """A square window at a random position, in the sample's area of interest."""
+    """Draw a square window at a random position in the sample's area of interest."""
     scene = sample.scene
     region = Window(0, 0, scene.height, scene.width)
     if sample.aoi is not None:
@@ -168,12 +168,12 @@ def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:
 
 
 def rescale(bands: Floats32, classes: Bytes, side: int) -> tuple[Floats32, Bytes]:
-    """Bands and classes of a square at `side` pixels; a class wins where it covers most.
+    """Scale the bands and classes of a square; each pixel gets the class that covers most of it.
 
     Args:
-        bands: `(band, row, col)`.
-        classes: `(row, col)`.
-        side: Pixels of the result.
+        bands: The bands, `(band, row, col)`.
+        classes: The classes, `(row, col)`.
+        side: The side of the result, in pixels.
     """
     if bands.shape[-1] == side:
         return bands, classes
@@ -189,7 +189,7 @@ def rescale(bands: Floats32, classes: Bytes, side: int) -> tuple[Floats32, Bytes
 
 
 def resize(bands: Floats32, side: int) -> Floats32:
-    """Bilinear, over the area that a new pixel covers where it is coarser."""
+    """Scale bands bilinearly; where pixels become coarser, over the area of the new pixel."""
     scaled = F.interpolate(
         torch.from_numpy(bands)[None], (side, side), mode="bilinear", antialias=True
     )
@@ -198,7 +198,7 @@ def resize(bands: Floats32, side: int) -> Floats32:
 
 
 def turn(rng: np.random.Generator, bands: Floats32, classes: Bytes) -> tuple[Floats32, Bytes]:
-    """One of eight poses and, half the time, any angle, with the corners mirrored in."""
+    """Rotate into one of eight poses and, half of the time, by any angle, with mirrored corners."""
     quarters, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     bands = np.ascontiguousarray(pose(bands, quarters, mirrored=mirrored))
     classes = np.ascontiguousarray(pose(classes, quarters, mirrored=mirrored))

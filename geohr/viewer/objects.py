@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyogrio
 import pyproj
 import shapely
@@ -19,10 +21,10 @@ from pyogrio.raw import read
 from pyproj.enums import TransformDirection
 
 from geohr.errors import InputError, UsageError
+from geohr.geobox import Bounds
 from geohr.geodesy import parse_crs
 from geohr.scene.labels import first_layer
-from geohr.viewer.mvt import Features, encode_tile
-from geohr.viewer.web import WebTile
+from geohr.viewer.mvt import BUFFER, EXTENT, Features, encode_tile
 
 LAYER = "objects"
 """Name of the layer in the tiles."""
@@ -33,6 +35,8 @@ DIGITS = 3
 """Decimals of a confidence on the page."""
 DEGREES_DIGITS = 7
 """Decimals of a longitude on the page: a centimetre."""
+NUMBER_MAX = 2**63 - 1
+"""The largest number that SQLite gives a row."""
 
 
 @dataclass(frozen=True)
@@ -86,42 +90,40 @@ class ObjectTable:
         """What the page must know of every object: number, confidence, review, place.
 
         Returns:
-            By name a list, all equally long: `id`, `confidence` (None where there is none),
-            `review`, and the box `west`, `south`, `east`, `north` in degrees.
+            By name a list, all equally long: `id`, `confidence`, `review`, and the box `west`,
+            `south`, `east`, `north` in degrees; None for what an object does not have.
 
         Raises:
             InputError: When the file cannot be read.
         """
-        try:
-            ids, boxes = pyogrio.read_bounds(self.path, layer=self.layer)
-            wanted = [name for name in ("confidence", REVIEW) if name in self.columns()]
-            about, _, _, columns = read(
-                self.path, layer=self.layer, columns=wanted, read_geometry=False
-            )
-        except DataSourceError as error:
-            raise InputError(f"{self.path}: cannot be read ({error})") from error
-        values = dict(zip(about["fields"].tolist(), columns, strict=True))
+        ids, _, values = self._read(("confidence", REVIEW), None, geometry=False)
+        # A box for each object, in the order of their numbers.
+        boxes = pyogrio.read_bounds(self.path, layer=self.layer)[1]
         to_degrees = pyproj.Transformer.from_crs(parse_crs(self.crs), "OGC:CRS84", always_xy=True)
         west, south, east, north = degrees(to_degrees, boxes.T)
-        count = len(ids)
+        unknown = np.full(len(ids), np.nan)
+        reviews = values.get(REVIEW, unknown).tolist()
         return {
             "id": ids.tolist(),
-            "confidence": plain(values.get("confidence", np.full(count, np.nan))),
-            "review": list(values.get(REVIEW, np.full(count, None, object))),
-            "west": west,
-            "south": south,
-            "east": east,
-            "north": north,
+            "confidence": plain(numbers(values.get("confidence", unknown)).round(DIGITS)),
+            "review": [each if each in DECISIONS else None for each in reviews],
+            "west": plain(west),
+            "south": plain(south),
+            "east": plain(east),
+            "north": plain(north),
         }
 
-    def tile(self, tile: WebTile) -> bytes:
+    def tile(self, bounds: Bounds) -> bytes:
         """The objects of one tile, as a vector tile.
+
+        Args:
+            bounds: Left, bottom, right and top of the tile in web Mercator.
 
         Raises:
             InputError: When the file cannot be read.
         """
-        left, bottom, right, top = tile.bounds
-        margin = tile.side / 32
+        left, bottom, right, top = bounds
+        margin = (right - left) * BUFFER / EXTENT
         wide = (left - margin, bottom - margin, right + margin, top + margin)
         box = self.to_web.transform_bounds(*wide, direction=TransformDirection.INVERSE)
         if not np.isfinite(box).all():
@@ -131,14 +133,18 @@ class ObjectTable:
             return b""
         known = {}
         if "confidence" in values:
-            known["confidence"] = np.nan_to_num(values["confidence"].astype(float)).round(DIGITS)
+            confidence = numbers(values["confidence"]).round(DIGITS)
+            known["confidence"] = np.where(np.isfinite(confidence), confidence, 0.0)
         if "class" in values:
             known["class"] = np.array([str(each or "") for each in values["class"]], object)
-        features = Features(self._on_web(shapes), ids, known)
-        return encode_tile(features, tile.bounds, layer=LAYER)
+        return encode_tile(Features(self._on_web(shapes), ids, known), bounds, layer=LAYER)
 
-    def attributes(self, identity: int) -> dict[str, Any] | None:
-        """The columns of one object, or None where there is no such object."""
+    def attributes(self, identity: int) -> dict[str, Any]:
+        """The columns of one object.
+
+        Raises:
+            InputError: When there is no such object.
+        """
         with self._database() as file:
             file.row_factory = sqlite3.Row
             names = ", ".join(quote(name) for name in (self.identity, *self.columns()))
@@ -146,7 +152,13 @@ class ObjectTable:
                 f"SELECT {names} FROM {quote(self.layer)} WHERE {quote(self.identity)} = ?",
                 (identity,),
             ).fetchone()
-        return dict(found) if found is not None else None
+        if found is None:
+            raise InputError(f"no object {identity}")
+        # JSON has no number for what is infinite, and no bytes.
+        return {
+            name: value if isinstance(value, int | str) or is_finite(value) else str(value)
+            for name, value in dict(found).items()
+        }
 
     def columns(self) -> tuple[str, ...]:
         """The names of its attributes, as they are now: a review may add one."""
@@ -176,7 +188,10 @@ class ObjectTable:
             shapes,
             lambda points: np.column_stack(to_degrees.transform(*points.T)).round(DEGREES_DIGITS),
         )
-        columns = {name: plain(column) for name, column in values.items()}
+        columns = {
+            name: plain(column.astype(float).round(DIGITS) if column.dtype.kind == "f" else column)
+            for name, column in values.items()
+        }
         return {
             "type": "FeatureCollection",
             "features": [
@@ -195,14 +210,19 @@ class ObjectTable:
         return closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True))
 
     def _read(
-        self, names: tuple[str, ...], box: tuple[float, float, float, float] | None
+        self, names: tuple[str, ...], box: Bounds | None, *, geometry: bool = True
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.object_], dict[str, npt.NDArray[Any]]]:
-        """Numbers, shapes and columns of the objects whose boxes touch `box`, or of all."""
+        """Numbers, shapes and columns of the objects whose boxes touch `box`, or of all.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
         wanted = [name for name in names if name in self.columns()]
         try:
             about, ids, shapes, columns = read(
-                self.path, layer=self.layer, columns=wanted, bbox=box, return_fids=True
-            )
+                self.path, layer=self.layer, columns=wanted, bbox=box, return_fids=True,
+                read_geometry=geometry,
+            )  # fmt: skip
         except DataSourceError as error:
             raise InputError(f"{self.path}: cannot be read ({error})") from error
         values = dict(zip(about["fields"].tolist(), columns, strict=True))
@@ -222,29 +242,31 @@ class ObjectTable:
 
 def degrees(
     to_degrees: pyproj.Transformer, boxes: npt.NDArray[np.float64]
-) -> tuple[list[float], list[float], list[float], list[float]]:
-    """West, south, east and north of boxes `(n, 4)`."""
-    if len(boxes) == 0:
-        return [], [], [], []
+) -> npt.NDArray[np.float64]:
+    """West, south, east and north `(4, n)` of boxes `(n, 4)`; NaN for those of empty shapes."""
     lon, lat = to_degrees.transform(boxes[:, [0, 0, 2, 2]].ravel(), boxes[:, [1, 3, 1, 3]].ravel())
-    lon, lat = lon.reshape(-1, 4).round(DEGREES_DIGITS), lat.reshape(-1, 4).round(DEGREES_DIGITS)
-    return (
-        lon.min(axis=1).tolist(),
-        lat.min(axis=1).tolist(),
-        lon.max(axis=1).tolist(),
-        lat.max(axis=1).tolist(),
-    )
+    corners = np.stack([lon, lat]).reshape(2, -1, 4).round(DEGREES_DIGITS)
+    return np.concatenate([corners.min(axis=2), corners.max(axis=2)])
+
+
+def numbers(column: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """A column as numbers; NaN for what is none, such as text."""
+    return np.asarray(pd.to_numeric(pd.Series(column), errors="coerce"), np.float64)
 
 
 def plain(column: npt.NDArray[Any]) -> list[Any]:
-    """A column as JSON knows it: numbers rounded, no NaN."""
+    """A column as JSON knows it: None for NaN and for what is infinite."""
     if column.dtype.kind == "f":
-        rounded = column.astype(np.float64).round(DIGITS).tolist()
-        return [None if value != value else value for value in rounded]
+        return [value if is_finite(value) else None for value in column.tolist()]
     return [
-        value if isinstance(value, (str, int, float, bool)) or value is None else str(value)
+        value if isinstance(value, str | int | bool) or is_finite(value) else str(value)
         for value in column.tolist()
     ]
+
+
+def is_finite(value: object) -> bool:
+    """Whether a value is nothing, or a number that JSON can write."""
+    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
 def quote(name: str) -> str:

@@ -6,16 +6,18 @@ import base64
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rasterio.warp import transform_bounds
 
 from geohr._runtime.files import written_whole
 from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
 from geohr.scene import Scene
-from geohr.viewer.images import Images
 from geohr.viewer.objects import ObjectTable
-from geohr.viewer.pictures import overview_on_web, to_webp
+from geohr.viewer.pictures import to_webp
+
+if TYPE_CHECKING:
+    from geohr.viewer.images import Images
 
 STATIC = {
     "maplibre-gl.js": "text/javascript; charset=utf-8",
@@ -62,12 +64,16 @@ def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
         InputError: When scene or objects cannot be read.
         OutputError: When the file cannot be written.
     """
-    picture = overview_on_web(scene, PICTURE_SIDE)
+    # Here, because a report takes its template from this module and needs no extra.
+    from geohr.viewer.images import Images
+
+    images = Images.of(scene)
+    picture = images.overview(PICTURE_SIDE)
     image = base64.b64encode(to_webp(picture.pixels)).decode()
     config = {
         **about(scene, objects),
         "bounds": transform_bounds("EPSG:3857", "OGC:CRS84", *picture.bounds),
-        "zoom": Images.of(scene).zoom,
+        "zoom": images.zoom,
         "served": False,
         "image": f"data:image/webp;base64,{image}",
         "index": objects.index(),

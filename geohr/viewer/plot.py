@@ -52,9 +52,7 @@ def plot(
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise UsageError(
-            "plot needs matplotlib; install it with pip install 'geohr[notebook]'"
-        ) from error
+        raise UsageError("plot needs matplotlib; pip install 'geohr[notebook]'") from error
     described = Scene.open(scene)
     picture = overview(described, SIDE)
     left, bottom, right, top = picture.bounds

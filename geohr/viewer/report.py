@@ -32,7 +32,7 @@ from geohr.models.card import Card
 from geohr.models.model import Model, bundled_models
 from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
 from geohr.scene import Scene
-from geohr.viewer.objects import ObjectTable
+from geohr.viewer.objects import ObjectTable, numbers
 from geohr.viewer.page import static
 from geohr.viewer.pictures import overview, to_webp
 
@@ -118,8 +118,8 @@ def read_found(layer: ObjectTable) -> ResultLayer:
     return ResultLayer(
         shapes=np.asarray(shapely.from_wkb(shapes), object),
         classes=values.get("class", np.full(count, "object", object)),
-        confidence=values.get("confidence", unknown).astype(float),
-        areas=values.get("area_m2", unknown).astype(float),
+        confidence=numbers(values.get("confidence", unknown)),
+        areas=numbers(values.get("area_m2", unknown)),
         reviews=values.get("review", none),
         provenance={
             name.removeprefix(PREFIX): value

@@ -3,210 +3,293 @@
 from __future__ import annotations
 
 import json
+import socket
 from functools import lru_cache
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
-from typing import Any
-from urllib.parse import urlsplit
+from types import TracebackType
+from typing import Any, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from geohr.errors import GeohrError, InputError, UsageError
 from geohr.options import SceneOptions
 from geohr.scene import Scene
-from geohr.viewer.images import Images
-from geohr.viewer.objects import ObjectTable
+from geohr.viewer.images import Images, tile_bounds
+from geohr.viewer.objects import NUMBER_MAX, ObjectTable
 from geohr.viewer.page import STATIC, served_page, static
 from geohr.viewer.review import keep_review
-from geohr.viewer.web import WebTile
 
 HOST = "127.0.0.1"
 BODY_BYTES_MAX = 1_000
 """A review is some fifty bytes long."""
 TILES_KEPT = 512
 """Tiles of each kind that are held in memory."""
+GOODBYE_SECONDS = 2
+"""How long answers that are under way may take after the server was asked to stop."""
 
-HTML, JSON, PNG = "text/html; charset=utf-8", "application/json", "image/png"
 VECTOR = "application/vnd.mapbox-vector-tile"
+NOTEBOOKS = "http://localhost:* http://127.0.0.1:* vscode-webview:"
+"""Pages of this machine that may show the page inside a cell."""
 
 # The map draws its tiles in workers that it makes from blobs, and its pictures from blobs too.
 POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; worker-src blob:; "
-    "style-src 'self' 'unsafe-inline'; script-src 'self'; frame-ancestors 'none'"
+    "style-src 'self' 'unsafe-inline'; script-src 'self'; frame-ancestors "
 )
 
 
-class PageServer(ThreadingHTTPServer):
+class PageServer:
     """Serves the page of one scene and its objects on 127.0.0.1, and nothing else.
 
     Args:
         images: The scene.
         objects: The layer of objects.
-        port: To listen on; 0 takes a free one.
-
-    Attributes:
-        images: The scene.
-        objects: The layer of objects.
+        port: The port to listen on; 0 takes a free one.
+        framed: Whether a notebook on this machine may show the page inside a cell.
 
     Raises:
         UsageError: When the port is taken.
     """
 
-    daemon_threads = True
-
-    def __init__(self, images: Images, objects: ObjectTable, port: int = 0) -> None:
-        self.images = images
-        self.objects = objects
-        self.image = lru_cache(TILES_KEPT)(images.tile)
-        self.vector = lru_cache(TILES_KEPT)(objects.tile)
-        self.writing = Lock()
+    def __init__(
+        self, images: Images, objects: ObjectTable, *, port: int = 0, framed: bool = False
+    ) -> None:
         try:
-            super().__init__((HOST, port), Handler)
+            self._socket = socket.create_server((HOST, port))
         except OSError as error:
             raise UsageError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port, "
                 "or leave it out for a free one"
             ) from error
+        app = page_app(images, objects, self.port, NOTEBOOKS if framed else "'none'")
+        config = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
+            access_log=False, server_header=False, timeout_graceful_shutdown=GOODBYE_SECONDS,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+
+    @property
+    def port(self) -> int:
+        """The port that the server listens on."""
+        return int(self._socket.getsockname()[1])
 
     @property
     def address(self) -> str:
-        """Where the page is."""
-        return f"http://{HOST}:{self.server_port}/"
+        """The page's URL."""
+        return f"http://{HOST}:{self.port}/"
+
+    def serve_forever(self) -> None:
+        """Answer until `shutdown` is called, or in the main thread until SIGINT or SIGTERM."""
+        self._server.run(sockets=[self._socket])
+
+    def shutdown(self) -> None:
+        """Ask `serve_forever` to return; may be called from any thread."""
+        self._server.should_exit = True
+
+    def __enter__(self) -> Self:
+        """Give the server itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the port."""
+        self._socket.close()
 
 
 def page_server(
-    scene: str | Path, objects: Path, *, options: SceneOptions | None = None, port: int = 0
+    scene: str | Path,
+    objects: Path,
+    *,
+    options: SceneOptions | None = None,
+    port: int = 0,
+    framed: bool = False,
 ) -> PageServer:
-    """A server, listening; `serve_forever` makes it answer.
+    """A server that listens; `serve_forever` makes it answer.
 
     Args:
         scene: A raster file, or any name GDAL can open.
         objects: A GeoPackage.
         options: Bands and nodata where the file does not say.
-        port: To listen on; 0 takes a free one.
+        port: The port to listen on; 0 takes a free one.
+        framed: Whether a notebook on this machine may show the page inside a cell.
 
     Raises:
         InputError: When scene or objects cannot be used.
         UsageError: When the objects are no GeoPackage, or the port is taken.
     """
-    return PageServer(Images.of(Scene.open(scene, options)), ObjectTable.open(objects), port)
+    images, table = Images.of(Scene.open(scene, options)), ObjectTable.open(objects)
+    return PageServer(images, table, port=port, framed=framed)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers one request."""
+def page_app(images: Images, objects: ObjectTable, port: int, ancestors: str) -> Starlette:
+    """The page, its tiles and its reviews as a web application.
 
-    server: PageServer
-    server_version = "geohr"
-    sys_version = ""
-    protocol_version = "HTTP/1.1"
+    Args:
+        images: The scene.
+        objects: The layer of objects.
+        port: The port that requests must name.
+        ancestors: Which pages may show this one in a frame, as a content security policy says it.
+    """
+    image = lru_cache(TILES_KEPT)(images.tile)
+    vector = lru_cache(TILES_KEPT)(objects.tile)
+    writing = Lock()
 
-    def do_GET(self) -> None:
-        """Give the page or one of its parts."""
-        self._answer(self._get)
+    # Functions that are not async run in threads, so that a slow tile keeps no other waiting.
+    def page(_: Request) -> Response:
+        return HTMLResponse(served_page(images, objects))
 
-    def do_POST(self) -> None:
-        """Take a review."""
-        self._answer(self._post)
+    def part(request: Request) -> Response:
+        name = request.url.path.removeprefix("/")
+        return Response(static(name), media_type=STATIC[name])
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing: a page asks for hundreds of tiles."""
+    def index(_: Request) -> Response:
+        return JSONResponse(objects.index())
 
-    def _answer(self, respond: Any) -> None:
-        """Refuse what does not come from the page itself, respond, and turn errors into words."""
-        try:
-            if not self._is_own():
-                self._send(HTTPStatus.FORBIDDEN, JSON, failure("not asked by the page itself"))
-                return
-            respond(urlsplit(self.path).path.strip("/").split("/"))
-        except InputError as error:
-            self._send(HTTPStatus.NOT_FOUND, JSON, failure(str(error)))
-        except UsageError as error:
-            self._send(HTTPStatus.BAD_REQUEST, JSON, failure(str(error)))
-        except GeohrError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, JSON, failure(str(error)))
+    def image_tile(request: Request) -> Response:
+        return Response(image(*place_of(request)), media_type="image/png")
 
-    def _is_own(self) -> bool:
-        """Whether the request names this server, and comes from its page where it says so.
+    def vector_tile(request: Request) -> Response:
+        return Response(vector(tile_bounds(*place_of(request))), media_type=VECTOR)
 
-        Another site could point a name of its own at 127.0.0.1, or send a form here.
-        """
-        hosts = {f"{name}:{self.server.server_port}" for name in (HOST, "localhost")}
-        origin = self.headers.get("Origin")
-        return self.headers.get("Host") in hosts and (
-            origin is None or origin in {f"http://{host}" for host in hosts}
+    def one_object(request: Request) -> Response:
+        return JSONResponse(objects.attributes(whole(request.path_params["number"])))
+
+    async def review(request: Request) -> Response:
+        identity, decision = parse_review(await read_json(request))
+        await run_in_threadpool(keep, identity, decision)
+        return JSONResponse({"id": identity, "review": decision})
+
+    def keep(identity: int, decision: str | None) -> None:
+        with writing:
+            keep_review(objects, identity, decision)
+
+    place = "{zoom}/{col}/{row}"
+    return Starlette(
+        routes=[
+            Route("/", page),
+            *(Route(f"/{name}", part) for name in STATIC),
+            Route("/index", index),
+            Route(f"/image/{place}", image_tile),
+            Route(f"/objects/{place}", vector_tile),
+            Route("/object/{number}", one_object),
+            Route("/review", review, methods=["POST"]),
+        ],
+        middleware=[Middleware(OwnPageOnly, port=port, policy=POLICY + ancestors)],
+        exception_handlers={
+            HTTPException: lambda _, error: failure(error.status_code, "no such page"),
+            InputError: lambda _, error: failure(404, str(error)),
+            UsageError: lambda _, error: failure(400, str(error)),
+            GeohrError: lambda _, error: failure(500, str(error)),
+            Exception: lambda _, error: failure(500, f"unexpected {type(error).__name__}"),
+        },
+    )
+
+
+class OwnPageOnly:
+    """Refuses what does not come from the page itself, and says what the page may do.
+
+    Another site could point a name of its own at 127.0.0.1, or send a form here. Starlette's
+    `TrustedHostMiddleware` does not look at the port, behind which another program may be.
+
+    Args:
+        app: The application that answers.
+        port: The port that requests must name.
+        policy: The content security policy of every answer.
+    """
+
+    def __init__(self, app: ASGIApp, port: int, policy: str) -> None:
+        self._app = app
+        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        self._policy = policy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Cache-Control"] = "no-store"
+                headers["Content-Security-Policy"] = self._policy
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        own = headers.get("host") in self._hosts and (
+            origin is None or origin.removeprefix("http://") in self._hosts
         )
-
-    def _get(self, parts: list[str]) -> None:
-        server = self.server
-        match parts:
-            case [""]:
-                page = served_page(server.images, server.objects)
-                self._send(HTTPStatus.OK, HTML, page.encode())
-            case [name] if name in STATIC:
-                self._send(HTTPStatus.OK, STATIC[name], static(name).encode())
-            case ["index"]:
-                index = json.dumps(server.objects.index())
-                self._send(HTTPStatus.OK, JSON, index.encode())
-            case ["image", *place]:
-                self._send(HTTPStatus.OK, PNG, server.image(web_tile(place)))
-            case ["objects", *place]:
-                self._send(HTTPStatus.OK, VECTOR, server.vector(web_tile(place)))
-            case ["object", number] if number.isdecimal():
-                found = server.objects.attributes(int(number))
-                if found is None:
-                    raise InputError(f"no object {number}")
-                self._send(HTTPStatus.OK, JSON, json.dumps(found, default=str).encode())
-            case _:
-                raise InputError("no such page")
-
-    def _post(self, parts: list[str]) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > BODY_BYTES_MAX:
-            self.close_connection = True
-            raise UsageError(f"a review is at most {BODY_BYTES_MAX} bytes long")
-        body = self.rfile.read(int(length))
-        if parts != ["review"]:
-            raise InputError("no such page")
-        # A form of another site cannot send this type without asking first.
-        if self.headers.get_content_type() != JSON:
-            raise UsageError(f"a review is {JSON}")
-        try:
-            asked = json.loads(body)
-            identity, decision = int(asked["id"]), asked["review"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UsageError("a review is {id, review}") from error
-        with self.server.writing:
-            keep_review(self.server.objects, identity, decision)
-        self._send(HTTPStatus.OK, JSON, json.dumps({"id": identity, "review": decision}).encode())
-
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        try:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Content-Security-Policy", POLICY)
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.end_headers()
-            self.wfile.write(body)
-        except (BrokenPipeError, ConnectionResetError):
-            # The browser no longer wants a tile that has left the screen.
-            self.close_connection = True
+        app = self._app if own else failure(403, "not asked by the page itself")
+        await app(scope, receive, send_with_headers)
 
 
-def web_tile(place: list[str]) -> WebTile:
-    """The tile of a path such as `14/8400/7600`.
+def place_of(request: Request) -> tuple[int, int, int]:
+    """Zoom, column and row of the tile that is asked for.
 
     Raises:
-        InputError: When there is none.
+        InputError: When they are no numbers.
     """
+    zoom, col, row = (whole(request.path_params[name]) for name in ("zoom", "col", "row"))
+    return zoom, col, row
+
+
+def whole(text: str) -> int:
+    """A part of a path as a number that SQLite can hold.
+
+    Raises:
+        InputError: When it is none.
+    """
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(NUMBER_MAX))):
+        raise InputError(f"{text[:20]} is no number of an object or a tile")
+    return min(int(text), NUMBER_MAX)
+
+
+async def read_json(request: Request) -> Any:
+    """What the page sent.
+
+    Raises:
+        UsageError: When it is too long, or no JSON.
+    """
+    # A form of another site cannot send this type without asking first.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise UsageError("a review is application/json")
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise UsageError(f"a review is at most {BODY_BYTES_MAX} bytes long")
     try:
-        zoom, col, row = (int(each) for each in place if each.isdecimal())
-        return WebTile(zoom, col, row)
+        return json.loads(body)
     except ValueError as error:
-        raise InputError(f"no tile {'/'.join(place)}") from error
+        raise UsageError("a review is JSON") from error
 
 
-def failure(text: str) -> bytes:
+def parse_review(sent: Any) -> tuple[int, str | None]:
+    """Number and decision of a review; whether the decision is one is for `keep_review` to say.
+
+    Raises:
+        UsageError: When it is something else.
+        InputError: When no object can have the number.
+    """
+    match sent:
+        case {"id": int(identity), "review": str() | None as decision} if identity is not True:
+            return whole(str(identity)), decision
+    raise UsageError("a review is {id, review}")
+
+
+def failure(status: int, text: str) -> JSONResponse:
     """An error as JSON."""
-    return json.dumps({"error": text}).encode()
+    return JSONResponse({"error": text}, status)

@@ -23,7 +23,7 @@ from geohr.inference.postprocess import (
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.outputs.write import OutputPaths, WriteCounts, write_outputs
-from geohr.polygons.instances import SQUARE
+from geohr.polygons.watershed import SQUARE
 from geohr.stitching.blocks import BlockScores
 from geohr.tiling.blocks import Block, BlockSize
 

@@ -82,7 +82,7 @@ def test_without_dask_it_says_what_to_install(scene: Path, tmp_path: Path) -> No
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 7
-    assert ended.stderr == "geohr: clusters need Dask; install it with pip install 'geohr[dask]'\n"
+    assert ended.stderr == "geohr: clusters need Dask; pip install 'geohr[dask]'\n"
 
 
 def process(distributed: str, python: str) -> dict[str, Any]:

@@ -19,24 +19,25 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
 SETUP = ("git clone", "make ", "pip install", "cd ", "python -m venv", "source ", ". ")
-"""What a test of a checkout cannot do, or is itself."""
+"""Commands that set up an environment, which a test of a checkout cannot do."""
 SERVES = ("geohr view",)
-"""What runs until it is stopped; tests/view drives it."""
+"""Commands that run until they are stopped; tests/view drives them."""
 SHORT = {"train": ["--steps", "2", "--batch", "2", "--tile", "64"]}
-"""Options that make a command short; the rest is as it stands."""
+"""Options that make a command quick; the rest is as the README has it."""
 SIDE = 400
-"""Of the piece of the sample scene that stands for the reader's own."""
+"""The side, in pixels, of the part of the sample scene that stands for the reader's own."""
 
 
 def commands() -> list[str]:
-    """The shell commands, in order, from blocks and from the first column of tables."""
+    """The shell commands, in order, from blocks, tables and sentences."""
     lines = [
         line.strip()
         for kind, code in BLOCKS
         if kind in ("", "console")
         for line in code.splitlines()
     ]
-    return [line for line in [*lines, *re.findall(r"^\| `(geohr [^`]+)`", README, re.M)] if line]
+    inline = re.findall(r"`(geohr [a-z][^`]*?)`", README)
+    return list(dict.fromkeys(line for line in [*lines, *inline] if line and "NAME" not in line))
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,6 @@ def test_the_code_of_the_pages_runs(workplace: Path) -> None:
         subprocess.run([sys.executable, "-c", session], cwd=workplace, check=True)
     made = {each.name for each in workplace.iterdir()}
     assert {
-        "buildings.gpkg", "report.html", "sure.gpkg", "buildings.png", "buildings.html",
+        "buildings.gpkg", "report.html", "confident.gpkg", "buildings.png", "buildings.html",
         "buildings_utm.gpkg",
     } <= made  # fmt: skip

@@ -28,7 +28,7 @@ import rasterio
 import torch
 from affine import Affine
 
-from geohr._runtime.messages import pass_over_unreadable_messages
+from geohr._runtime.messages import take_over_messages
 from geohr.encoding import Batch
 from geohr.errors import GeohrError
 from geohr.inference.pipeline import predict_rows
@@ -78,7 +78,7 @@ def run_scene(path: Path) -> None:
     scene = Scene.open(path).select(("red", "green", "blue"))
     grid = Grid(scene.height, scene.width, 32, 8)
     check_range(scene, RAW)
-    tracer = Tracer(TraceSettings(scene.width, transform=scene.transform, crs=scene.crs))
+    tracer = Tracer(TraceSettings(scene.geobox))
     if len(cut_blocks(grid)) > 2000:
         raise GeohrError("larger than what is mutated here can be")
     rows = predict_rows(scene, grid, Half(), normalizer=RAW, classes=1, blend="hann")
@@ -158,7 +158,7 @@ def cases(kind: str, number: int, seeds: list[bytes]) -> Iterator[tuple[int, byt
 def serve(connection: Connection, kind: str) -> None:
     """Run cases as they come, in a process of its own."""
     torch.set_num_threads(1)
-    pass_over_unreadable_messages()
+    take_over_messages()
     while True:
         path = Path(connection.recv())
         try:

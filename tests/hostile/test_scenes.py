@@ -13,7 +13,7 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from geohr.batch.names import plain
+from geohr.batch.inputs import plain
 from geohr.encoding import NODATA
 from tests.command import Geohr
 from tests.hostile import makers

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from geohr._runtime.endpoints import gdal_options, store_options
-from geohr._runtime.stores import open_store
+from geohr._runtime.stores import gdal_options, open_store, store_options
 from geohr.scene.provenance import identify
 from tests.command import Geohr
 from tests.imagery.emulators import make_bucket, make_container
@@ -84,24 +83,22 @@ def test_azures_store(
 
 
 def test_what_one_library_understands_is_told_to_the_other() -> None:
+    plain = {"client_options": {"allow_http": True}}
     theirs = {"AZURE_STORAGE_ACCOUNT": "name", "AZURE_STORAGE_ACCESS_KEY": "key"}
     ours = {"AZURE_STORAGE_ACCOUNT_NAME": "name", "AZURE_STORAGE_ACCOUNT_KEY": "key"}
-    assert store_options("az", theirs) == {"account_name": "name", "account_key": "key"}
     assert gdal_options(ours) == theirs
-    assert gdal_options(theirs) == gdal_options({}) == {}
+    assert gdal_options(theirs) == gdal_options({}) == gdal_options(theirs | ours) == {}
     connection = "AccountName=name;AccountKey=a+b==;BlobEndpoint=http://127.0.0.1:1/name/"
     assert store_options("az", {"AZURE_STORAGE_CONNECTION_STRING": connection}) == {
         "account_name": "name",
         "account_key": "a+b==",
         "endpoint": "http://127.0.0.1:1/name",
-        "client_options": {"allow_http": True},
+        **plain,
     }
     emulator = {"STORAGE_EMULATOR_HOST": "127.0.0.1:1"}
     assert gdal_options(emulator)["CPL_GS_ENDPOINT"] == "http://127.0.0.1:1/"
     told = store_options("gs", emulator)
     assert json.loads(told["service_account_key"])["gcs_base_url"] == "http://127.0.0.1:1"
-    assert store_options("gs", {"GS_NO_SIGN_REQUEST": "yes"}) == {"skip_signature": True}
-    assert store_options("gs", {}) == store_options("s3", {}) == store_options("az", {}) == {}
-    own = {"AWS_S3_ENDPOINT": "store:9000", "AWS_HTTPS": "NO"}
-    assert store_options("s3", own)["endpoint"] == "http://store:9000"
+    assert store_options("gs", {"GS_NO_SIGN_REQUEST": "yes"}) == {"skip_signature": True, **plain}
+    assert all(store_options(kind, {}) == plain for kind in ("s3", "gs", "az"))
     assert gdal_options({"AWS_ENDPOINT_URL": "https://store"})["AWS_S3_ENDPOINT"] == "store"

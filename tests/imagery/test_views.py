@@ -18,7 +18,7 @@ from geohr.api.segment import predict, segment
 from geohr.errors import InputError, UsageError
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
-from geohr.scene.prepare import FACTOR, SQUARE, ResolutionRange, open_view, own_crs
+from geohr.scene.prepare import FACTOR, SQUARE, ResolutionRange, open_view
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
 
@@ -62,7 +62,7 @@ def test_a_scene_in_degrees_is_read_in_metres_on_its_own_datum(tmp_path: Path) -
     scene = open_view(path, ViewOptions())
     assert scene.crs == "EPSG:26914"  # NAD83 / UTM zone 14N
     assert scene.gsd == pytest.approx(Scene.open(path).gsd, rel=1e-3)
-    assert own_crs(scene) == "EPSG:4269"
+    assert scene.native.crs == "EPSG:4269"
     assert scene.transform.a == -scene.transform.e
 
 
@@ -97,7 +97,7 @@ def test_what_spans_too_much_for_one_metric_crs_is_refused(tmp_path: Path) -> No
 
 def test_without_a_crs_a_resolution_must_be_told(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "scene.tif", noise(80, 80), crs=None)
-    assert open_view(path, ViewOptions(), suits=SUITS).origin is None
+    assert open_view(path, ViewOptions(), suits=SUITS).warped_from is None
     with pytest.raises(InputError, match="--scene-gsd"):
         open_view(path, ViewOptions(gsd="1"))
     assert open_view(path, ViewOptions(gsd="1", scene_gsd=0.5)).height == 40

@@ -126,4 +126,4 @@ def test_coarser_pixels_are_means_of_all_that_they_cover(tmp_path: Path) -> None
     assert (scene.height, scene.width) == (50, 50)
     # Noise of 256 values has a deviation of 74; 16 x 16 of it at least a tenth of that.
     assert tile.pixels.std() < 10
-    assert isinstance(scene.origin, WarpedSource)
+    assert isinstance(scene.source, WarpedSource)

@@ -9,13 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohr.errors import InputError
 from geohr.options import PolygonOptions
-from geohr.polygons import Polygons, bands, concatenate, frames, instances, neighbours
-from geohr.polygons import settings as trace_settings
-from geohr.polygons.bands import StripJoiner, StripPolygons, trace_strip
-from geohr.polygons.settings import TraceSettings
-from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
+from geohr.polygons import Polygons, concatenate, frames, strips, tracer, watershed
+from geohr.polygons.strips import StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.tracer import TraceSettings
+from tests.polygons.tracing import METRES, UTM, Bytes, geobox_of, identical, predictions, trace
 
 SQUARE, MARGIN = 4, 2
 """Of the squares in which touching objects are parted here."""
@@ -39,19 +37,18 @@ def trace_apart(
     classes: Bytes, probabilities: Bytes, asked: PolygonOptions, edges: list[int], frame: int
 ) -> Polygons:
     """Polygons of bands between the given rows; each goes through arrays, as through a file."""
-    height, width = classes.shape
     names = {1: "building", 2: "water"}
-    how = TraceSettings(width, METRES, crs=UTM, options=asked, class_names=names)
+    how = TraceSettings(geobox_of(classes, METRES, UTM), options=asked, class_names=names)
     joined = StripJoiner(how)
     done = []
     for start, stop in pairwise(edges):
-        first, end = how.reach(start, stop, height)
+        first, end = how.reach(start, stop)
         cuts = [first, *range(first + 3, end, 3), end]
         chunks = [(classes[one:two], probabilities[:, one:two]) for one, two in pairwise(cuts)]
-        traced = trace_strip(chunks, start, stop, height, how)
+        traced = trace_strip(chunks, start, stop, how)
         arrays = traced.to_arrays()
         assert all(np.asarray(each).dtype != object for each in arrays.values())
-        done.append(joined.add(StripPolygons.from_arrays(arrays), last=stop == height))
+        done.append(joined.add(StripPolygons.from_arrays(arrays)))
     return concatenate(done)
 
 
@@ -60,11 +57,10 @@ def trace_apart(
     asked=options(),
     cuts=st.sets(st.integers(1, 23), max_size=6),
     frame=st.integers(1, 9),
-    wait=st.sampled_from([4, 1024]),
 )
 @settings(deadline=None)
 def test_bands_traced_apart_give_the_same_polygons(
-    scene: tuple[Bytes, Bytes], asked: PolygonOptions, cuts: set[int], frame: int, wait: int
+    scene: tuple[Bytes, Bytes], asked: PolygonOptions, cuts: set[int], frame: int
 ) -> None:
     classes, probabilities = scene
     if asked.instances is not None:
@@ -72,18 +68,12 @@ def test_bands_traced_apart_give_the_same_polygons(
     edges = [0, *sorted(cut for cut in cuts if cut < len(classes)), len(classes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames, "FRAME_ROWS", (frame, frame))
-        for module in (instances, trace_settings, bands):
+        for module in (watershed, tracer, strips):
             for name, value in (("SQUARE", SQUARE), ("MARGIN", MARGIN)):
                 patch.setattr(module, name, value, raising=False)
-        patch.setattr(neighbours, "WAIT", wait)
-        try:
-            expected = trace(
-                classes, probabilities, options=asked, frame=frame, transform=METRES, crs=UTM
-            )
-        except InputError:  # a border of classes would tear
-            with pytest.raises(InputError, match="adjoin"):
-                trace_apart(classes, probabilities, asked, edges, frame)
-            return
+        expected = trace(
+            classes, probabilities, options=asked, frame=frame, transform=METRES, crs=UTM
+        )
         found = trace_apart(classes, probabilities, asked, edges, frame)
     assert len(found) == len(expected)
     assert identical(found, expected)

@@ -14,7 +14,7 @@ from geohr.errors import InputError, UsageError
 from geohr.inference.job import prepare
 from geohr.models.model import Model
 from geohr.options import PolygonOptions, SegmentOptions
-from geohr.polygons import instances
+from geohr.polygons import watershed
 from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.polygons.tracing import METRES, UTM, Bytes, identical, predictions, trace
 
@@ -64,8 +64,8 @@ def test_the_same_however_rows_come(
     prediction: tuple[Bytes, Bytes], bands: list[int], frame: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instances, "SQUARE", 7)
-        patch.setattr(instances, "MARGIN", 4)
+        patch.setattr(watershed, "SQUARE", 7)
+        patch.setattr(watershed, "MARGIN", 4)
         options = PolygonOptions(instances=0.55, instance_area=2)
         found = trace(*prediction, options=options, transform=METRES, crs=UTM)
         cut = trace(
@@ -79,8 +79,8 @@ def test_squares_show_no_seam() -> None:
     classes, scores = houses(*[150] * 40)
     expected = trace(classes, scores, options=PARTED, transform=METRES, crs=UTM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instances, "SQUARE", 16)
-        patch.setattr(instances, "MARGIN", 40)
+        patch.setattr(watershed, "SQUARE", 16)
+        patch.setattr(watershed, "MARGIN", 40)
         found = trace(classes, scores, options=PARTED, transform=METRES, crs=UTM)
     assert len(expected) == 41
     assert identical(found, expected)

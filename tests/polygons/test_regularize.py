@@ -15,12 +15,11 @@ from shapely import affinity
 from geohr.encoding import Geometries
 from geohr.inference.job import prepare
 from geohr.models.model import Model
-from geohr.options import PolygonOptions, SegmentOptions
+from geohr.options import SegmentOptions
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
-from geohr.polygons.shapes import main_direction
+from geohr.polygons.walls import main_direction
 from geohr.scene import Scene
 from tests.makers import noise, one_class_card, random_model, write_scene
-from tests.polygons.tracing import METRES, UTM, Bytes, predictions, trace
 
 
 def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely.Polygon:
@@ -34,7 +33,7 @@ def rough(shape: shapely.Polygon, seed: int = 0, noise: float = 0.12) -> shapely
 def drawn_alone(shapes: Geometries) -> Geometries:
     """Each drawn for itself, half a metre being the scale."""
     tolerance = np.full(len(shapes), 0.5)
-    return regularize(shapes, tolerance, directions(shapes, tolerance)[0])
+    return regularize(shapes, tolerance, directions(shapes, tolerance))
 
 
 L_SHAPE = shapely.Polygon([(0, 0), (14, 0), (14, 5), (6, 5), (6, 12), (0, 12)])
@@ -49,7 +48,7 @@ def test_finds_the_walls_of_a_rough_outline(
     (drawn,) = drawn_alone(np.array([rough(truth)], object))
     assert shapely.get_num_coordinates(drawn) - 1 == corners
     assert drawn.intersection(truth).area / drawn.union(truth).area > 0.95
-    turns = np.degrees(main_direction(np.array([drawn], object))[0])[0]
+    turns = np.degrees(main_direction(np.array([drawn], object)))[0]
     assert abs((turns - angle + 45) % 90 - 45) < 1.5
 
 
@@ -67,16 +66,6 @@ def test_keeps_courtyards() -> None:
     block = shapely.box(0, 0, 30, 30).difference(shapely.box(10, 10, 20, 20))
     (drawn,) = drawn_alone(np.array([block], object))
     assert drawn.equals_exact(shapely.normalize(block), 1e-6) or drawn.equals(block)
-
-
-@given(predictions(), st.sampled_from([0.5, 1.0]))
-def test_never_invalid_and_never_overlapping(prediction: tuple[Bytes, Bytes], pixel: float) -> None:
-    transform = METRES.__class__(pixel, 0, 500_000, 0, -pixel, 40_000)
-    options = PolygonOptions(outline="contour", regularize=True)
-    found = trace(*prediction, options=options, transform=transform, crs=UTM, frame=5)
-    assert shapely.is_valid(found.geometry).all()
-    together = shapely.union_all(found.geometry).area
-    assert shapely.area(found.geometry).sum() == pytest.approx(together, abs=1e-6)
 
 
 @given(st.integers(0, 2**32))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
+from geohr.geobox import GeoBox
 from geohr.options import PolygonOptions
 from geohr.polygons import DTYPES, Tracer, TraceSettings
 from tests.polygons.tracing import METRES, PIXELS, UTM, Bytes, identical, rasters, trace, whole
@@ -122,15 +123,16 @@ def test_no_object_has_all_columns() -> None:
 
 
 def test_what_cannot_be_traced_is_refused() -> None:
+    three = GeoBox(None, PIXELS, 3, 3)
     with pytest.raises(UsageError, match=r"must be uint8 \(row, 3\), got float64 \(2, 3\)"):
-        Tracer(TraceSettings(3, transform=PIXELS)).push(np.zeros((2, 3)))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="width must be in"):
-        Tracer(TraceSettings(0, transform=PIXELS))
+        Tracer(TraceSettings(three)).push(np.zeros((2, 3)))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="1048576 rows and columns at most"):
+        TraceSettings(GeoBox(None, PIXELS, 2**20 + 1, 3))
     with pytest.raises(UsageError, match="background must be in"):
-        Tracer(TraceSettings(1, transform=PIXELS, background=256))
+        TraceSettings(three, background=256)
     with pytest.raises(InputError, match="simplify is in metres, and the raster has no CRS"):
-        Tracer(TraceSettings(1, transform=PIXELS, options=PolygonOptions(simplify=1)))
-    made = Tracer(TraceSettings(3, transform=PIXELS))
+        Tracer(TraceSettings(three, options=PolygonOptions(simplify=1)))
+    made = Tracer(TraceSettings(three))
     made.push(np.zeros((1, 3), np.uint8))
     with pytest.raises(UsageError, match="with all rows or with none"):
         made.push(np.zeros((1, 3), np.uint8), np.zeros((1, 1, 3), np.uint8))

@@ -11,7 +11,9 @@ import shapely
 from affine import Affine
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 
+from geohr.geobox import GeoBox
 from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, Tracer, TraceSettings, concatenate, frames
 
@@ -22,6 +24,11 @@ METRES = Affine(1, 0, 500_000, 0, -1, 40_000)
 UTM = "EPSG:32636"
 
 Bytes = NDArray[np.uint8]
+
+
+def geobox_of(classes: Bytes, transform: Affine, crs: str | None) -> GeoBox:
+    """The grid of a raster."""
+    return GeoBox(None if crs is None else CRS.from_string(crs), transform, *classes.shape)
 
 
 def trace(
@@ -44,9 +51,7 @@ def trace(
             patch.setattr(frames, "FRAME_ROWS", (frame, frame))
         made = Tracer(
             TraceSettings(
-                classes.shape[1],
-                transform=transform,
-                crs=crs,
+                geobox_of(classes, transform, crs),
                 options=options or PolygonOptions(),
                 class_names={1: "building", 2: "water"},
                 background=background,

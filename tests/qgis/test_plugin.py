@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -10,9 +11,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import geopandas
 import pyogrio
 import pytest
+import rasterio
+from shapely import box
 
+from geohr.models.model import DEFAULT_MODEL, bundled_models
 from tests.makers import noise, one_class_card, random_model, write_scene
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +45,24 @@ def test_the_zip_holds_one_folder_and_repeats(tmp_path: Path) -> None:
     names = zipfile.ZipFile(tmp_path / "geohr_qgis.zip").namelist()
     assert {name.split("/")[0] for name in names} == {"geohr_qgis"}
     assert {"geohr_qgis/metadata.txt", "geohr_qgis/__init__.py", "geohr_qgis/LICENSE"} <= set(names)
+
+
+def test_the_plugin_names_the_bundled_models() -> None:
+    """It runs in QGIS's Python, which has no geohr to ask."""
+    text = (PLUGIN / "geohr_qgis" / "algorithms.py").read_text("utf-8")
+    models = next(
+        ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODELS"
+    )
+    assert models[0] == DEFAULT_MODEL
+    assert sorted(models) == sorted(bundled_models())
+
+
+def boxes(path: Path, layer: str) -> tuple[float, float, float, float]:
+    """The bounds of a layer's objects."""
+    west, south, east, north = pyogrio.read_dataframe(path, layer=layer).total_bounds
+    return west, south, east, north
 
 
 @pytest.mark.full
@@ -70,11 +93,34 @@ def test_segment_and_evaluate_run_in_qgis(tmp_path: Path) -> None:
     out, scores = tmp_path / "objects.gpkg", tmp_path / "scores.json"
     assert "Enabled geohr_qgis" in qgis("plugins", "enable", "geohr_qgis")
     said = qgis(
-        "run", "geohr:segment", f"--SCENE={scene}", f"--MODEL={model}", f"--OUTPUT={out}",
-        "--EXTRA=--backend torch",
+        "run", "geohr:segment", f"--SCENE={scene}", f"--MODEL_FILE={model}", f"--OUTPUT={out}",
+        f"--PROBABILITIES={tmp_path / 'probs.tif'}", "--EXTRA=--backend torch",
     )  # fmt: skip
     found = pyogrio.read_info(out, layer="objects")["features"]
     assert f"{found} objects" in said
+    with rasterio.open(tmp_path / "probs.tif") as probabilities:
+        assert probabilities.shape == (100, 120)
+    whole = boxes(out, "objects")
+    middle = (whole[0] + whole[2]) / 2
+    area = tmp_path / "areas.gpkg"
+    west = box(whole[0], whole[1], middle, whole[3])
+    # The layer that is named is used, though another comes first.
+    for name, shape in (("all", box(*whole)), ("west", west)):
+        part = geopandas.GeoDataFrame(geometry=[shape], crs="EPSG:32636")
+        part.to_file(area, layer=name)
+    chosen = f"{whole[0]},{middle},{whole[1]},{whole[3]} [EPSG:32636]"
+    for number, (argument, outlines) in enumerate(
+        ((f"--AOI={area}|layername=west", 1), (f"--EXTENT={chosen}", 2))
+    ):
+        part = tmp_path / f"part{number}.gpkg"
+        said = qgis(
+            "run", "geohr:segment", f"--SCENE={scene}", f"--MODEL_FILE={model}", argument,
+            f"--OUTLINES={outlines}", f"--OUTPUT={part}", "--EXTRA=--backend torch",
+        )  # fmt: skip
+        assert ("--regularize", "--no-regularize")[number] in said
+        assert boxes(part, f"part{number}")[2] < middle + 3
+    said = qgis("run", "geohr:segment", f"--SCENE={scene}", "--MODEL=nothing", f"--OUTPUT={out}")
+    assert "Incorrect parameter value for MODEL" in said
     said = qgis("run", "geohr:evaluate", f"--OBJECTS={out}", f"--TRUTH={out}", f"--OUTPUT={scores}")
     assert json.loads(scores.read_text())["scores"]["iou"] == pytest.approx(1)
     said = qgis("run", "geohr:segment", f"--SCENE={scene}", f"--OUTPUT={out}", "--EXTRA=--tile 4")

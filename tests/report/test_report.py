@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 
 from geohr.api.segment import segment_to_files
@@ -18,7 +19,7 @@ from geohr.viewer import ObjectTable
 from geohr.viewer.report import ResultLayer, draw, histogram, write_report
 from geohr.viewer.review import keep_review
 from tests.makers import UTM, noise, one_class_card, random_model, write_scene
-from tests.view.makers import houses, write_result
+from tests.view.makers import houses, read_houses, write_result
 
 
 def facts(page: Path) -> dict[str, str]:
@@ -89,6 +90,18 @@ def test_no_objects_make_a_page_too(tmp_path: Path) -> None:
     write_report(scene, objects, tmp_path / "r.html")
     assert facts(tmp_path / "r.html")["Objects"] == "0"
     assert histogram(np.array([np.nan])) == "<p>The objects carry no confidence.</p>"
+
+
+def test_text_for_confidence_is_no_confidence(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 2)
+    frame = read_houses(objects)
+    frame["confidence"] = ["high", "0.75"]
+    frame["area_m2"] = ["large", "12"]
+    pyogrio.write_dataframe(frame, tmp_path / "text.gpkg", layer="houses")
+    write_report(scene, tmp_path / "text.gpkg", tmp_path / "r.html")
+    told = facts(tmp_path / "r.html")
+    assert told["Median confidence"] == "0.75"
+    assert told["Area of all objects"] == "12 m²"
 
 
 def test_only_a_geopackage_is_reported_on(tmp_path: Path) -> None:

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
 
-from geohr.errors import InputError
-from geohr.training.parallel import Progress, Team, run_team
+from geohr._runtime.stop import Stop
+from geohr.errors import InputError, InterruptedRunError
+from geohr.training.parallel import Team, run_team
 
 
-def stay(folder: Path, team: Team, _: Progress | None) -> None:
-    """Say that this process is there, and remain."""
-    (folder / str(team.rank)).touch()
-    while True:
+def stay(folder: Path, team: Team, *_: object) -> None:
+    """Say which process this is, and remain until told to stop."""
+    part = folder / f".{team.rank}"
+    part.write_text(str(os.getpid()))
+    part.rename(folder / f"{team.rank}.pid")
+    while not team.stop.requested:
         time.sleep(0.1)
+    raise InterruptedRunError("stopped as asked")
 
 
-def fail(error: Exception, team: Team, _: Progress | None) -> None:
+def fail(error: Exception, team: Team, *_: object) -> None:
     """One process fails while the other waits for it."""
     if not team.leads:
         raise error
     team.any(False)
 
 
-def refuse(team: Team, _: Progress | None) -> None:
+def refuse(team: Team, *_: object) -> None:
     """One process cannot use its input."""
-    fail(InputError("a label holds class 7"), team, None)
+    fail(InputError("a label holds class 7"), team)
 
 
-def give_in(team: Team, _: Progress | None) -> None:
+def give_in(team: Team, *_: object) -> None:
     """One process fails in a way that nobody meant."""
-    fail(MemoryError("no more"), team, None)
+    fail(MemoryError("no more"), team)
 
 
 if __name__ == "__main__":
@@ -40,4 +45,4 @@ if __name__ == "__main__":
     # By its importable name: the processes cannot find what is in `__main__` of a module run so.
     from tests.train.crews import stay as work
 
-    run_team(partial(work, Path(sys.argv[1])), ["cpu"] * 2, stopped=lambda: False, progress=None)
+    run_team(partial(work, Path(sys.argv[1])), ["cpu"] * 2, stop=Stop())

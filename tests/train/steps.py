@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from geohr.training.options import TrainOptions
-from geohr.training.parallel import Progress, Team
+from geohr.training.parallel import Team
 from geohr.training.run import TrainingJob
 from geohr.training.state import State
 from geohr.training.store import Store
@@ -35,12 +35,12 @@ def normalised() -> nn.Module:
 NETWORKS = {"plain": plain, "normalised": normalised}
 
 
-def take_steps(folder: Path, team: Team, _: Progress | None = None) -> None:
+def take_steps(folder: Path, team: Team, *_: object) -> None:
     """Train each network; writes weights, averaged weights and losses by name and rank."""
     for name, build in NETWORKS.items():
         state = State.start(build(), None, OPTIONS)
         run = TrainingJob(
-            state.network, None, None, one_class_card(), OPTIONS, (), (), "cpu", Store(), team
+            state.network, None, None, one_class_card(), OPTIONS, (), (), (), "cpu", Store(), team
         )
         losses = [step(run, state, share(number, team)) for number in range(OPTIONS.steps)]
         held = (state.network.state_dict(), state.average.state_dict(), losses)

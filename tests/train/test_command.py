@@ -10,6 +10,7 @@ import pytest
 
 from geohr.models.card import read_card
 from geohr_cli.main import main
+from tests.makers import random_model
 from tests.train.towns import Town, make_town
 
 Run = Callable[..., tuple[int, str, str]]
@@ -89,3 +90,32 @@ def test_evaluates_and_writes_both_outputs(run: Run, town: Town, tmp_path: Path)
     code, _, error = run(*command, "--out", scores)
     assert code == 2
     assert "--overwrite" in error
+
+
+def test_a_model_is_scored_on_the_chips_of_a_manifest(run: Run, town: Town, tmp_path: Path) -> None:
+    data, model = tmp_path / "data.json", tmp_path / "model.safetensors"
+    random_model(model)
+    entry = {"image": str(town.image), "label": str(town.raster)}
+    entries = [{**entry, "place": name, "split": "test"} for name in ("a", "b")]
+    data.write_text(json.dumps([*entries, {**entry, "place": "c", "split": "train"}]))
+    command = ("evaluate", "--data", data, "--model", model)
+    code, printed, _ = run(*command, "--json")
+    assert code == 0
+    told = json.loads(printed)
+    assert told["places"].keys() == {"a", "b"}
+    assert told["scores"]["iou"] == pytest.approx(told["places"]["a"])
+    assert "mean" in run(*command)[1]
+    code, _, error = run(*command, "--split", "validation")
+    assert (code, "no labelled chip of split validation" in error) == (3, True)
+    assert run("evaluate", town.polygons)[0] == 2
+
+
+def test_training_says_a_line_a_validation(run: Run, town: Town, tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    command = ("train", "--scene", town.image, "--labels", town.polygons, "--out", out, *QUICK)
+    validation = ("--validation-scene", town.image, "--validation-labels", town.raster)
+    code, _, said = run(*command, *validation, "--validate-every", "1")
+    assert code == 0
+    lines = [line for line in said.splitlines() if line.startswith("step ")]
+    assert len(lines) == 2
+    assert all("loss " in line and "IoU town " in line for line in lines)

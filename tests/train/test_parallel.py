@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+from geohr._runtime.stop import Stop
 from geohr.errors import EngineError, InputError, InterruptedRunError, UsageError
 from geohr.models.model import Model
 from geohr.training import parallel
@@ -52,7 +53,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
 
 def together(work: parallel.Work) -> None:
     """The work done by two processes."""
-    run_team(work, CPUS, stopped=lambda: False, progress=None)
+    run_team(work, CPUS, stop=Stop())
 
 
 def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
@@ -105,7 +106,6 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     assert seen == list(range(1, QUICK.steps + 1))
     with pytest.raises(InterruptedRunError, match=rf"after step \d+ of {QUICK.steps}.*--resume"):
         run("parts", resume=False, progress=stop_after_two)
-    assert not multiprocessing.active_children()
     assert not (tmp_path / "parts.safetensors").exists()
     parts = run("parts")
     assert equal(whole.network.state_dict(), parts.network.state_dict())
@@ -115,50 +115,50 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
 def test_what_fails_in_one_process_fails_the_run() -> None:
     with pytest.raises(InputError, match="a label holds class 7"):
         together(crews.refuse)
-    assert not multiprocessing.active_children()
     with pytest.raises(MemoryError, match="no more"):
         together(crews.give_in)
 
 
-def test_processes_are_stopped_in_order_and_the_loss_of_one_is_told(tmp_path: Path) -> None:
-    def kill() -> bool:
-        """Kill one process as soon as both are there."""
-        if len(list(tmp_path.iterdir())) == 2:
-            (tmp_path / "1").unlink()
-            multiprocessing.active_children()[0].kill()
-        return False
+def members(folder: Path) -> list[int]:
+    """The processes of a team that stays, once both are there."""
+    until(lambda: len(list(folder.glob("*.pid"))) == 2, 120)
+    return [int(path.read_text()) for path in sorted(folder.glob("*.pid"))]
 
+
+def lives(pid: int) -> bool:
+    """Whether there is a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def with_both_there(folder: Path, do: Callable[[list[int]], None]) -> threading.Thread:
+    """A thread that does something as soon as both processes of a team are there."""
+    thread = threading.Thread(target=lambda: do(members(folder)), daemon=True)
+    thread.start()
+    return thread
+
+
+def test_processes_are_stopped_in_order_and_the_loss_of_one_is_told(tmp_path: Path) -> None:
     work = partial(crews.stay, tmp_path)
+    thread = with_both_there(tmp_path, lambda pids: os.kill(pids[1], signal.SIGKILL))
     with pytest.raises(EngineError) as told:
-        run_team(work, CPUS, stopped=kill, progress=None)
+        run_team(work, CPUS, stop=Stop())
+    thread.join()
     assert str(told.value) == (
         "one of 2 training processes was killed by SIGKILL, perhaps for want of memory; go on "
         "with --resume"
     )
-    assert not multiprocessing.active_children()
-    (tmp_path / "0").unlink()
-
-    def stopped() -> bool:
-        return len(list(tmp_path.iterdir())) == 2
-
-    with pytest.raises(KeyboardInterrupt):
-        run_team(work, CPUS, stopped=stopped, progress=None)
-    assert not multiprocessing.active_children()
-
-
-def read(path: Path) -> bytes:
-    """A file's bytes; none where it went away."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def team_of(pid: int) -> list[Path]:
-    """In /proc, the processes of the team that a process has started."""
-    started = read(Path(f"/proc/{pid}/task/{pid}/children")).split()
-    members = [Path("/proc", each.decode()) for each in started]
-    return [each for each in members if b"spawn_main" in read(each / "cmdline")]
+    assert not any(lives(pid) for pid in members(tmp_path))
+    for path in tmp_path.glob("*.pid"):
+        path.unlink()
+    stop = Stop()
+    with_both_there(tmp_path, lambda _: stop.request())
+    with pytest.raises(InterruptedRunError, match="stopped as asked"):
+        run_team(work, CPUS, stop=stop)
+    assert not any(lives(pid) for pid in members(tmp_path))
 
 
 def until(holds: Callable[[], bool], seconds: float) -> None:
@@ -169,18 +169,17 @@ def until(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_one_that_started_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     run = subprocess.Popen([sys.executable, "-m", "tests.train.crews", tmp_path])
     try:
-        until(lambda: len(list(tmp_path.iterdir())) == 2, 120)
-        members = team_of(run.pid)
-        assert len(members) == 2
+        started = members(tmp_path)
     finally:
-        run.kill()
+        run.send_signal(number)
         run.wait()
-    # One that has ended has no command line, though its entry may stay.
-    until(lambda: not any(read(each / "cmdline") for each in members), 120)
+    until(lambda: not any(lives(pid) for pid in started), 120)
 
 
 def test_options_that_cannot_be_are_named() -> None:

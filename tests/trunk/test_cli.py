@@ -212,3 +212,22 @@ def test_each_command_has_help_with_an_example(geohr: Geohr, command: str) -> No
 def test_the_package_runs_as_a_module() -> None:
     told = subprocess.run([sys.executable, "-m", "geohr", "--version"], capture_output=True)
     assert told.stdout.startswith(b"geohr, version ")
+
+
+def test_libraries_say_nothing_on_stderr_and_geohr_says_who_it_is() -> None:
+    code = (
+        "import logging, os, warnings\n"
+        "from geohr._runtime.messages import take_over_messages\n"
+        "take_over_messages()\n"
+        "logging.getLogger('rasterio._env').error('CPLE_AppDefined in x')\n"
+        "logging.getLogger('geohr').warning('2 damaged\\nblocks')\n"
+        "warnings.warn('odd')\n"
+        "from rasterio.crs import CRS\n"
+        "from rasterio.warp import transform_geom\n"
+        "import rasterio._env\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stderr.splitlines() == [
+        "geohr: warning: 2 damaged blocks",
+        "geohr: warning: odd",
+    ]

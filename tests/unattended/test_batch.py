@@ -18,11 +18,10 @@ import shapely
 
 from geohr._runtime.locks import locked
 from geohr._runtime.stop import Stop
-from geohr.batch.batch import run_batch
 from geohr.batch.manifest import Entry
 from geohr.batch.options import BatchOptions
-from geohr.batch.worker import Task
-from geohr.batch.worker_client import Worker
+from geohr.batch.run import run_batch
+from geohr.batch.worker import Task, Worker
 from geohr.errors import InterruptedRunError
 from geohr.options import SegmentOptions
 from tests.command import Geohr
@@ -75,6 +74,7 @@ def check_two_runs(
     first = manifest(out)
     assert Counter(line["state"] for line in first) == {"done": good, "failed": broken}
     assert all(line["error"] and line["code"] == 3 for line in first if line["state"] == "failed")
+    assert not any(line["outputs"] for line in first if line["state"] == "failed")
     assert len(list(out.glob("*.gpkg"))) == good
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.gpkg")}
     ended = geohr(*arguments)
@@ -215,22 +215,44 @@ def test_a_changed_area_is_a_changed_scene(geohr: Geohr, model: Path, tmp_path: 
         assert state in geohr(*arguments).out
 
 
+class Busy:
+    """A child that has something to say at every turn."""
+
+    def __init__(self) -> None:
+        self.said = 0
+        self.ended = False
+
+    def send(self, message: object) -> None:
+        """Nothing."""
+
+    def receive(self, timeout: float) -> tuple[int, int]:
+        """One more window is done."""
+        self.said += 1
+        return self.said, 100_000
+
+    def end(self, *, at_once: bool = False) -> int:
+        """Take note."""
+        self.ended = at_once
+        return 0
+
+
 def test_a_busy_scene_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where an answer comes at every turn."""
     seen: list[int] = []
+    busy = Busy()
+    monkeypatch.setattr("geohr.batch.worker.Child", lambda *_: busy)
     with Worker(allow_vrt=False) as worker:
-        monkeypatch.setattr(worker, "_send", lambda _: None)
-        for number in range(100_000):
-            worker._answers.put({"event": "progress", "done": number, "total": 100_000})
-        answer = worker.run(
-            Task(scene="a.tif", outputs=(), probs=None, stac=False, model="m", options={},
-                 overwrite=False, work_dir=None, resume=False, dask=None, block="1x1"),
+        outcome = worker.run(
+            Task(scene="a.tif", outputs=(), probs=None, stac=False, model="m",
+                 options=SegmentOptions(), overwrite=False, work_dir=None, resume=False, dask=None,
+                 block="1x1"),
             timeout=0.1,
             stop=Stop(),
             progress=lambda done, _: (seen.append(done), time.sleep(0.001))[0],
         )  # fmt: skip
-    assert "took longer than 0.1 s" in answer["error"]
+    assert "took longer than 0.1 s" in (outcome.error or "")
     assert 0 < len(seen) < 1000
+    assert busy.ended
 
 
 def test_each_scene_gets_an_item(geohr: Geohr, model: Path, tmp_path: Path) -> None:
@@ -273,7 +295,7 @@ def test_a_growing_file_is_left_to_the_next_run(
         time.sleep(0.05)
         scene.touch()
 
-    monkeypatch.setattr("geohr.batch.batch.pause", grow)
+    monkeypatch.setattr(Stop, "sleep", grow)
     arguments = ("batch", drop, "--out-dir", tmp_path / "out", "--model", model)
     ended = geohr(*arguments, "--settle", "60")
     assert ended.code == 0
@@ -333,3 +355,18 @@ def test_watching_takes_new_scenes_once_until_it_is_stopped(model: Path, tmp_pat
             stop=watcher.stop,
         )
     assert watcher.ends == [("good00.tif", "done"), ("new.tif", "done")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_utf8_does_not_end_the_batch(
+    geohr: Geohr, model: Path, tmp_path: Path
+) -> None:
+    drop = make_drop(tmp_path, good=2, broken=0)
+    os.rename(drop / "good00.tif", os.fsencode(drop) + b"/caf\xe9.tif")  # noqa: PTH104
+    arguments = ("batch", drop, "--out-dir", tmp_path / "out", "--model", model, *ARGUMENTS)
+    ended = geohr(*arguments)
+    assert (tmp_path / "out" / "good01.gpkg").exists()
+    lines = {Path(line["scene"]).name: line for line in manifest(tmp_path / "out")}
+    assert lines.keys() == {"caf\\udce9.tif", "good01.tif"}
+    assert ended.code == (0 if lines["caf\\udce9.tif"]["state"] == "done" else 4)
+    assert "skipped=" in geohr(*arguments).out

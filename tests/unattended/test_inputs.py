@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from geohr._runtime.redact import redact, redact_all
-from geohr.batch.inputs import Source, find_sources, is_growing
+from geohr.batch.inputs import Source, check_template, find_sources, is_growing, output_path
 from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.names import check_template, output_path
 from geohr.batch.options import BatchOptions
 from geohr.errors import GeohrError, InputError, UsageError
 from geohr.scene.provenance import identify
@@ -132,8 +131,15 @@ def test_credentials_are_left_out(text: str) -> None:
     assert "hunter2" not in str(redact_all({"a": [text, {"b": text}], "n": 1}))
 
 
-def test_plain_texts_stay_as_they_are() -> None:
-    text = "out.gpkg: 3 objects; scene a/b?c.tif at https://host/x.tif, seconds=1.5 done"
+@pytest.mark.parametrize(
+    "text",
+    [
+        "out.gpkg: 3 objects; scene a/b?c.tif at https://host/x.tif, seconds=1.5 done",
+        "/etc/passwd: not a raster that GDAL can read",
+        "drop/my-token: no such file",
+    ],
+)
+def test_plain_texts_stay_as_they_are(text: str) -> None:
     assert redact(text) == text
 
 

@@ -7,11 +7,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -96,22 +100,18 @@ class Page:
         ]
         return [*found, *([self.text("problem")] if self.text("problem") else [])]
 
+    def picture(self) -> NDArray[np.uint8]:
+        """The map `(row, col, 3)` as a person sees it."""
+        with Image.open(
+            BytesIO(self.driver.find_element(By.ID, "stage").screenshot_as_png)
+        ) as shot:
+            return np.asarray(shot.convert("RGB"))
+
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
-        """The colour on the map at a share of its width and height, as a person sees it."""
-        import base64
-
-        import rasterio
-        from rasterio.io import MemoryFile
-
-        shot = base64.b64decode(self.driver.find_element(By.ID, "stage").screenshot_as_base64)
-        with (
-            pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-            MemoryFile(shot) as memory,
-            memory.open() as raster,
-        ):
-            pixels = raster.read()
-        _, height, width = pixels.shape
-        red, green, blue = pixels[:3, int(y * height), int(x * width)].tolist()
+        """The colour on the map at a share of its width and height."""
+        pixels = self.picture()
+        height, width, _ = pixels.shape
+        red, green, blue = pixels[int(y * height), int(x * width)].tolist()
         return red, green, blue
 
 
@@ -139,7 +139,7 @@ def chromium(profile: Path, *, trace: Path | None = None) -> Iterator[Page]:
 def serving(server: PageServer) -> Iterator[str]:
     """The address of a server that answers, in a thread, until the block ends."""
     with server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = Thread(target=server.serve_forever)
         thread.start()
         try:
             yield server.address

@@ -11,7 +11,7 @@ import shapely
 
 from geohr.outputs.vector import open_vector
 from geohr.polygons import Polygons
-from geohr.polygons.polygons import DTYPES
+from geohr.polygons.table import DTYPES
 from tests.makers import ORIGIN, UTM, noise, write_scene
 
 PROVENANCE = {

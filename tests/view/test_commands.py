@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -53,6 +54,31 @@ def test_view_and_report_write_one_file_and_replace_none(tmp_path: Path) -> None
         assert "exists; choose another name or pass --overwrite" in again.stderr
 
 
+@pytest.mark.parametrize("missing", ["starlette", "uvicorn", "rio_tiler", "morecantile"])
+def test_view_without_its_extra_says_what_to_install(tmp_path: Path, missing: str) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    code = f"import sys; sys.modules[{missing!r}] = None\nfrom geohr_cli.main import main; main()"
+    told = ["view", scene, objects, "--no-browser"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *told], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 7
+    assert done.stderr == (
+        f"geohr: geohr view needs {missing}, which is not installed; "
+        "install it with pip install 'geohr[view]'\n"
+    )
+
+
+def test_only_the_page_imports_its_libraries() -> None:
+    code = (
+        "import sys, geohr.viewer, geohr.viewer.plot, geohr.viewer.report, geohr_cli.main\n"
+        "libraries = {'starlette', 'uvicorn', 'rio_tiler', 'morecantile'}\n"
+        "print(sorted(libraries & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_segment_reports_only_on_a_geopackage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +101,7 @@ def test_doctor_tells_versions_engines_and_speed() -> None:
     assert re.match(r"\d+ usable of \d+", told["processors"])
     if told["bundled models"] != "none":
         assert re.match(r"\d+\.\d\d megapixels a second", told["speed"])
+    assert json.loads(run("doctor", "--json").stdout).keys() == told.keys()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyogrio
 import pytest
 
 from geohr.scene import Scene
@@ -28,7 +29,10 @@ def test_the_map_is_drawn_and_the_slider_filters(page: Page, tmp_path: Path) -> 
     with serving(page_server(scene, objects)) as address:
         page.open(address)
         assert page.text("title") == "scene.tif"
-        assert page.text("count") == "25 of 25 objects at 0.00 and more"
+        lowest = np.floor(confidence.min() * 20) / 20
+        assert page.text("count") == f"25 of 25 objects at {lowest:.2f} and more"
+        slider = "const s = document.getElementById('threshold'); return [s.min, s.value]"
+        assert [float(each) for each in page.run(slider)] == [lowest, lowest]
         drawn = "return map.queryRenderedFeatures({layers: ['objects-fill']}).map(f => f.id)"
         assert set(page.run(drawn)) == set(range(1, 26))
         page.slide(0.75)
@@ -75,6 +79,82 @@ def test_a_review_is_kept_and_there_after_a_restart(page: Page, tmp_path: Path) 
         assert page.errors() == []
 
 
+def test_undo_takes_the_last_decision_back_and_goes_there(page: Page, tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path)
+    frame = read_houses(objects)
+    order = np.round(frame["confidence"], 3).sort_values(kind="stable").index.tolist()
+    with serving(page_server(scene, objects)) as address:
+        page.open(address)
+        disabled = "return document.getElementById('undo').disabled"
+        assert page.run(disabled)
+        page.click("next")
+        for place, button in enumerate(("accept", "reject"), start=1):
+            page.click(button)
+            page.wait(lambda at=place: page.run("return chosen") == order[at], "the next object")
+        page.click("undo")
+        page.wait(lambda: page.run("return chosen") == order[1], "the object rejected by mistake")
+        assert page.text("reviewed") == "1 accepted, 0 rejected, 24 to go"
+        page.click("accept")
+        page.wait(lambda: page.text("reviewed").startswith("2 accepted, 0"), "another decision")
+        for place in (1, 0):
+            page.click("undo")
+            page.wait(lambda at=place: page.run("return chosen") == order[at], "the one before")
+        assert page.text("reviewed") == "0 accepted, 0 rejected, 25 to go"
+        assert page.run(disabled)
+        assert read_houses(objects)["review"].isna().all()
+        assert page.errors() == []
+
+
+def test_slider_and_legend_begin_where_objects_do(page: Page, tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", np.full((3, 240, 240), 40, np.uint8))
+    polygons = houses(25)
+    polygons.columns["confidence"][:] = np.linspace(0.72, 0.86, 25)
+    objects = write_objects(tmp_path / "houses.gpkg", polygons)
+    with serving(page_server(scene, objects)) as address:
+        page.open(address)
+        assert page.text("count") == "25 of 25 objects at 0.70 and more"
+        legend = page.text("legend").splitlines()
+        assert legend == ["0.7 and more", "0.8 and more", "accepted", "rejected"]
+        bars = page.run(
+            "return [...document.querySelectorAll('#histogram rect')]"
+            ".map(r => r.height.baseVal.value)"
+        )
+        assert np.flatnonzero(bars).min() <= 3
+
+
+def test_objects_without_confidence_can_be_reviewed(page: Page, tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    bare = tmp_path / "bare.gpkg"
+    pyogrio.write_dataframe(read_houses(objects)[["geometry"]], bare, layer="houses")
+    with serving(page_server(scene, bare)) as address:
+        page.open(address)
+        assert page.text("count").startswith("4 of 4 objects")
+        assert not page.driver.find_element("id", "filter").is_displayed()
+        page.click("next")
+        page.wait(lambda: page.run("return chosen") == 1, "the first object")
+        page.click("reject")
+        page.wait(lambda: page.text("reviewed") == "0 accepted, 1 rejected, 3 to go", "a review")
+        assert page.errors() == []
+
+
+@pytest.mark.parametrize("green", [(124, 179, 66), (26, 127, 55), (90, 140, 60)])
+def test_outlines_are_seen_on_fields_of_their_own_colour(
+    page: Page, tmp_path: Path, green: tuple[int, int, int]
+) -> None:
+    field = np.broadcast_to(np.array(green, np.uint8)[:, None, None], (3, 240, 240))
+    scene = write_scene(tmp_path / "scene.tif", field)
+    polygons = houses(4, spacing=60.0)
+    polygons.columns["confidence"][:] = (0.85, 0.95, 0.85, 0.95)
+    objects = write_objects(tmp_path / "houses.gpkg", polygons)
+    with serving(page_server(scene, objects)) as address:
+        page.open(address)
+        page.click("outlines")
+        page.idle()
+        shown = page.picture().astype(int)
+        away = np.abs(shown - np.array(green)).max(axis=2)
+        assert (away[100:-100, 250:-250] > 80).sum() > 1000
+
+
 def test_a_click_shows_attributes_and_the_swipe_hides_objects(page: Page, tmp_path: Path) -> None:
     scene = write_scene(tmp_path / "scene.tif", np.full((3, 240, 240), 40, np.uint8))
     objects = write_objects(tmp_path / "houses.gpkg", houses(100))
@@ -109,7 +189,7 @@ def test_one_file_shows_everything_without_a_server(page: Page, tmp_path: Path) 
     write_page(Scene.open(scene), ObjectTable.open(objects), out)
     assert "http-equiv" not in out.read_text("utf-8")
     page.open(out.as_uri())
-    assert page.text("count") == "25 of 25 objects at 0.00 and more"
+    assert page.text("count").startswith("25 of 25 objects at 0.")
     assert (
         len(
             set(

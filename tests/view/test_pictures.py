@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import rasterio
 from matplotlib.patches import Rectangle
+from rio_tiler.reader import part
 
 import geohr
 from geohr.errors import InputError, UsageError
 from geohr.scene import Scene
-from geohr.viewer.pictures import Stretch, overview, overview_on_web, to_png, to_webp
+from geohr.viewer.images import Images, to_png
+from geohr.viewer.pictures import Stretch, overview, to_webp
 from geohr.viewer.plot import round_length
 from tests.makers import ORIGIN, UTM, noise, write_scene
 from tests.view.makers import houses
@@ -62,7 +64,7 @@ def test_web_pictures_take_the_place_that_pyproj_says(tmp_path: Path) -> None:
     pixels = np.full((3, 200, 200), 50, np.uint8)
     pixels[:, 100:, 100:] = 200
     scene = Scene.open(write_scene(tmp_path / "s.tif", pixels))
-    picture = overview_on_web(scene, 400)
+    picture = Images.of(scene).overview(400)
     left, bottom, right, top = picture.bounds
     corner = geopandas.GeoSeries.from_xy([ORIGIN[0] + 50], [ORIGIN[1] - 50], crs=UTM).to_crs(3857)
     height, width = picture.pixels.shape[:2]
@@ -77,7 +79,35 @@ def test_web_pictures_take_the_place_that_pyproj_says(tmp_path: Path) -> None:
 def test_a_scene_without_crs_has_no_place_on_a_map(tmp_path: Path) -> None:
     scene = Scene.open(write_scene(tmp_path / "s.tif", noise(9, 9), crs=None))
     with pytest.raises(InputError, match="no place on a map"):
-        overview_on_web(scene, 100)
+        Images.of(scene)
+
+
+def test_every_tile_comes_through_the_guarded_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", noise(1200, 1200), driver="COG")
+    images = Images.of(Scene.open(scene))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("opened without the list of drivers")
+
+    asked: list[str | None] = []
+    monkeypatch.setattr("rasterio.open", refuse)
+    monkeypatch.setattr(
+        "geohr.viewer.images.part",
+        lambda *options, **named: (
+            asked.append(rasterio.env.getenv().get("GDAL_VRT_ENABLE_PYTHON")),
+            part(*options, **named),
+        )[1],
+    )
+    # Both tiles of the full size, and such as overviews are taken for.
+    for zoom in (images.zoom, images.zoom - 3):
+        x, y = images.web_bounds[0] + 1, images.web_bounds[3] - 1
+        side = 2 * 20_037_508.342789244 / 2**zoom
+        images.tile(
+            zoom, int((x + 20_037_508.342789244) / side), int((20_037_508.342789244 - y) / side)
+        )
+    assert asked == ["NO", "NO"]
 
 
 def test_plot_draws_image_outlines_and_a_true_scale_bar(tmp_path: Path) -> None:

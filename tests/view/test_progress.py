@@ -12,16 +12,21 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from geohr._runtime.progress import watched
+from geohr._runtime.progress import phase, watched
+from geohr_cli.progress import log_lines
 
 CALL = """
 import time
-from geohr._runtime.progress import watched
+from geohr._runtime.progress import note, phase, watched
 with watched("auto", "segment a.tif") as report:
+    phase("predicting")
+    note("loss 0.25")
     for done in range(1, 4):
         if report is not None:
             report(done, 3)
             time.sleep(0.15)
+    phase("writing")
+    time.sleep(0.3)
 """
 
 
@@ -49,6 +54,12 @@ def test_a_terminal_shows_a_bar_on_stderr() -> None:
     assert child.returncode == 0
     assert b"segment a.tif" in shown
     assert b"3/3" in shown
+    assert b"segment a.tif: predicting" in shown
+    assert b"loss 0.25" in shown
+    # The bar begins anew, without a total, so that it never stands still when all is counted.
+    last = shown.rpartition(b"segment a.tif: writing")
+    assert last[1]
+    assert b"3/3" not in last[2]
 
 
 @pytest.mark.filterwarnings("default")  # what the kernel's own libraries warn of is theirs
@@ -58,7 +69,8 @@ def test_a_notebook_shows_a_bar_that_moves(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, startup_timeout=300, resources=place).execute()
     (shown,) = notebook.cells[0].outputs
     assert shown["output_type"] == "display_data"
-    assert "value='3' max='3'" in shown["data"]["text/html"]
+    assert "segment a.tif: writing <progress  style" in shown["data"]["text/html"]
+    assert "loss 0.25" in shown["data"]["text/html"]
 
 
 def test_a_function_is_called_as_it_is_and_none_stays_none() -> None:
@@ -69,3 +81,16 @@ def test_a_function_is_called_as_it_is_and_none_stays_none() -> None:
         assert report is own
     with watched(None, "x") as report:
         assert report is None
+
+
+def test_a_log_has_a_line_for_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    with log_lines("segment a.tif") as report:
+        phase("predicting")
+        for done in range(1, 21):
+            report(done, 20)
+        phase("writing")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "segment a.tif: predicting"
+    assert lines[-2:] == ["segment a.tif: predicting: 20 of 20", "segment a.tif: writing"]
+    assert len(lines) == 13
+    phase("nobody hears")

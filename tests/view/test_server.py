@@ -17,7 +17,7 @@ import pytest
 
 from geohr.errors import InputError, UsageError
 from geohr.viewer import ObjectTable, page_server
-from geohr.viewer.review import keep_review
+from geohr.viewer.review import SPATIAL_FUNCTIONS, keep_review
 from tests.view.browser import serving
 from tests.view.makers import read_houses, write_result
 
@@ -72,7 +72,9 @@ def test_it_gives_the_page_and_its_parts(client: Client) -> None:
         "/../scene.tif", "/scene.tif", "/houses.gpkg", "/..%2f..%2fetc/passwd", "//etc/passwd",
         "/static/page.html", "/page.html", "/image/1/2", "/image/3/9/0", "/image/-1/0/0",
         "/image/99/0/0", "/image/0/0/0/0", "/objects/a/b/c", "/object/0", "/object/../1",
-        "/object/9999999", "/image/1e1/0/0", "/image/%00/0/0", "/review",
+        "/object/9999999", "/object/9223372036854775808", "/image/9/9223372036854775808/0",
+        f"/object/{'9' * 5000}", f"/image/9/0/{'9' * 5000}",
+        "/image/1e1/0/0", "/image/%00/0/0", "/docs", "/openapi.json",
         "/maplibre-gl.LICENSE.txt", "/.git/config",
     ],
 )  # fmt: skip
@@ -80,6 +82,63 @@ def test_it_gives_nothing_else(client: Client, path: str) -> None:
     status, kind, body = client.ask(path)
     assert (status, kind) == (404, "application/json")
     assert set(json.loads(body)) == {"error"}
+
+
+def test_a_review_is_only_sent(client: Client) -> None:
+    status, kind, body = client.ask("/review")
+    assert (status, kind, set(json.loads(body))) == (405, "application/json", {"error"})
+
+
+def strict(text: bytes) -> Any:
+    """JSON as browsers read it, without NaN and Infinity."""
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_objects_without_confidence_and_review_are_shown_and_reviewed(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    bare = tmp_path / "bare.gpkg"
+    pyogrio.write_dataframe(read_houses(objects)[["geometry"]], bare, layer="houses")
+    with serving(page_server(scene, bare)) as address:
+        client = Client(address, scene, bare)
+        index = strict(client.ask("/index")[2])
+        assert index["id"] == [1, 2, 3, 4]
+        assert index["confidence"] == index["review"] == [None] * 4
+        body = '{"id": 2, "review": "rejected"}'
+        sent = client.ask("/review", method="POST", body=body, Content_Type="application/json")
+        assert sent[0] == 200
+        assert strict(client.ask("/index")[2])["review"] == [None, "rejected", None, None]
+
+
+def test_what_json_cannot_say_is_left_out(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    with closing(sqlite3.connect(objects)) as file, file:
+        for name in SPATIAL_FUNCTIONS:
+            file.create_function(name, 1, lambda _: 0)
+        file.execute("UPDATE houses SET confidence = 9e999 WHERE fid = 1")
+        file.execute("UPDATE houses SET geom = NULL WHERE fid = 2")
+    with serving(page_server(scene, objects)) as address:
+        client = Client(address, scene, objects)
+        index = strict(client.ask("/index")[2])
+        assert index["confidence"][0] is None
+        assert [index[side][1] for side in ("west", "south", "east", "north")] == [None] * 4
+        assert strict(client.ask("/object/1")[2])["confidence"] == "inf"
+        assert client.ask("/objects/0/0/0")[0] == 200
+
+
+def test_text_for_confidence_is_no_confidence(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    frame = read_houses(objects)
+    frame["confidence"] = ["high", "0.75", None, ""]
+    text = tmp_path / "text.gpkg"
+    pyogrio.write_dataframe(frame, text, layer="houses")
+    with serving(page_server(scene, text)) as address:
+        client = Client(address, scene, text)
+        assert strict(client.ask("/index")[2])["confidence"] == [None, 0.75, None, None]
+        assert client.ask("/objects/0/0/0")[:2] == (200, "application/vnd.mapbox-vector-tile")
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="reads Linux's list of sockets")
@@ -123,6 +182,11 @@ def test_it_answers_nobody_but_its_own_page(client: Client, headers: dict[str, s
         ("[]", "application/json", 400),
         ("{", "application/json", 400),
         ('{"id": 99, "review": "accepted"}', "application/json", 404),
+        ('{"id": 9223372036854775808, "review": "accepted"}', "application/json", 404),
+        ('{"id": -1, "review": "accepted"}', "application/json", 404),
+        ('{"id": Infinity, "review": "accepted"}', "application/json", 400),
+        ('{"id": 1.5, "review": "accepted"}', "application/json", 400),
+        ('{"id": true, "review": "accepted"}', "application/json", 400),
         ('{"id": 1, "review": "accepted"' + " " * 2000 + "}", "application/json", 400),
     ],
 )

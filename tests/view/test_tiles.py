@@ -7,17 +7,21 @@ from pathlib import Path
 import numpy as np
 import pyogrio
 import pytest
+import rasterio
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geohr.errors import InputError
 from geohr.scene import Scene
-from geohr.viewer.images import Images
+from geohr.viewer.images import Images, tile_bounds
 from geohr.viewer.mvt import EXTENT, LEAST, Features, encode_tile, varint, varints
 from geohr.viewer.objects import ObjectTable
-from geohr.viewer.web import HALF, WebTile, zoom_for
+from tests.makers import noise, write_scene
 from tests.view.makers import houses, write_objects, write_result
 
+HALF = 20_037_508.342789244
+"""Half the side of the web Mercator plane in its metres: pi times the earth's major axis."""
 BOUNDS = (0.0, 0.0, 4096.0, 4096.0)
 
 
@@ -109,26 +113,39 @@ def test_varint_is_the_example_of_the_protocol() -> None:
 @given(st.integers(0, 24), st.data())
 def test_tiles_cover_the_plane(zoom: int, data: st.DataObject) -> None:
     col, row = (data.draw(st.integers(0, 2**zoom - 1)) for _ in range(2))
-    left, bottom, right, top = WebTile(zoom, col, row).bounds
+    left, bottom, right, top = tile_bounds(zoom, col, row)
     assert right - left == pytest.approx(top - bottom)
     assert round((left + HALF) / (right - left)) == col
     assert round((HALF - top) / (right - left)) == row
-    assert zoom_for((right - left) / 512, 512) == zoom
 
 
 @pytest.mark.parametrize("place", [(0, 0, 1), (2, 4, 0), (25, 0, 0), (3, -1, 0)])
 def test_places_off_the_plane_are_refused(place: tuple[int, int, int]) -> None:
-    with pytest.raises(ValueError, match="no tile"):
-        WebTile(*place)
+    with pytest.raises(InputError, match="no tile"):
+        tile_bounds(*place)
 
 
-def around(objects: ObjectTable, zoom: int) -> WebTile:
-    """The tile at the first house."""
+@pytest.mark.parametrize("gsd", [0.05, 0.5, 10.0])
+def test_the_finest_tiles_are_as_fine_as_the_scene_or_just_finer(
+    tmp_path: Path, gsd: float
+) -> None:
+    transform = rasterio.transform.from_origin(0, 0, gsd, gsd)
+    images = Images.of(
+        Scene.open(
+            write_scene(tmp_path / "s.tif", noise(90, 90), crs="EPSG:3857", transform=transform)
+        )
+    )
+    step = 2 * HALF / 2**images.zoom / 512
+    assert step <= gsd * (1 + 1e-6) < 2 * step
+
+
+def around(objects: ObjectTable, zoom: int) -> tuple[int, int, int]:
+    """Zoom, column and row of the tile at the first house."""
     index = objects.index()
     x, y = objects.to_web.transform(450_006, 39_994)
-    side = WebTile(zoom, 0, 0).side
+    side = 2 * HALF / 2**zoom
     assert index["id"]
-    return WebTile(zoom, int((x + HALF) / side), int((HALF - y) / side))
+    return zoom, int((x + HALF) / side), int((HALF - y) / side)
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32636", "EPSG:4326", "EPSG:3857"])
@@ -137,8 +154,8 @@ def test_a_layer_in_any_crs_gives_the_same_tile(tmp_path: Path, crs: str) -> Non
     there = ObjectTable.open(write_objects(tmp_path / "a.gpkg", polygons))
     objects = ObjectTable.open(write_objects(tmp_path / "b.gpkg", polygons, crs=crs))
     tile = around(there, 18)
-    ids, shapes, _ = decode(there.tile(tile), tmp_path)
-    other_ids, other_shapes, _ = decode(objects.tile(tile), tmp_path)
+    ids, shapes, _ = decode(there.tile(tile_bounds(*tile)), tmp_path)
+    other_ids, other_shapes, _ = decode(objects.tile(tile_bounds(*tile)), tmp_path)
     assert sorted(ids) == sorted(other_ids)
     assert len(ids) > 10
     order, other_order = np.argsort(ids), np.argsort(other_ids)
@@ -150,8 +167,8 @@ def test_tiles_of_a_scene_are_transparent_beyond_it(tmp_path: Path) -> None:
     scene, path = write_result(tmp_path)
     images = Images.of(Scene.open(scene))
     objects = ObjectTable.open(path)
-    (tmp_path / "in.png").write_bytes(images.tile(around(objects, images.zoom)))
-    (tmp_path / "out.png").write_bytes(images.tile(WebTile(images.zoom, 0, 0)))
+    (tmp_path / "in.png").write_bytes(images.tile(*around(objects, images.zoom)))
+    (tmp_path / "out.png").write_bytes(images.tile(images.zoom, 0, 0))
     with pytest.warns(UserWarning, match="no geotransform"):
         inside = read_png(tmp_path / "in.png")
     with pytest.warns(UserWarning, match="no geotransform"):
@@ -163,7 +180,5 @@ def test_tiles_of_a_scene_are_transparent_beyond_it(tmp_path: Path) -> None:
 
 
 def read_png(path: Path) -> np.ndarray:
-    import rasterio
-
     with rasterio.open(path) as raster:
         return np.asarray(raster.read())

@@ -1,4 +1,4 @@
-"""Running the geohr command and telling QGIS how far it is."""
+"""Run the geohr command and report its progress to QGIS."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qgis.core import QgsProcessingException
 
 SETTING = "GEOHR_COMMAND"
 DEFAULT = "geohr"
+INSTALL = "https://github.com/geohr/geohr/blob/main/docs/install.md"
 PROGRESS = re.compile(r": (\d+) of (\d+)$")
 
 
@@ -20,7 +21,7 @@ def run(arguments: list[str], feedback: Any) -> str:
     """Run geohr and return what it printed.
 
     Raises:
-        QgsProcessingException: With geohr's own last line, or when there is no such command.
+        QgsProcessingException: With the last line that geohr printed, or when it cannot be run.
     """
     command = shlex.split(ProcessingConfig.getSetting(SETTING) or DEFAULT)
     # QGIS's own Python must not be mixed into that of geohr.
@@ -33,8 +34,8 @@ def run(arguments: list[str], feedback: Any) -> str:
         )  # fmt: skip
     except OSError as error:
         raise QgsProcessingException(
-            f"{command[0]} cannot be run ({error.strerror}); install it with pip install geohr, "
-            "and name the command in Settings > Options > Processing > Providers > geohr"
+            f"{command[0]} cannot be run ({error.strerror}); install geohr ({INSTALL}), and name "
+            "the command in Settings > Options > Processing > Providers > geohr"
         ) from error
     last = ""
     with child:

@@ -6,16 +6,19 @@ const REVIEWED = { accepted: "#2166ac", rejected: "#878787" };
 // ColorBrewer's Dark2, for classes.
 const PALETTE = ["#d95f02", "#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666"];
 const BINS = 40;
-const DRAWN = ["objects-fill", "objects-line"];
+const DRAWN = ["objects-fill", "objects-casing", "objects-line"];
 // Farther out a house is smaller than its outline would be wide.
 const OUTLINES_FROM = Math.max(told.zoom - 3, 0);
+const SELECTED = ["boolean", ["feature-state", "selected"], false];
 const OBJECTS = told.served ? { source: "objects", sourceLayer: "objects" } : { source: "objects" };
 
 let index = { id: [], confidence: [], review: [] };
 let byConfidence = [];
 let rowOf = new Map();
+let least = 0; // where the slider, the histogram and the legend begin
 let chosen = null;
 let plain = null;
+const decided = []; // what to undo: objects, and their review before
 
 // Sources and layers
 
@@ -42,17 +45,20 @@ function colour() {
   return ["match", ["coalesce", ["feature-state", "review"], ""], "accepted", REVIEWED.accepted, "rejected", REVIEWED.rejected, plainColour];
 }
 
+function lineColour() { return ["case", SELECTED, "#ffffff", colour()]; }
+
 function style(withObjects) {
   const sources = { scene: sceneSource() };
   const layers = [{ id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } }];
   if (withObjects) {
-    const selected = ["boolean", ["feature-state", "selected"], false];
     const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
     const place = told.served ? { source: "objects", "source-layer": "objects" } : { source: "objects" };
     sources.objects = objectsSource();
     layers.push(
-      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": ["case", rejected, 0.1, selected, 0.1, 0.4], "fill-antialias": false } },
-      { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", selected, "#ffffff", colour()], "line-width": ["case", selected, 4, 1.5] } },
+      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": ["case", rejected, 0.1, SELECTED, 0.1, 0.4], "fill-antialias": false } },
+      // White beside each line, or green lines would be lost on green fields.
+      { id: "objects-casing", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", SELECTED, "#000000", "#ffffff"], "line-opacity": 0.85, "line-width": ["case", SELECTED, 8, 4] } },
+      { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": lineColour(), "line-width": ["case", SELECTED, 4, 2] } },
     );
   }
   return { version: 8, sources, layers };
@@ -70,19 +76,29 @@ function makeMap(container, withObjects) {
 
 function threshold() { return Number(part("threshold").value); }
 
-function firstAtLeast(least) {
+// Objects without a confidence are shown where the slider hides nothing.
+function firstShown() {
+  if (threshold() <= least) return 0;
   let low = 0, high = byConfidence.length;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if ((index.confidence[byConfidence[middle]] ?? 0) < least) low = middle + 1; else high = middle;
+    if ((index.confidence[byConfidence[middle]] ?? 0) < threshold()) low = middle + 1; else high = middle;
   }
   return low;
 }
 
 function showCount() {
-  const least = threshold();
-  const shown = byConfidence.length - firstAtLeast(least);
-  part("count").textContent = `${shown} of ${byConfidence.length} objects at ${least.toFixed(2)} and more`;
+  const all = byConfidence.length;
+  part("count").textContent = `${all - firstShown()} of ${all} objects at ${threshold().toFixed(2)} and more`;
+}
+
+// The slider begins at the lowest confidence, or a twentieth below it.
+function placeSlider() {
+  const known = index.confidence.filter((value) => value !== null);
+  part("filter").hidden = known.length === 0;
+  least = Math.min(known.reduce((low, value) => Math.min(low, value), 1), 0.95);
+  least = Math.max(Math.floor(least * 20 + 1e-9) / 20, 0);
+  part("threshold").min = part("threshold").value = least;
 }
 
 let filtering = false;
@@ -92,29 +108,41 @@ function applyThreshold() {
   filtering = true;
   requestAnimationFrame(() => {
     filtering = false;
-    const least = threshold();
-    for (const layer of DRAWN) map.setFilter(layer, least > 0 ? [">=", ["coalesce", ["get", "confidence"], 0], least] : null);
+    const low = threshold();
+    for (const layer of DRAWN) map.setFilter(layer, low > least ? [">=", ["coalesce", ["get", "confidence"], 0], low] : null);
   });
 }
 
+function stepOf(value) { return told.colours.findLastIndex(([low], place) => place === 0 || value >= low); }
+
 function showHistogram() {
-  const counts = new Array(BINS).fill(0);
-  for (const value of index.confidence) counts[Math.min(Math.floor((value ?? 0) * BINS), BINS - 1)] += 1;
+  const counts = new Array(BINS).fill(0), width = (1 - least) / BINS;
+  for (const value of index.confidence) {
+    if (value !== null) counts[Math.min(Math.max(Math.floor((value - least) / width), 0), BINS - 1)] += 1;
+  }
   const most = Math.max(...counts, 1);
   counts.forEach((count, bin) => {
     const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     const high = 30 * count / most;
-    const middle = (bin + 0.5) / BINS;
-    const step = told.colours.findLastIndex(([low], place) => place === 0 || middle >= low);
-    for (const [name, value] of [["x", bin * 100 / BINS], ["y", 30 - high], ["width", 100 / BINS - 0.4], ["height", high], ["fill", told.colours[step][1]]]) bar.setAttribute(name, value);
+    const shade = told.colours[stepOf(least + (bin + 0.5) * width)][1];
+    for (const [name, value] of [["x", bin * 100 / BINS], ["y", 30 - high], ["width", 100 / BINS - 0.4], ["height", high], ["fill", shade]]) bar.setAttribute(name, value);
     part("histogram").append(bar);
   });
 }
 
+// Of the steps of confidence, only those from the first to the last that occurs.
+function confidenceLegend() {
+  const found = index.confidence.filter((value) => value !== null).map(stepOf);
+  const first = found.reduce((low, step) => Math.min(low, step), told.colours.length);
+  const last = found.reduce((high, step) => Math.max(high, step), -1);
+  return told.colours
+    .map(([low, shade], step) => [shade, step === 0 ? `below ${told.colours[1][0]}` : `${low} and more`])
+    .filter((_, step) => first <= step && step <= last);
+}
+
 function showLegend() {
-  const steps = told.colours.map(([low, shade], place) => [shade, place === 0 ? `below ${told.colours[1][0]}` : `${low} and more`]);
   const classes = told.classes.map((name, place) => [PALETTE[place % PALETTE.length], name]);
-  const lines = [...(part("colouring").value === "class" ? classes : steps), [REVIEWED.accepted, "accepted"], [REVIEWED.rejected, "rejected"]];
+  const lines = [...(part("colouring").value === "class" ? classes : confidenceLegend()), [REVIEWED.accepted, "accepted"], [REVIEWED.rejected, "rejected"]];
   part("legend").replaceChildren(...lines.map(([shade, text]) => {
     const line = document.createElement("li"), sample = document.createElement("i");
     sample.style.borderColor = shade;
@@ -127,7 +155,7 @@ function showLegend() {
 function recolour() {
   showLegend();
   map.setPaintProperty("objects-fill", "fill-color", colour());
-  map.setPaintProperty("objects-line", "line-color", ["case", ["boolean", ["feature-state", "selected"], false], "#ffffff", colour()]);
+  map.setPaintProperty("objects-line", "line-color", lineColour());
 }
 
 // One object
@@ -146,7 +174,7 @@ async function choose(id) {
   if (chosen !== null) mark(chosen, { selected: false });
   chosen = id;
   part("details").hidden = id === null;
-  for (const name of ["accept", "reject", "undo"]) part(name).disabled = id === null || !told.served;
+  for (const name of ["accept", "reject"]) part(name).disabled = id === null || !told.served;
   if (id === null) return;
   mark(id, { selected: true });
   await showAttributes(id);
@@ -177,24 +205,25 @@ function showReviewed() {
   part("reviewed").textContent = `${done.accepted} accepted, ${done.rejected} rejected, ${left} to go`;
 }
 
-function next() {
-  const start = firstAtLeast(threshold());
-  const queue = byConfidence.slice(start);
-  const after = chosen === null ? -1 : queue.indexOf(rowOf.get(chosen));
-  const open = (row) => !index.review[row];
-  const row = queue.slice(after + 1).find(open) ?? queue.find(open);
-  if (row === undefined) {
-    part("problem").textContent = "Every object shown has been reviewed.";
-    return choose(null);
+function goTo(row) {
+  if (index.west[row] !== null) {
+    const box = [[index.west[row], index.south[row]], [index.east[row], index.north[row]]];
+    map.fitBounds(box, { padding: 120, maxZoom: told.zoom, duration: 0 });
   }
-  const box = [[index.west[row], index.south[row]], [index.east[row], index.north[row]]];
-  map.fitBounds(box, { padding: 120, maxZoom: told.zoom, duration: 0 });
   return choose(index.id[row]);
 }
 
-async function decide(review) {
-  if (chosen === null || !told.served) return;
-  const id = chosen;
+function next() {
+  const queue = byConfidence.slice(firstShown());
+  const after = chosen === null ? -1 : queue.indexOf(rowOf.get(chosen));
+  const open = (row) => !index.review[row];
+  const row = queue.slice(after + 1).find(open) ?? queue.find(open);
+  if (row !== undefined) return goTo(row);
+  part("problem").textContent = "Every object shown has been reviewed.";
+  return choose(null);
+}
+
+async function keep(id, review) {
   part("problem").textContent = "";
   try {
     const answer = await fetch("review", {
@@ -204,12 +233,30 @@ async function decide(review) {
     if (!answer.ok) throw new Error(body.error);
   } catch (error) {
     part("problem").textContent = error.message;
-    return;
+    return false;
   }
   index.review[rowOf.get(id)] = review;
   mark(id, { review });
   showReviewed();
-  if (review === null) await showAttributes(id); else await next();
+  return true;
+}
+
+async function decide(review) {
+  if (chosen === null || !told.served) return;
+  const id = chosen, before = index.review[rowOf.get(id)];
+  if (!await keep(id, review)) return;
+  decided.push({ id, before });
+  part("undo").disabled = false;
+  await next();
+}
+
+async function undo() {
+  if (decided.length === 0) return;
+  const { id, before } = decided.at(-1);
+  if (!await keep(id, before)) return;
+  decided.pop();
+  part("undo").disabled = decided.length === 0;
+  await goTo(rowOf.get(id));
 }
 
 // Swipe
@@ -264,10 +311,8 @@ map.on("error", (event) => { part("problem").textContent = event.error.message; 
 part("title").textContent = told.scene;
 document.title = `${told.file} on ${told.scene}`;
 part("file").textContent = told.file;
-part("filter").hidden = !told.confidence;
 part("colouring").hidden = told.classes.length < 2;
 if (!told.confidence) part("colouring").value = "class";
-showLegend();
 part("threshold").addEventListener("input", applyThreshold);
 part("colouring").addEventListener("change", recolour);
 part("outlines").addEventListener("change", () => map.setLayerZoomRange("objects-fill", 0, part("outlines").checked ? OUTLINES_FROM : 24));
@@ -275,18 +320,20 @@ part("compare").addEventListener("change", showSwipe);
 part("next").addEventListener("click", next);
 part("accept").addEventListener("click", () => decide("accepted"));
 part("reject").addEventListener("click", () => decide("rejected"));
-part("undo").addEventListener("click", () => decide(null));
+part("undo").addEventListener("click", undo);
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = { n: next, a: () => decide("accepted"), r: () => decide("rejected"), u: () => decide(null) }[event.key];
-  if (act) act();
+  const act = { n: next, a: () => decide("accepted"), r: () => decide("rejected"), u: undo }[event.key];
+  if (act && !event.repeat) act();
 });
 
 async function readIndex() {
   index = told.served ? await (await fetch("index")).json() : told.index;
   rowOf = new Map(index.id.map((id, row) => [id, row]));
   byConfidence = index.id.map((_, row) => row).sort((a, b) => (index.confidence[a] ?? 0) - (index.confidence[b] ?? 0));
+  placeSlider();
   showHistogram();
+  showLegend();
   applyThreshold();
   showReviewed();
   index.review.forEach((review, row) => { if (review) mark(index.id[row], { review }); });

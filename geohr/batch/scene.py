@@ -7,32 +7,91 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from geohr import __version__
 from geohr._runtime.files import as_output_error
 from geohr._runtime.redact import redact
-from geohr.batch.inputs import Source, check_source
-from geohr.batch.manifest import Entry, relative
-from geohr.batch.names import output_path, output_paths
-from geohr.batch.state import Batch, close, pause
-from geohr.batch.worker import Task
+from geohr._runtime.stop import Stop
+from geohr.batch.inputs import Source, check_source, output_path
+from geohr.batch.manifest import Entry, Manifest, relative
+from geohr.batch.options import BatchOptions
+from geohr.batch.worker import Outcome, Task, Worker, failed
 from geohr.errors import GeohrError, InputError, InterruptedRunError, OutputError, UsageError
+from geohr.models.model import Model
+from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside
 from geohr.scene.provenance import identify
 
 SIDECARS = (".msk", ".ovr", ".aux.xml")
 """Files beside a raster that change what is read from it."""
 GEOREFERENCES = (".tfw", ".jgw", ".pgw", ".wld", ".hdr")
-"""The same, named after it without its suffix."""
+"""Files beside a raster that are named after it without its suffix and say where it lies."""
 BACKOFF_SECONDS = 1.0
-"""Before the first repetition; doubled before each further one."""
+"""Wait before the first repetition; doubled before each further one."""
 BACKOFF_SECONDS_MAX = 60.0
 
 
-def take(batch: Batch, source: Source, *, place: int, count: int) -> None:
+class Listener(Protocol):
+    """Told what happens in a batch."""
+
+    def began(self, scene: str, *, place: int, count: int) -> None:
+        """A scene is being segmented."""
+
+    def progress(self, scene: str, done: int, total: int) -> None:
+        """Windows of it are done."""
+
+    def ended(self, entry: Entry) -> None:
+        """A scene is done, was left out, or failed."""
+
+
+@dataclass
+class Batch:
+    """What is the same for all scenes of a batch, and what became of them so far.
+
+    Attributes:
+        out_dir: Where all outputs go.
+        model: Network and card.
+        segmenting: How a scene is segmented.
+        options: Which scenes, what names, how many failures.
+        listener: Told what happens.
+        stop: When requested, the blocks in hand are finished and no other is begun.
+        manifest: Of the output folder.
+        worker: The process that segments.
+        entries: What became of the scenes, by name; the last counts.
+        states: States of the files of scenes that were tried in this run.
+        claimed: The scene of each output.
+    """
+
+    out_dir: Path
+    model: Model
+    segmenting: SegmentOptions
+    options: BatchOptions
+    listener: Listener
+    stop: Stop
+    manifest: Manifest
+    worker: Worker
+    entries: dict[str, Entry] = field(default_factory=dict)
+    states: dict[str, object] = field(default_factory=dict)
+    claimed: dict[Path, str] = field(default_factory=dict)
+
+    def close(self, source: Source, entry: Entry) -> None:
+        """Count a scene's last entry, and tell the listener."""
+        self.entries[source.name] = entry
+        self.listener.ended(entry)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to stop: as asked, or because as many scenes have failed as may."""
+        failures = sum(entry.state == "failed" for entry in self.entries.values())
+        most = self.options.max_failures
+        return self.stop.requested or (most is not None and failures >= most)
+
+
+def process_scene(batch: Batch, source: Source, *, place: int, count: int) -> None:
     """Segment a scene, or find why not to; whatever happens is written down."""
     started = time.monotonic()
     entry = Entry(redact(source.name), "failed")
@@ -52,7 +111,7 @@ def take(batch: Batch, source: Source, *, place: int, count: int) -> None:
         if is_done(batch, entry, paths):
             last = batch.manifest.last.get(entry.scene)
             objects = last.objects if last is not None else None
-            close(batch, source, dataclasses.replace(entry, state="skipped", objects=objects))
+            batch.close(source, dataclasses.replace(entry, state="skipped", objects=objects))
             return
         batch.listener.began(entry.scene, place=place, count=count)
         check_source(source, allow_vrt=batch.options.allow_vrt)
@@ -60,11 +119,11 @@ def take(batch: Batch, source: Source, *, place: int, count: int) -> None:
         batch.manifest.append(dataclasses.replace(entry, state="running"))
         for path in paths:
             make_folder(path.parent)
-        answer, attempts = attempt(batch, source, outputs, probs, replaces=replaces)
-    except (GeohrError, OSError) as error:
+        outcome, attempts = attempt(batch, source, outputs, probs, replaces=replaces)
+    except (GeohrError, OSError, UnicodeError) as error:
         code = error.exit_code if isinstance(error, GeohrError) else OutputError.exit_code
-        answer, attempts = {"event": "failed", "code": code, "error": str(error)}, 1
-    if answer["event"] == "failed" and answer["code"] == InterruptedRunError.exit_code:
+        outcome, attempts = failed(str(error), code), 1
+    if outcome.code == InterruptedRunError.exit_code:
         return
     entry = dataclasses.replace(
         entry,
@@ -72,14 +131,16 @@ def take(batch: Batch, source: Source, *, place: int, count: int) -> None:
         attempts=attempts,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if answer["event"] == "done":
-        objects, reused = answer["objects"], answer["reused"]
-        entry = dataclasses.replace(entry, state="done", objects=objects, reused=reused)
+    if outcome.error is None:
+        entry = dataclasses.replace(
+            entry, state="done", objects=outcome.objects, reused=outcome.reused
+        )
     else:
-        error_text = redact(" ".join(answer["error"].split()))
-        entry = dataclasses.replace(entry, error=error_text, code=answer["code"])
+        reason = redact(" ".join(outcome.error.split()))
+        # The line of `running` keeps the names, which the next run may replace.
+        entry = dataclasses.replace(entry, error=reason, code=outcome.code, outputs=())
     batch.manifest.append(entry)
-    close(batch, source, entry)
+    batch.close(source, entry)
 
 
 def input_files(source: Source) -> list[str]:
@@ -90,9 +151,9 @@ def input_files(source: Source) -> list[str]:
     """
     if source.remote:
         return [source.name]
-    if not Path(source.name).is_file():
-        raise InputError(f"{source.name}: no such file; check the path")
     path = Path(source.name)
+    if not path.is_file():
+        raise InputError(f"{source.name}: no such file; check the path")
     beside = [f"{source.name}{suffix}" for suffix in SIDECARS]
     beside += [str(path.with_suffix(suffix)) for suffix in GEOREFERENCES]
     return [source.name, *(name for name in beside if Path(name).is_file())]
@@ -105,12 +166,12 @@ def outputs_of(batch: Batch, source: Source) -> tuple[list[Path], Path | None]:
         InputError: When another scene of the batch has an output of the same name.
     """
     options = batch.options
-    outputs = output_paths(batch.out_dir, options.name, source.name)
+    outputs = [output_path(batch.out_dir, each, source.name) for each in options.name]
     probs = None
     if options.probs_name:
         probs = output_path(batch.out_dir, options.probs_name, source.name)
     for path in (*outputs, *([probs] if probs else [])):
-        other = batch.taken.setdefault(path, source.name)
+        other = batch.claimed.setdefault(path, source.name)
         if other != source.name:
             raise InputError(
                 f"{source.name}: its output {path} is that of {other}; tell them apart with "
@@ -162,18 +223,18 @@ def is_done(batch: Batch, entry: Entry, paths: Sequence[Path]) -> bool:
 
 def attempt(
     batch: Batch, source: Source, outputs: Sequence[Path], probs: Path | None, *, replaces: bool
-) -> tuple[dict[str, Any], int]:
-    """Segment a scene, several times where it is read over a network; the answer, and how often."""
+) -> tuple[Outcome, int]:
+    """Segment a scene, several times where it is read over a network; how it ended, how often."""
     options = batch.options
     task = Task(
         scene=source.name,
-        outputs=tuple(map(str, outputs)),
-        probs=str(probs) if probs else None,
+        outputs=tuple(outputs),
+        probs=probs,
         stac=options.stac,
         model=str(batch.model.path),
-        options=dataclasses.asdict(batch.segmenting),
+        options=batch.segmenting,
         overwrite=replaces,
-        work_dir=str(options.work_dir) if options.work_dir else None,
+        work_dir=options.work_dir,
         resume=options.resume,
         dask=options.dask,
         block=options.block,
@@ -181,18 +242,18 @@ def attempt(
     attempts = 0
     for wait in waits(options.retries if source.remote else 0):
         attempts += 1
-        answer = batch.worker.run(
+        outcome = batch.worker.run(
             task,
             timeout=options.timeout,
             stop=batch.stop,
             progress=lambda done, total: batch.listener.progress(task.scene, done, total),
         )
-        if answer["event"] == "done" or answer["code"] != InputError.exit_code or wait is None:
+        if outcome.code != InputError.exit_code or wait is None:
             break
-        pause(wait, batch.stop)
+        batch.stop.sleep(wait)
         if batch.stop.requested:
             break
-    return answer, attempts
+    return outcome, attempts
 
 
 def waits(retries: int) -> Iterator[float | None]:

@@ -1,11 +1,21 @@
-"""Unit sides of pixels as pieces of outline, for contours between pixel centres.
+"""Outlines of classes as linked pieces, along pixel sides or between pixel centres.
 
-Between two neighbouring pixels of different class lies one vertex, where the difference of their
-two classes' probabilities is zero on the line between the pixels' centres (marching squares;
-Lorensen and Cline, "Marching Cubes", 1987, in the plane). Both outlines take the same vertex, so
-neighbours share their borders to the bit. Where two classes meet corner to corner, the class with
-the greater mean of the four pixels is joined through the corner, and the other is cut. Where three
-or more meet, all outlines pass through the corner, so that no gap is left.
+An outline runs with its object on the left as the raster is seen (down on the object's left side,
+right along its bottom), so that exteriors are counterclockwise on a map with north up. There are
+two algorithms:
+
+*Corners and horizontal sides*, for outlines along pixel sides that nothing simplifies: work is done
+only where an outline turns, which takes less than half the time (docs/polygons.md has the numbers).
+Where two pixels of a class meet only at a corner, the outlines are kept apart; outlines of one and
+the same object that meet so are rejoined when the ring is whole (see `rings`).
+
+*Unit sides*, for contours, and for pixel outlines that will be simplified. Between two neighbouring
+pixels of different class lies one vertex, where the difference of their two classes' probabilities
+is zero on the line between the pixels' centres (marching squares; Lorensen and Cline, "Marching
+Cubes", 1987, in the plane). Both outlines take the same vertex, so neighbours share their borders
+to the bit. Where two classes meet corner to corner, the class with the greater mean of the four
+pixels is joined through the corner, and the other is cut. Where three or more meet, all outlines
+pass through the corner, so that no gap is left.
 """
 
 from __future__ import annotations
@@ -14,11 +24,140 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.encoding import NODATA, Bools, Bytes, Floats, Ints
-from geohr.polygons.chains import Links
-from geohr.polygons.corners import Candidates
-from geohr.polygons.runs import Runs
-from geohr.polygons.vertices import DEPTH_MAX, HINT, JUNCTION, SADDLE, SUBPIXEL, pack, with_depth
+from geohr.encoding import NODATA, Bools, Bytes, Ints
+from geohr.polygons.rings import (
+    DEPTH_MAX,
+    HINT,
+    JUNCTION,
+    SADDLE,
+    SUBPIXEL,
+    Links,
+    pack,
+    with_depth,
+)
+from geohr.polygons.runs import Candidates, Field, Runs, Saddles
+
+_TL, _TR, _BL, _BR = 1, 2, 4, 8
+
+
+def _table(masks: dict[int, tuple[bool, bool, bool]]) -> Bytes:
+    """Lookup from the mask of four pixels to bits: 1 corner, 2 right, 4 down, 8 arrives upright."""
+    table = np.zeros(16, np.uint8)
+    for mask, (right, down, upright_in) in masks.items():
+        table[mask] = 1 | right << 1 | down << 2 | upright_in << 3
+    return table
+
+
+# For each mask of the class in the four pixels around a vertex: does the horizontal side go to the
+# right, does the upright side go down, does the outline arrive by the upright side?
+_CORNER = _table(
+    {
+        _BR: (True, True, False),
+        _BL: (False, True, True),
+        _TR: (True, False, True),
+        _TL: (False, False, False),
+        _TL | _TR | _BL: (True, True, True),
+        _TL | _TR | _BR: (False, True, False),
+        _TL | _BL | _BR: (True, False, False),
+        _TR | _BL | _BR: (False, False, True),
+    }
+)
+# The two corners of a diagonal, the one whose horizontal side goes left first.
+_DIAGONAL = {_TL | _BR: (_TL, _BR), _TR | _BL: (_BL, _TR)}
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Directed horizontal sides of one class, from corner to corner, in raster order."""
+
+    line: Ints
+    """The lattice line: 1 is between the frame's rows 0 and 1."""
+    column_in: Ints
+    """Vertex column where the outline comes in by an upright side."""
+    column_out: Ints
+    """Vertex column where it goes on by an upright side."""
+    down_in: Bools
+    """Whether the upright side at the start lies below the line."""
+    down_out: Bools
+    saddle_in: Bools
+    """Whether a second outline of the class touches at the start."""
+    saddle_out: Bools
+
+    @property
+    def owner(self) -> tuple[Ints, Ints]:
+        """Row of the frame and column of a pixel of the object beside each side."""
+        rightward = self.column_out > self.column_in
+        return self.line - rightward, np.minimum(self.column_in, self.column_out)
+
+
+def sides(found: Candidates, label: int) -> Sides:
+    """The horizontal sides of one class."""
+    is_label = (found.around == label).view(np.uint8)
+    mask = is_label[0] | is_label[1] << 1 | is_label[2] << 2 | is_label[3] << 3
+    diagonal = (mask == (_TL | _BR)) | (mask == (_TR | _BL))
+    kept = np.flatnonzero((_CORNER[mask] != 0) | diagonal)
+    kept = np.repeat(kept, 1 + diagonal[kept])
+    saddle = diagonal[kept]
+    mask = mask[kept]
+    second = np.concatenate([[False], kept[1:] == kept[:-1]])
+    for both, (left, right) in _DIAGONAL.items():
+        mask = np.where(saddle & (mask == both), np.where(second, right, left), mask)
+    bits = _CORNER[mask]
+    down, upright_in = bits & 4 != 0, bits & 8 != 0
+    # In a row, corners come in pairs: a side that begins and the one that ends it.
+    start = np.where(upright_in[0::2], np.arange(0, len(kept), 2), np.arange(1, len(kept), 2))
+    end = start ^ 1
+    line, column = found.line, found.column
+    return Sides(
+        line=line[kept[start]],
+        column_in=column[kept[start]],
+        column_out=column[kept[end]],
+        down_in=down[start],
+        down_out=down[end],
+        saddle_in=saddle[start],
+        saddle_out=saddle[end],
+    )
+
+
+def link_sides(side: Sides, *, above: tuple[Ints, Ints], top: int) -> Links:
+    """Join sides by the upright sides between them.
+
+    In a column, every end that goes down meets the next end below it.
+
+    Args:
+        side: The sides of one class.
+        above: Columns where outlines left open come in and go out, from `Chains.columns`.
+        top: The scene's row that is row 0 of the frame.
+    """
+    lifted = np.zeros(len(above[0]), np.int64)
+    down = np.concatenate([side.down_in, lifted == 0, side.down_out, lifted == 0])
+    column_in = np.concatenate([side.column_in, above[0]])
+    column_out = np.concatenate([side.column_out, above[1]])
+    line = np.concatenate([side.line, lifted])
+    count = len(line)
+    lines = int(line.max(initial=0)) + 1
+    # In one vertex, the end that goes up comes before the one that goes down.
+    key = (np.concatenate([column_in, column_out]) * lines + np.tile(line, 2)) * 2 + down
+    order = np.argsort(key)
+    column = key[order] // (2 * lines)
+    meets = down[order]
+    meets[:-1] &= column[1:] == column[:-1]
+    meets[-1:] = False
+    first = np.flatnonzero(meets)
+    one, other = order[first], order[first + 1]
+    outward = one >= count
+    successor = np.full(count, -1, np.int64)
+    successor[np.where(outward, one, other) - count] = np.where(outward, other, one)
+    y = (side.line + top) * SUBPIXEL
+    vertices = [
+        pack(y, column * SUBPIXEL) | np.where(saddle, SADDLE, 0)
+        for column, saddle in (
+            (side.column_in, side.saddle_in),
+            (side.column_out, side.saddle_out),
+        )
+    ]
+    return Links(np.stack(vertices, axis=1), successor, column_in, column_out)
+
 
 _MARGIN = SUBPIXEL // 32
 """Least distance of a vertex from a pixel's centre: two vertices never fall together there."""
@@ -26,100 +165,6 @@ _DOWN, _RIGHT, _UP, _LEFT = range(4)
 # The pixels ahead to the left and to the right, as (row, column) steps from a vertex, by direction.
 _AHEAD_LEFT = np.array([[0, 0], [-1, 0], [-1, -1], [0, -1]])
 _AHEAD_RIGHT = np.array([[0, -1], [0, 0], [-1, 0], [-1, -1]])
-
-
-@dataclass(frozen=True)
-class Field:
-    """The classes and probabilities of a frame."""
-
-    frame: Bytes
-    """`(row, col)` class ids with a column of nodata on each side."""
-    scores: Bytes | None
-    """`(class, row, col)` probability in 1/254; None puts vertices midway."""
-    level: float
-    """What a class's probability is compared with at the background, in 1/254."""
-    background: int
-
-    @property
-    def stride(self) -> int:
-        """Vertices in a row."""
-        return int(self.frame.shape[1]) - 1
-
-    def label(self, row: Ints, column: Ints) -> Bytes:
-        """Class ids of pixels."""
-        return self.frame[row, column + 1]
-
-    def margin(self, first: Bytes, second: Bytes, row: Ints, column: Ints) -> Floats:
-        """How far the first class leads over the second in each pixel; 0 beside nodata."""
-        if self.scores is None:
-            return np.zeros(len(row))
-        inside = (first != NODATA) & (second != NODATA)
-        lead = np.zeros(len(row))
-        for sign, label in ((1, first), (-1, second)):
-            value = np.full(len(row), self.level)
-            known = np.flatnonzero(inside & (label != self.background))
-            channel = label[known].astype(np.int64) - 1
-            value[known] = self.scores[channel, row[known], column[known]]
-            lead += sign * value
-        return np.where(inside, lead, 0.0)
-
-
-@dataclass(frozen=True)
-class Saddles:
-    """Vertices where two classes meet corner to corner, and the class that is joined there."""
-
-    vertex: Ints
-    """Line * stride + column, ascending."""
-    joined: Bytes
-
-    @classmethod
-    def none(cls) -> Saddles:
-        """No class is joined anywhere."""
-        return cls(np.zeros(0, np.int64), np.zeros(0, np.uint8))
-
-    def joins(self, vertex: Ints, label: int) -> Bools:
-        """Whether a class is joined through each of the given vertices."""
-        if len(self.vertex) == 0:
-            return np.zeros(len(vertex), np.bool_)
-        place = np.minimum(np.searchsorted(self.vertex, vertex), len(self.vertex) - 1)
-        return np.asarray((self.vertex[place] == vertex) & (self.joined[place] == label), np.bool_)
-
-
-def find_saddles(field: Field, found: Candidates) -> Saddles:
-    """Resolve every saddle of the frame by the mean of its four pixels.
-
-    At a tie the background wins over a class, and the lower class over the higher.
-    """
-    above_left, above_right, below_left, below_right = found.around
-    at = np.flatnonzero(
-        (above_left == below_right) & (above_right == below_left) & (above_left != above_right)
-    )
-    line, column = found.line[at], found.column[at]
-    falling, rising = above_left[at], above_right[at]
-    low, high = np.minimum(falling, rising), np.maximum(falling, rising)
-    swap = high == field.background
-    low, high = np.where(swap, high, low), np.where(swap, low, high)
-    # Beside the scene's edge and nodata nothing is joined: "nodata" is what goes through.
-    lead = np.zeros(len(at))
-    inside = np.flatnonzero((low != NODATA) & (high != NODATA))
-    for row_step, column_step in ((-1, -1), (-1, 0), (0, -1), (0, 0)):
-        lead[inside] += field.margin(
-            high[inside], low[inside], line[inside] + row_step, column[inside] + column_step
-        )
-    joined = np.where(lead > 0, high, low)
-    joined[(low == NODATA) | (high == NODATA)] = NODATA
-    return Saddles(line * field.stride + column, joined)
-
-
-def saddle_pairs(saddles: Saddles, field: Field, runs: Runs, traced: Bools) -> tuple[Ints, Ints]:
-    """Pairs of runs that are joined through a saddle, as `touching` gives them."""
-    through = np.flatnonzero(traced[saddles.joined])
-    vertex, label = saddles.vertex[through], saddles.joined[through]
-    line, column = np.divmod(vertex, field.stride)
-    falling = field.label(line - 1, column - 1) == label
-    above = vertex - field.stride - falling
-    below = vertex - ~falling
-    return runs.at(above), runs.at(below)
 
 
 @dataclass(frozen=True)
@@ -173,7 +218,7 @@ class UnitEdges:
 
 
 def unit_edges(field: Field, runs: Runs, label: int) -> UnitEdges:
-    """All unit sides between a class and anything else."""
+    """All unit sides between a class and other classes."""
     own = (runs.label == label) & (runs.row > 0)
     upright = np.stack([runs.start[own], runs.stop[own]], axis=1).reshape(-1)
     inner = field.frame[:, 1:-1]
@@ -198,9 +243,9 @@ def link_edges(
     """Join unit sides at their ends.
 
     Args:
-        edges: Of one class.
-        field: The frame.
-        saddles: Of the frame.
+        edges: The unit sides of one class.
+        field: The classes and probabilities of the frame.
+        saddles: The saddles of the frame.
         label: The class id.
         above: Columns where outlines left open come in and go out, from `Chains.columns`.
         top: The scene's row that is row 0 of the frame.
@@ -315,7 +360,7 @@ def _between(edges: UnitEdges, field: Field, top: int) -> Ints:
 
 
 def _crossing(field: Field, first: tuple[Ints, Ints], second: tuple[Ints, Ints]) -> Ints:
-    """How far from the first pixel's centre to the second's the classes are level, in 1/64."""
+    """The distance from the first centre at which both classes are equally probable, in 1/64."""
     one, other = field.label(*first), field.label(*second)
     lead, trail = field.margin(one, other, *first), field.margin(one, other, *second)
     slope = lead - trail

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyproj
 import shapely
 
-from geohr.encoding import Geometries
+from geohr.encoding import Geometries, Ints
 from geohr.geodesy import parse_crs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ DTYPES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Polygons:
-    """Objects, one row each.
+    """The polygons of objects and their attributes, one row per object.
 
     Columns: class, class_id, confidence and confidence_min (mean and minimum over the object's
     pixels of its class's probability, 0 to 1; NaN where no probabilities were given), area_m2 and
@@ -50,13 +50,13 @@ class Polygons:
 
     @classmethod
     def none(cls) -> Polygons:
-        """No object, all columns."""
+        """An empty table with all columns."""
         return cls(
             np.zeros(0, object), {name: np.zeros(0, dtype) for name, dtype in DTYPES.items()}
         )
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of objects."""
         return len(self.geometry)
 
     def take(self, rows: npt.NDArray[np.int64]) -> Polygons:
@@ -66,7 +66,7 @@ class Polygons:
         )
 
     def to_geodataframe(self, crs: Any = None) -> geopandas.GeoDataFrame:
-        """The same as a GeoDataFrame in the given CRS."""
+        """Convert to a GeoDataFrame in the given CRS."""
         # It loads pandas, which takes longer than a small scene does.
         import geopandas
 
@@ -74,7 +74,7 @@ class Polygons:
 
 
 def concatenate(parts: list[Polygons]) -> Polygons:
-    """All rows of all parts, in order."""
+    """Concatenate tables in order."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
@@ -85,13 +85,29 @@ def concatenate(parts: list[Polygons]) -> Polygons:
     )
 
 
+def by_owner(polygons: Geometries, owner: Ints) -> Geometries:
+    """One geometry per owner: a multipolygon if it has several polygons, None if it has none."""
+    there = ~shapely.is_missing(polygons)
+    geometry = np.full(owner[-1] + 1, None, object)
+    polygons, owner = polygons[there], owner[there]
+    geometry[owner] = polygons
+    several = np.flatnonzero(np.bincount(owner) > 1)
+    if len(several) == 0:
+        return geometry
+    inside = np.isin(owner, several)
+    geometry[several] = shapely.multipolygons(
+        polygons[inside], indices=np.searchsorted(several, owner[inside])
+    )
+    return geometry
+
+
 def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
-    """The same polygons in another CRS; what they measure on the ground stays as it is.
+    """Reproject polygons; their areas and lengths on the ground stay as they are.
 
     Args:
-        polygons: In `crs`.
-        crs: Anything pyproj understands, or None.
-        target: The same, or None, which changes nothing.
+        polygons: The polygons, in `crs`.
+        crs: The CRS of the polygons, as pyproj understands it, or None.
+        target: The CRS of the result, or None to keep the CRS.
     """
     if crs is None or target is None or crs == target or len(polygons) == 0:
         return polygons

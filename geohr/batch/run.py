@@ -1,4 +1,4 @@
-"""Many scenes, unattended: what can be done is done, what was done is left, the rest is told."""
+"""Many scenes, unattended: done ones are left out, and one that fails does not end the rest."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 from geohr._runtime.locks import locked
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.attempt import make_folder, take
-from geohr.batch.inputs import Source, find_sources, is_growing
+from geohr.batch.inputs import Source, check_template, find_sources, is_growing
 from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.names import check_template
 from geohr.batch.options import BatchOptions
-from geohr.batch.state import Batch, Listener, close, pause
-from geohr.batch.worker_client import Worker
+from geohr.batch.scene import Batch, Listener, make_folder, process_scene
+from geohr.batch.worker import Worker
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
@@ -36,7 +34,7 @@ def run_batch(
     """Segment many scenes into one folder, with a manifest of what became of each.
 
     A scene that fails does not end the batch. A scene whose outputs were made from the same
-    input, model, options and version is left out. Each is segmented in a process apart.
+    input, model, options and version is left out. Each is segmented in another process.
 
     Args:
         named: Files, addresses, folders, globs, text lists, CSV tables, STAC items.
@@ -59,7 +57,7 @@ def run_batch(
         InterruptedRunError: When `stop` was requested; the manifest says how far it came.
     """
     options = options or BatchOptions()
-    BlockSize.parse(options.block)
+    BlockSize.parse(options.block)  # refused here, and not once for each scene
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)
@@ -80,9 +78,11 @@ def run_batch(
             worker=worker,
         )
         if options.watch is None:
-            one_pass(batch, sources_of(named, batch), last=True)
-        else:
-            watch(batch, named, options.watch)
+            one_pass(batch, sources_of(named, batch, at_least=1), last=True)
+        while options.watch is not None and not batch.is_over:
+            # A scene is taken again only when its file has changed.
+            one_pass(batch, sources_of(named, batch, at_least=0), last=False)
+            batch.stop.sleep(options.watch)
         if batch.stop.requested:
             raise InterruptedRunError(
                 f"stopped as asked after {len(batch.entries)} scenes; the same command goes on"
@@ -90,62 +90,46 @@ def run_batch(
     return list(batch.entries.values())
 
 
-def sources_of(named: Sequence[str], batch: Batch) -> list[Source]:
-    """The scenes; at least one.
+def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Source]:
+    """The scenes that there are now.
 
     Raises:
-        InputError: When there is none.
+        InputError: When there are too few.
     """
-    found = scenes_now(named, batch)
-    if not found:
+    found = find_sources(named, pattern=batch.options.pattern, asset=batch.segmenting.asset)
+    if len(found) < at_least:
         raise InputError(
             f"{', '.join(named)}: there is no scene; check the folder, or choose with --pattern"
         )
     return found
 
 
-def scenes_now(named: Sequence[str], batch: Batch) -> list[Source]:
-    """The scenes that there are; see `find_sources`."""
-    return find_sources(named, pattern=batch.options.pattern, asset=batch.segmenting.asset)
-
-
-def watch(batch: Batch, named: Sequence[str], seconds: float) -> None:
-    """Pass after pass until stopped; a scene is taken again only when its file has changed."""
-    while not batch.stop.requested and not enough(batch):
-        one_pass(batch, scenes_now(named, batch), last=False)
-        pause(seconds, batch.stop)
-
-
 def one_pass(batch: Batch, sources: Sequence[Source], *, last: bool) -> None:
-    """Take all scenes that have stopped growing.
+    """Process all scenes that have stopped growing.
 
     Args:
         batch: The batch.
         sources: The scenes.
         last: Whether those that grow are waited for once, and then left to the next run.
     """
-    growing = []
+    settle, growing = batch.options.settle, []
     for place, source in enumerate(sources, start=1):
-        if batch.stop.requested or enough(batch):
+        if batch.is_over:
             return
-        if is_growing(source, batch.options.settle):
+        if is_growing(source, settle):
             growing.append((place, source))
         else:
-            take(batch, source, place=place, count=len(sources))
-    if growing and last:
-        pause(batch.options.settle, batch.stop)
-        for place, source in growing:
-            if batch.stop.requested or enough(batch):
-                return
-            if is_growing(source, batch.options.settle):
-                close(batch, source, Entry(redact(source.name), "growing"))
-            else:
-                take(batch, source, place=place, count=len(sources))
-
-
-def enough(batch: Batch) -> bool:
-    """Whether as many scenes have failed as may."""
-    return batch.options.max_failures is not None and batch.failures >= batch.options.max_failures
+            process_scene(batch, source, place=place, count=len(sources))
+    if not growing or not last:
+        return
+    batch.stop.sleep(settle)
+    for place, source in growing:
+        if batch.is_over:
+            return
+        if is_growing(source, settle):
+            batch.close(source, Entry(redact(source.name), "growing"))
+        else:
+            process_scene(batch, source, place=place, count=len(sources))
 
 
 def check_local(folder: Path) -> None:

@@ -8,35 +8,33 @@ from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 
 from geohr import geodesy
 from geohr.encoding import PROBABILITY_MAX, Floats, Geometries, Ints
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 from geohr.options import PolygonOptions
-from geohr.polygons.coverage import thin, without_hints
-from geohr.polygons.neighbours import BuildingGroups
-from geohr.polygons.objects import ClosedObjects
-from geohr.polygons.polygons import DTYPES, Polygons
-from geohr.polygons.statistics import Statistics
-from geohr.polygons.vertices import RING_START, SUBPIXEL, Ragged, unpack
+from geohr.polygons.objects import ClosedObjects, Statistics
+from geohr.polygons.regularize import Regularizer
+from geohr.polygons.rings import RING_START, SUBPIXEL, Ragged, unpack
+from geohr.polygons.simplify import thin, without_hints
+from geohr.polygons.table import DTYPES, Polygons, by_owner
 
 SCALE_BLOCK = 1024
-"""Pixels of a side over which one scale in metres holds."""
+"""The side, in pixels, of the squares in which one scale in metres is used."""
 
 
 @dataclass(frozen=True)
 class AttributeBuilder:
-    """What happens once to each whole object. Fields are those of `Tracer`.
+    """Draws closed objects and measures their attributes; the fields are those of `TraceSettings`.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
     """
 
-    transform: Affine
-    crs: Any
+    geobox: GeoBox
     options: PolygonOptions
-    neighbourhoods: BuildingGroups
+    regularizer: Regularizer
     class_names: Mapping[int, str]
 
     def __post_init__(self) -> None:
@@ -44,7 +42,7 @@ class AttributeBuilder:
         asked = [
             name for name in ("simplify", "min_area", "regularize") if getattr(self.options, name)
         ]
-        if asked and self.crs is None:
+        if asked and self.geobox.crs is None:
             raise InputError(
                 f"{asked[0]} is in metres, and the raster has no CRS; give it one "
                 "(gdal_edit -a_srs) or leave the option out"
@@ -66,7 +64,7 @@ class AttributeBuilder:
         """
         shapes, owner, statistics = whole.shapes, whole.owner, whole.statistics
         if self.options.min_area and len(statistics):
-            area = geodesy.areas(self._geometry(without_hints(shapes), owner), self.crs)
+            area = geodesy.areas(self._geometry(without_hints(shapes), owner), self.geobox.crs)
             large = area >= self.options.min_area
             items = np.flatnonzero(large[owner])
             shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
@@ -77,17 +75,8 @@ class AttributeBuilder:
             shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
         geometry = self._geometry(shapes, owner)
         if self.options.regularize:
-            drawn = self.neighbourhoods.add(geometry, statistics, open_from=open_from)
-            return self._measured(*drawn, has_scores)
+            geometry = self.regularizer.draw(geometry, statistics.bottom, open_from=open_from)
         return self._measured(geometry, statistics, has_scores)
-
-    def rest(self, *, has_scores: bool) -> tuple[Polygons, Statistics]:
-        """Objects that waited for others to come, of which there are none any more.
-
-        Args:
-            has_scores: Whether probabilities were counted.
-        """
-        return self._measured(*self.neighbourhoods.rest(), has_scores)
 
     def _measured(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
@@ -110,17 +99,15 @@ class AttributeBuilder:
             np.stack([row // SCALE_BLOCK, column // SCALE_BLOCK]), axis=1, return_inverse=True
         )
         row, column = (blocks + 0.5) * SCALE_BLOCK
-        a, b, c, d, e, f = self.transform[:6]
-        scale = geodesy.local_scale(self.crs, a * column + b * row + c, d * column + e * row + f)
+        scale = geodesy.local_scale(self.geobox.crs, *self.geobox.to_world(column, row))
+        a, b, _, d, e, _ = self.geobox.transform[:6]
         return np.asarray(scale @ np.array([[a, b], [d, e]]), np.float64)[of_vertex.reshape(-1)]
 
     def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
         """Shapely polygons in the CRS; multipolygons for objects of several items."""
         begins = np.flatnonzero(shapes.flat & RING_START)
         y, x = unpack(shapes.flat)
-        column, row = x / SUBPIXEL, y / SUBPIXEL
-        a, b, c, d, e, f = self.transform[:6]
-        points = np.column_stack([a * column + b * row + c, d * column + e * row + f])
+        points = np.column_stack(self.geobox.to_world(x / SUBPIXEL, y / SUBPIXEL))
         ends = np.append(begins[1:], len(points))
         # Rings are stored open; shapely wants the first point again at the end.
         sizes = ends - begins + 1
@@ -128,14 +115,16 @@ class AttributeBuilder:
         source = np.arange(offsets[-1]) - np.repeat(np.arange(len(sizes)), sizes)
         source[offsets[1:] - 1] = begins
         closed = points[source]
-        if a * e - b * d > 0:  # rows run north, so that the outlines turn the other way
+        if (
+            self.geobox.transform.determinant > 0
+        ):  # rows run north, so that the outlines turn the other way
             mirror = np.repeat(offsets[:-1] + offsets[1:] - 1, sizes) - np.arange(offsets[-1])
             closed = closed[mirror]
         rings_before = np.searchsorted(begins, shapes.offsets)
         polygons = shapely.from_ragged_array(
             shapely.GeometryType.POLYGON, closed, (offsets, rings_before)
         )
-        return _by_owner(np.asarray(polygons, object), owner)
+        return by_owner(np.asarray(polygons, object), owner)
 
     def _columns(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
@@ -162,8 +151,8 @@ class AttributeBuilder:
             mean = statistics.score_sum / statistics.pixels
             values["confidence"] = mean / PROBABILITY_MAX
             values["confidence_min"] = statistics.score_min / PROBABILITY_MAX
-        if self.crs is not None:
-            measures = geodesy.measure(geometry, self.crs)
+        if self.geobox.crs is not None:
+            measures = geodesy.measure(geometry, self.geobox.crs)
             values["area_m2"] = measures.area
             values["perimeter_m"] = measures.perimeter
             values["orientation"] = measures.orientation
@@ -180,20 +169,4 @@ def counterclockwise(geometry: Geometries) -> Geometries:
     if not wrong.any():
         return geometry
     parts[wrong] = shapely.reverse(parts[wrong])
-    return _by_owner(parts, owner)
-
-
-def _by_owner(polygons: Geometries, owner: Ints) -> Geometries:
-    """One geometry an owner: a multipolygon where it has several polygons, None without any."""
-    there = ~shapely.is_missing(polygons)
-    geometry = np.full(owner[-1] + 1, None, object)
-    polygons, owner = polygons[there], owner[there]
-    geometry[owner] = polygons
-    several = np.flatnonzero(np.bincount(owner) > 1)
-    if len(several) == 0:
-        return geometry
-    inside = np.isin(owner, several)
-    geometry[several] = shapely.multipolygons(
-        polygons[inside], indices=np.searchsorted(several, owner[inside])
-    )
-    return geometry
+    return by_owner(parts, owner)

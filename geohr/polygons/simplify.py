@@ -1,4 +1,4 @@
-"""Outlines thinned, so that neighbours that share a border still do, and none cross.
+"""Outlines simplified in metres, so that neighbours still share their borders and none cross.
 
 The outline between two junctions is thinned once and the same way for both neighbours: the same
 direction, the same numbers, the same guard (Douglas and Peucker, "Algorithms for the reduction of
@@ -14,6 +14,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from geohr.encoding import Bools, Floats, Ints
+from geohr.polygons.rings import (
+    DEPTH_MAX,
+    HINT,
+    JUNCTION,
+    RING_START,
+    SADDLE,
+    SUBPIXEL,
+    Ragged,
+    depth,
+    place,
+    round_rings,
+    unpack,
+)
 
 _SLACK = 1e-6
 """Pixels by which a chord's end may be missed by rounding."""
@@ -21,7 +34,7 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True)
 class Side:
-    """What lies to the left, or to the right, of vertices on lines of the pixel grid."""
+    """The next borders to the left, or to the right, of vertices on lines of the pixel grid."""
 
     bound: Floats
     """`(vertex,)` how far to that side, in columns, no border comes but the vertex's own."""
@@ -33,7 +46,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Guard:
-    """What chords must not reach: the next borders beside an outline.
+    """The borders beside an outline, which chords must not cross.
 
     Borders pass from square to square of the dual grid, those of a pixel's size round the vertices
     of the pixel grid. A chord that stays, in every row of squares, between the next squares with
@@ -69,7 +82,7 @@ def kept_of_rings(
     guard: Guard | None = None,
     hint: Bools | None = None,
 ) -> Bools:
-    """Which vertices of rings stay: three at least, if the ring has area.
+    """The vertices of rings that are kept: at least three, if the ring has area.
 
     Args:
         points: `(vertex, 2)` of all rings, the first vertex not repeated.
@@ -79,7 +92,7 @@ def kept_of_rings(
         order: Sorts the vertices; a path runs from its lower end, whichever way its ring does.
         scale: For vertices at which paths begin, `(path, 2, 2)` the matrices that bring points into
             the tolerance's unit; by default they are in it.
-        guard: What chords must not cross.
+        guard: The borders that chords must not cross.
         hint: Vertices that are only there for the guard, and never stay.
     """
     if order is None:
@@ -127,7 +140,7 @@ def _pinned(points: Floats, offsets: Ints, fixed: Bools, *, order: Ints, hint: B
 
 
 def _first(group: Ints, value: Floats | Ints, order: Ints) -> Ints:
-    """In each stretch of one group, where the value is least, and the order among equals."""
+    """The index of the least value in each group, the first in `order` among equal ones."""
     starts = np.flatnonzero(np.concatenate([[True], group[1:] != group[:-1]]))
     sizes = np.diff(np.append(starts, len(group)))
     least = value == np.repeat(np.minimum.reduceat(value, starts), sizes)
@@ -169,7 +182,7 @@ class _Chords:
     """Whether a vertex between must stay."""
 
     def take(self, chosen: Bools) -> _Chords:
-        """The given chords."""
+        """Select chords."""
         return _Chords(
             self.first[chosen],
             self.last[chosen],
@@ -179,7 +192,7 @@ class _Chords:
         )
 
     def split(self, at: Ints) -> _Chords:
-        """Each in two, at the given places."""
+        """Split each chord in two at the given places."""
         return _Chords(
             np.concatenate([self.first, at]),
             np.concatenate([at, self.last]),
@@ -281,5 +294,119 @@ def _distance(off: Floats, along: Floats) -> Floats:
 
 
 def _apply(matrix: Floats, vector: Floats) -> Floats:
-    """Each matrix times its vector."""
+    """Multiply each matrix with its vector."""
     return np.asarray((matrix * vector[:, None, :]).sum(axis=2), np.float64)
+
+
+_HALF = 0.5
+"""Pixels that a border keeps to round the vertices of the pixel grid which it passes."""
+
+
+def thin(
+    shapes: Ragged, owner: Ints, *, tolerance: float, scale: Callable[[Ints, Ints], Floats]
+) -> Ragged:
+    """Simplify shapes; vertices at which several outlines meet are kept.
+
+    Args:
+        shapes: Items of rings; ring starts, junctions and hints are marked.
+        owner: `(item,)` the object of each.
+        tolerance: The largest distance that an outline may move, in metres.
+        scale: From a row and a column to `(n, 2, 2)` metres a pixel there.
+    """
+    flat = shapes.flat
+    begins = np.flatnonzero(flat & RING_START)
+    offsets = np.append(begins, len(flat))
+    y, x = unpack(flat)
+    hint = flat & HINT != 0
+    before, after = round_rings(offsets)
+    # Where two outlines of two classes pass between the same four pixels, both stay as they are.
+    fixed = (flat & JUNCTION != 0) & ~hint
+    saddle = np.flatnonzero(hint & (flat & JUNCTION != 0))
+    fixed[before[saddle]] = fixed[after[saddle]] = True
+    kept = kept_of_rings(
+        np.column_stack([x / SUBPIXEL, y / SUBPIXEL]),
+        offsets,
+        np.full(len(begins), tolerance),
+        fixed=fixed,
+        order=place(flat),
+        scale=lambda vertex: scale(y[vertex] // SUBPIXEL, x[vertex] // SUBPIXEL),
+        guard=_guard(flat, offsets, owner[shapes.item_of]),
+        hint=hint,
+    )
+    return _only(shapes, kept)
+
+
+def without_hints(shapes: Ragged) -> Ragged:
+    """The outlines as they were traced."""
+    return _only(shapes, shapes.flat & HINT == 0)
+
+
+def _only(shapes: Ragged, kept: Bools) -> Ragged:
+    """Shapes of the vertices kept; each ring begins with its first."""
+    if kept.all():
+        return shapes
+    begins = np.flatnonzero(shapes.flat & RING_START)
+    places = np.flatnonzero(kept)
+    marked = shapes.flat & ~RING_START
+    marked[places[np.searchsorted(places, begins)]] |= RING_START
+    return Ragged(marked[kept], np.concatenate([[0], np.cumsum(kept)])[shapes.offsets])
+
+
+def _guard(flat: Ints, offsets: Ints, owner: Ints) -> Guard:
+    """The next borders beside every vertex of the pixel grid that an outline passes.
+
+    Along the outline's own side that is the end of the side; outside its object it is as far as
+    the vertex says, inside as far as the object's next vertex on the line. All are known to
+    `DEPTH_MAX` pixels, so that neighbours agree.
+    """
+    y, x = unpack(flat)
+    nodes = np.flatnonzero((y % SUBPIXEL == 0) & (x % SUBPIXEL == 0))
+    line, column = y[nodes] // SUBPIXEL, x[nodes] // SUBPIXEL
+    before, after = round_rings(np.searchsorted(nodes, offsets))
+    come_right, come_down = np.sign(column - column[before]), np.sign(line - line[before])
+    go_right = np.sign(column[after] - column)
+    outside = depth(flat[nodes])
+    # Where two outlines of the object touch, borders leave to all sides.
+    saddle = flat[nodes] & SADDLE != 0
+    # Where the outline goes straight on or turns round its own pixel, its outside is ahead.
+    outside_right = (come_right > 0) | (come_down < 0)
+    beside = _next_on_line(owner[nodes], line, column)
+    sides = []
+    for sign, following in zip((-1, 1), beside, strict=True):
+        along = np.where(go_right == sign, after, np.where(come_right == -sign, before, -1))
+        is_outside = (outside > 0) & (outside_right == (sign > 0))
+        gap = np.where(following >= 0, np.abs(column[following] - column), DEPTH_MAX)
+        far = np.where(is_outside, outside, np.minimum(gap, DEPTH_MAX))
+        far[saddle] = 1
+        own = np.where((gap == far) & (far < DEPTH_MAX), following, -1)
+        own = np.where(along >= 0, along, own)
+        reached = np.where(along >= 0, column[along], column + sign * far).astype(np.float64)
+        reached[(along < 0) & (far == DEPTH_MAX)] = -sign * np.inf
+        side = Side(np.zeros(len(flat)), np.zeros(len(flat)), np.full(len(flat), -1))
+        side.bound[nodes] = column + sign * (np.where(along >= 0, 1, far) - _HALF)
+        side.reached[nodes] = reached
+        side.own[nodes] = np.where(own >= 0, nodes[own], -1)
+        sides.append(side)
+    on_grid = np.zeros(len(flat), np.bool_)
+    on_grid[nodes] = True
+    return Guard(x / SUBPIXEL, y / SUBPIXEL, on_grid, *sides)
+
+
+def _next_on_line(owner: Ints, line: Ints, column: Ints) -> tuple[Ints, Ints]:
+    """`(vertex,)` each object's next vertex to the left and to the right on a line; -1 for none.
+
+    Of several in one place it is the first.
+    """
+    order = np.lexsort((column, line, owner))
+    new_line = np.concatenate(
+        [[True], (np.diff(line[order]) != 0) | (np.diff(owner[order]) != 0), [True]]
+    )
+    new_place = new_line.copy()
+    new_place[1:-1] |= np.diff(column[order]) != 0
+    starts = np.flatnonzero(new_place)
+    group = np.cumsum(new_place)[:-1] - 1
+    first = order[starts[:-1]]
+    left, right = np.full(len(order), -1), np.full(len(order), -1)
+    left[order] = np.where(new_line[starts[group]], -1, first[group - 1])
+    right[order] = np.where(new_line[starts[group + 1]], -1, np.append(first, -1)[group + 1])
+    return left, right

@@ -13,31 +13,27 @@ may be one outside, and are not parted from each other.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from affine import Affine
 from scipy import ndimage
 
 from geohr import geodesy
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.errors import InputError, UsageError
+from geohr.geobox import GeoBox
 
 SQUARE = 512
-"""Side in pixels of the squares that are worked on."""
+"""The side, in pixels, of the squares that are processed at a time."""
 MARGIN = 256
-"""Pixels round a square that are seen, too: more than half a building."""
+"""The width, in pixels, of the margin that is read around a square: more than half a building."""
 
 
 class Splitter:
-    """Takes rows of classes and probabilities, and hands them out with objects parted.
+    """Splits touching objects in rows of classes and probabilities.
 
     Args:
-        width: Columns of the scene.
-        level: Probability that middles reach, in (0, 1).
-        least_area: Of a middle, in square metres.
-        transform: From (column, row) of pixel corners to the CRS.
-        crs: Anything pyproj understands.
+        geobox: The scene's grid.
+        level: The probability that cores reach, in (0, 1).
+        least_area: The smallest area of a core, in square metres.
         background: The class id that is no object; 255 (nodata) never is one.
         start: First row to hand out, a multiple of `SQUARE`; the first row that comes is
             `MARGIN` rows above it where there are any.
@@ -48,26 +44,23 @@ class Splitter:
 
     def __init__(
         self,
-        width: int,
+        geobox: GeoBox,
         *,
         level: float,
         least_area: float,
-        transform: Affine,
-        crs: Any,
         background: int,
         start: int = 0,
     ) -> None:
-        if crs is None:
+        if geobox.crs is None:
             raise InputError(
                 "parting touching objects takes areas in square metres, and the raster has no "
                 "CRS; give it one (gdal_edit -a_srs) or say --instances 1"
             )
         self._level = int(np.ceil(level * PROBABILITY_MAX))
         self._least_area = least_area
-        self._transform = transform
-        self._crs = crs
+        self._geobox = geobox
         self._background = background
-        self._classes = np.zeros((0, width), np.uint8)
+        self._classes = np.zeros((0, geobox.width), np.uint8)
         self._scores: Bytes | None = None
         self._top = max(0, start - MARGIN)
         self._next = start
@@ -94,7 +87,7 @@ class Splitter:
         return self._hand_out([self._next + SQUARE * (each + 1) for each in range(ready)])
 
     def finish(self) -> tuple[Bytes, Bytes]:
-        """The rows that are left."""
+        """Return the rows that are left."""
         if self._scores is None:
             self._scores = np.zeros((0, *self._classes.shape), np.uint8)
         seen = self._top + len(self._classes)
@@ -118,11 +111,11 @@ class Splitter:
         return np.concatenate([self._classes[:0], *parted]), of_scores
 
     def _least_pixels(self, start: int, stop: int) -> float:
-        """How many pixels the least area is, in the middle of rows [start, stop)."""
-        row, column = np.array([(start + stop) / 2]), np.array([self._classes.shape[1] / 2])
-        a, b, c, d, e, f = self._transform[:6]
-        x, y = a * column + b * row + c, d * column + e * row + f
-        metres = geodesy.local_scale(self._crs, x, y) @ np.array([[a, b], [d, e]])
+        """The smallest area of a core in pixels, at the middle of the rows `[start, stop)`."""
+        row, column = np.array([(start + stop) / 2]), np.array([self._geobox.width / 2])
+        scale = geodesy.local_scale(self._geobox.crs, *self._geobox.to_world(column, row))
+        a, b, _, d, e, _ = self._geobox.transform[:6]
+        metres = scale @ np.array([[a, b], [d, e]])
         return self._least_area / abs(float(np.linalg.det(metres)[0]))
 
     def _part(self, classes: Bytes, scores: Bytes, inner: slice, least: float) -> Bytes:

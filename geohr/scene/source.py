@@ -1,0 +1,82 @@
+"""Where a scene's pixels come from: what files, warped scenes and mosaics have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, Self
+
+from geohr.encoding import Mask, Pixels
+from geohr.geobox import Window
+
+BLOCK_ROWS_MAX = 2048
+"""Blocks up to this height are read whole; of higher ones only the rows that are needed."""
+
+
+class PixelReader(Protocol):
+    """A source with its files open."""
+
+    def read_into(self, window: Window, pixels: Pixels, valid: Mask) -> None:
+        """Read a window that lies inside the source.
+
+        Args:
+            window: Which pixels.
+            pixels: `(band, row, col)` of the window's size and the source's type; overwritten.
+            valid: `(row, col)`, True = valid; overwritten.
+
+        Raises:
+            InputError: When a file cannot be read there.
+        """
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+class Source(Protocol):
+    """Where pixels come from. It holds no open file, so that it can be pickled."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files that pixels depend on; the first is a raster."""
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the bands in use, from 1, in the first file."""
+
+    @property
+    def dtype(self) -> str:
+        """Name of numpy's data type that holds all bands in use."""
+
+    @property
+    def nodata(self) -> float | None:
+        """The value that means no data in all bands in use, or None where there is no such one."""
+
+    @property
+    def nodata_match(self) -> Literal["all", "any"]:
+        """Whether all bands or any band must hold its nodata value for a pixel to be invalid."""
+
+    @property
+    def mask_band(self) -> bool:
+        """Whether validity is told by more than a value: by a mask, an alpha band, or a grid."""
+
+    @property
+    def block_height(self) -> int:
+        """Rows that are decoded together."""
+
+    def open(self) -> PixelReader:
+        """The files, open.
+
+        Raises:
+            InputError: When a file is gone or no longer a raster.
+        """
+
+    def row_block(self) -> int:
+        """Bytes of decoded pixels to keep, so that reading downwards decodes none twice."""
+
+    def select(self, places: Sequence[int]) -> Self:
+        """The source with some of its bands in use, named by their place among `bands`."""
+
+    def describe(self) -> dict[str, object]:
+        """All that pixels depend on besides the bytes of the files, as JSON."""
+
+    def absolute(self) -> Self:
+        """The source under names that hold in any working folder."""
