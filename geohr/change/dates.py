@@ -116,7 +116,11 @@ def segment_date(
     there = [each for each in (objects, probs) if each.exists()]
     if there:
         made = provenance_of(probs) if probs.exists() else {}
-        if len(there) == 2 and made.items() >= prepare(scene, model, options).provenance().items():
+        # A TIFF keeps no empty tags.
+        wanted = {
+            name: text for name, text in prepare(scene, model, options).provenance().items() if text
+        }
+        if len(there) == 2 and made.items() >= wanted.items():
             return date
         if not made:
             raise UsageError(f"{there[0]}: exists and is no result of geohr; move it away")
