@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scenes import PATTERN, ReadOff, write_town, write_vrt
-from benchmarks.stitching import fake_run
+from benchmarks.stitching import fake_job
 from geohr.engines import open_predictor
-from geohr.inference.postprocess import Products, finish_rows
+from geohr.engines.cores import cores
+from geohr.inference.executor import LocalExecutor
 from geohr.models.model import Model
 from geohr.options import EngineOptions
 from geohr.outputs.write import OutputPaths, write_outputs
@@ -61,15 +62,16 @@ def peak() -> float:
 
 def measure(scene: Path, model: Path | None) -> None:
     """Run one scene and print what it took as JSON; for a process of its own."""
-    run = fake_run(scene)
+    job = fake_job(scene)
+    predictor = ReadOff(0.3, workers=cores())
     if model is not None:
-        object.__setattr__(run, "predictor", First(model, workers=run.predictor.workers))
+        predictor = First(model, workers=cores())
     before = peak()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=scene.parent) as folder:
         written = write_outputs(
-            run,
-            finish_rows(run, run.rows(None), Products(polygons=True, rows=True)),
+            job,
+            LocalExecutor(predictor).chunks(job),
             OutputPaths(
                 (Path(folder) / "objects.gpkg", Path(folder) / "classes.tif"),
                 probs=Path(folder) / "probs.tif",

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from geohr.encoding import IGNORE, NODATA
-from geohr.inference.job import prepare
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.stitching.mosaic import classify
 from geohr.stitching.seams import Counts, SeamMeter, SeamScore
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
@@ -43,16 +43,17 @@ def measure(
     scene: Path, truth: NDArray[np.uint8], model: Model, overlap: float
 ) -> tuple[int, NDArray[np.int64], Counts]:
     """Windows, pixels in both and in either, and what the seam meter counted."""
-    run = prepare(scene, model, SegmentOptions(overlap=overlap, gsd="native"))
-    meter, found = SeamMeter(run.grid), []
-    for rows in run.rows(None):
-        classes = classify(rows.probabilities, run.options.threshold)
-        meter.add(rows, classes)
-        found.append(classes)
+    executor = LocalExecutor()
+    options = SegmentOptions(overlap=overlap, gsd="native")
+    job = prepare(scene, model, options, executor, polygons=False)
+    meter, found = SeamMeter(job.grid), []
+    for chunk in executor.chunks(job):
+        meter.add(chunk.probabilities, chunk.classes)
+        found.append(chunk.classes)
     mask = np.concatenate(found)
     objects, counted = mask == 1, (mask != NODATA) & (truth != IGNORE)
     both, either = objects & (truth == 1) & counted, (objects | (truth == 1)) & counted
-    return len(run.grid), np.array([both.sum(), either.sum()]), meter.take()
+    return len(job.grid), np.array([both.sum(), either.sum()]), meter.counts
 
 
 def main() -> None:
@@ -69,7 +70,7 @@ def main() -> None:
         told = [measure(scene, truth, model, overlap) for scene, truth in places]
         windows = sum(each[0] for each in told)
         both, either = sum((each[1] for each in told), np.zeros(2, np.int64))
-        seams = SeamScore.of_counts(sum((each[2] for each in told), np.zeros_like(told[0][2])))
+        seams = SeamScore.of(sum((each[2] for each in told), np.zeros_like(told[0][2])))
         shown = " | ".join(
             "-" if each is None else f"{each:.2f}"
             for each in (seams.score, seams.changes, seams.jumps)

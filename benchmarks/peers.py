@@ -35,11 +35,11 @@ from torch import Tensor, nn
 
 from geohr._runtime.threads import mapped
 from geohr.engines.cores import cores
-from geohr.engines.scores import ScoreNetwork
-from geohr.inference.job import prepare
+from geohr.engines.torch import ScoreNetwork
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.stitching.mosaic import ProbabilityRows
 from geohr.stitching.seams import SeamMeter
 
 PEERS = {
@@ -248,7 +248,9 @@ def run_tool(case: Case, tool: str, number: int) -> Measured:
 def engine_seconds(case: Case, precision: Precision) -> float:
     """Seconds a window of geohr's engine with nothing else to do."""
     options = SegmentOptions(precision=precision, gsd="native")
-    predictor = prepare(case.scene, resolve_model(case.model), options).predictor
+    executor = LocalExecutor()
+    prepare(case.scene, resolve_model(case.model), options, executor)
+    predictor = executor.predictor
     batch = np.zeros((predictor.batch, 3, TILE, TILE), np.float32)
     several = [batch] * (8 * predictor.workers)
     list(mapped(predictor.predict, several[: predictor.workers], workers=predictor.workers))
@@ -283,7 +285,7 @@ def seam_score(path: Path, stride: int) -> float | None:
         for start in range(0, height, ROWS):
             window = Window(0, start, width, min(ROWS, height - start))
             mask = (raster.read(1, window=window) == 1).astype(np.uint8)
-            meter.add(ProbabilityRows(start, mask[None] * np.uint8(254), 0), mask)
+            meter.add(mask[None] * np.uint8(254), mask)
     return meter.score().score
 
 

@@ -25,7 +25,10 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from benchmarks.stitching import fake_run
+from benchmarks.scenes import ReadOff
+from benchmarks.stitching import fake_job
+from geohr.engines.cores import cores
+from geohr.inference.executor import LocalExecutor
 from tests.imagery.servers import Server, range_server
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
@@ -76,8 +79,10 @@ def read(name: str) -> Read:
     """Run the loop and take a digest of what comes out."""
     started = time.perf_counter()
     hashed = hashlib.sha256()
-    for rows in fake_run(name).rows(None):
-        hashed.update(rows.probabilities.tobytes())
+    for chunk in LocalExecutor(ReadOff(0.3, workers=cores())).chunks(
+        fake_job(name, polygons=False)
+    ):
+        hashed.update(chunk.probabilities.tobytes())
     return Read(time.perf_counter() - started, hashed.hexdigest()[:12])
 
 

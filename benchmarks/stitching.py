@@ -10,18 +10,20 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.scenes import ReadOff, write_town
+from geohr.engines.calibration import Calibration
 from geohr.engines.cores import cores
+from geohr.engines.predictor import Engine
+from geohr.inference.executor import LocalExecutor
 from geohr.inference.job import Job
-from geohr.inference.postprocess import Products, finish_rows
 from geohr.models.card import Card, ClassLabel
 from geohr.options import SegmentOptions
 from geohr.outputs.write import OutputPaths, write_outputs
 from geohr.scene import Scene
 from geohr.tiling.blocks import downward
 from geohr.tiling.grid import Grid
+from geohr.tiling.normalize import Normalizer
 
 PROBS = "probs.tif"
 OUTPUTS = {
@@ -33,30 +35,29 @@ OUTPUTS = {
 }
 
 
-class NoModel:
-    """What a run asks of a model besides predicting."""
-
-    card = Card("houses", "none", "none", (ClassLabel("house", "#e6550d"),))
-    digest = "0" * 64
+CARD = Card("houses", "none", "none", (ClassLabel("house", "#e6550d"),))
+"""What a run asks of a model besides predicting."""
 
 
-def fake_run(path: str | Path) -> Job:
+def fake_job(path: str | Path, *, polygons: bool = True) -> Job:
     """A run over a scene of `benchmarks.scenes` without a network."""
     options = SegmentOptions(tile=512, threshold=0.5, min_area=0.0)
     scene = Scene.open(path, options)
     grid = Grid(scene.height, scene.width, 512, round(512 * options.overlap))
-    predictor = ReadOff(0.3, workers=cores())
-    model: Any = NoModel()
-    return Job(scene, model, options, grid, predictor, downward(grid))
+    calibration = Calibration(scene, grid, Normalizer.of(CARD, None))
+    engine = Engine(ReadOff.engine, 1)
+    return Job(
+        scene, CARD, "0" * 64, options, grid, downward(grid), calibration, engine, polygons=polygons
+    )
 
 
-def seconds(run: Job, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:
+def seconds(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[float, float, int]:
     """Seconds to write some outputs, seconds of all cores together, and the objects found."""
     started, worked = time.perf_counter(), time.process_time()
-    wanted = Products(polygons="objects.gpkg" in names, rows=True)
+    job = fake_job(path, polygons="objects.gpkg" in names)
     written = write_outputs(
-        run,
-        finish_rows(run, run.rows(None), wanted),
+        job,
+        LocalExecutor(ReadOff(0.3, workers=cores())).chunks(job),
         OutputPaths(
             tuple(folder / name for name in names if name != PROBS),
             probs=folder / PROBS if PROBS in names else None,
@@ -75,12 +76,11 @@ def main() -> None:
         path = write_town(
             Path(folder) / "town.tif", height=args.side, width=args.side, compress=args.compress
         )
-        run = fake_run(path)
         best = dict.fromkeys(OUTPUTS, (float("inf"), float("inf")))
         objects = 0
         for _ in range(args.rounds):
             for label, names in OUTPUTS.items():
-                taken, worked, found = seconds(run, Path(folder), names)
+                taken, worked, found = seconds(path, Path(folder), names)
                 best[label] = (min(best[label][0], taken), min(best[label][1], worked))
                 objects = max(objects, found)
         pixels = args.side**2 / 1e6

@@ -22,48 +22,92 @@ from geohr.errors import (
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geohr.api.export import export
+    from geohr.api.plan import Plan, plan
     from geohr.api.prediction import Prediction
     from geohr.api.segment import Summary, predict, segment, segment_to_files
     from geohr.api.stitch import stitch
     from geohr.api.tile import tile
+    from geohr.api.vectorize import vectorize
+    from geohr.batch.options import BatchOptions
+    from geohr.batch.run import run_batch
+    from geohr.evaluation.evaluate import Evaluation, evaluate
+    from geohr.evaluation.options import EvaluateOptions
     from geohr.geobox import Window
+    from geohr.inference.cleanup import clean_folder
     from geohr.models.card import Card, ClassLabel, Source
-    from geohr.models.model import Model
-    from geohr.options import GridOptions, PolygonOptions, SceneOptions, SegmentOptions
+    from geohr.models.model import Model, bundled_models
+    from geohr.options import (
+        ExportOptions,
+        GridOptions,
+        PolygonOptions,
+        SceneOptions,
+        SegmentOptions,
+        StitchOptions,
+        TileOptions,
+        VectorizeOptions,
+    )
     from geohr.scene import Scene, Tile
     from geohr.tiling.grid import Grid
-    from geohr.viewer import view
+    from geohr.training.options import TrainOptions
+    from geohr.training.train import train
+    from geohr.viewer import page_server, view, write_page
     from geohr.viewer.plot import plot
+    from geohr.viewer.report import write_report
 
 _LAZY = {
+    "BatchOptions": "geohr.batch.options",
     "Card": "geohr.models.card",
     "ClassLabel": "geohr.models.card",
+    "EvaluateOptions": "geohr.evaluation.options",
+    "Evaluation": "geohr.evaluation.evaluate",
+    "ExportOptions": "geohr.options",
     "Grid": "geohr.tiling.grid",
     "GridOptions": "geohr.options",
     "Model": "geohr.models.model",
+    "Plan": "geohr.api.plan",
     "PolygonOptions": "geohr.options",
+    "Prediction": "geohr.api.prediction",
     "Scene": "geohr.scene",
     "SceneOptions": "geohr.options",
     "SegmentOptions": "geohr.options",
     "Source": "geohr.models.card",
-    "Prediction": "geohr.api.prediction",
+    "StitchOptions": "geohr.options",
     "Summary": "geohr.api.segment",
+    "Tile": "geohr.scene",
+    "TileOptions": "geohr.options",
+    "TrainOptions": "geohr.training.options",
+    "VectorizeOptions": "geohr.options",
+    "Window": "geohr.geobox",
+    "bundled_models": "geohr.models.model",
+    "clean_folder": "geohr.inference.cleanup",
+    "evaluate": "geohr.evaluation.evaluate",
+    "export": "geohr.api.export",
+    "page_server": "geohr.viewer",
+    "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",
     "predict": "geohr.api.segment",
+    "run_batch": "geohr.batch.run",
     "segment": "geohr.api.segment",
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
     "tile": "geohr.api.tile",
+    "train": "geohr.training.train",
+    "vectorize": "geohr.api.vectorize",
     "view": "geohr.viewer",
-    "Tile": "geohr.scene",
-    "Window": "geohr.tiling.grid",
+    "write_page": "geohr.viewer",
+    "write_report": "geohr.viewer.report",
 }
 
 __all__ = [
     "BatchError",
+    "BatchOptions",
     "Card",
     "ClassLabel",
     "EngineError",
+    "EvaluateOptions",
+    "Evaluation",
+    "ExportOptions",
     "GeohrError",
     "Grid",
     "GridOptions",
@@ -72,24 +116,40 @@ __all__ = [
     "LockedError",
     "Model",
     "OutputError",
+    "Plan",
     "PolygonOptions",
     "Prediction",
     "Scene",
     "SceneOptions",
     "SegmentOptions",
     "Source",
+    "StitchOptions",
     "Summary",
     "Tile",
+    "TileOptions",
+    "TrainOptions",
     "UsageError",
+    "VectorizeOptions",
     "Window",
     "__version__",
+    "bundled_models",
+    "clean_folder",
+    "evaluate",
+    "export",
+    "page_server",
+    "plan",
     "plot",
     "predict",
+    "run_batch",
     "segment",
     "segment_to_files",
     "stitch",
     "tile",
+    "train",
+    "vectorize",
     "view",
+    "write_page",
+    "write_report",
 ]
 
 

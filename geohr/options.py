@@ -8,6 +8,7 @@ Choices and bounds are checked when an instance is made, so that every caller ge
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -259,8 +260,8 @@ class PolygonOptions(Options):
         low=0,
         metavar="M2",
     )
-    simplify: float = opt(
-        0.0,
+    simplify: float | None = opt(
+        None,
         "Simplification tolerance in metres; with --regularize, how far a wall may lie from the "
         "traced outline, by default what the model card says.",
         low=0,
@@ -282,6 +283,11 @@ class PolygonOptions(Options):
         low=0,
         metavar="M2",
     )
+
+    @property
+    def tolerance(self) -> float:
+        """How far an outline may move, in metres: `simplify`, or 0 where nothing was asked for."""
+        return self.simplify or 0.0
 
 
 @dataclass(frozen=True)
@@ -371,6 +377,28 @@ class ClusterOptions(Options):
     block: str | None = opt(
         None, "Size of a block in windows, down and across, such as 4x4.", metavar="ROWSxCOLS"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a block that is none.
+
+        Raises:
+            UsageError: In one sentence.
+        """
+        super().__post_init__()
+        if self.block is not None:
+            parse_block(self.block)
+
+
+def parse_block(text: str) -> tuple[int, int]:
+    """Rows and columns of windows in a text such as 4x4.
+
+    Raises:
+        UsageError: When it says something else.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if found is None:
+        raise UsageError(f"a block is ROWSxCOLS windows, such as 4x4; got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 @dataclass(frozen=True)

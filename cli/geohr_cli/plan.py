@@ -20,7 +20,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
     "--workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Also say what a cluster of N workers of one core takes; tries out some blocks.",
+    help="Also divide the time by N workers of a cluster, of one core each.",
 )
 @click.option("--block", metavar="ROWSxCOLS", help="Windows of a block of the cluster.")
 @options_of(SegmentOptions)
@@ -37,22 +37,12 @@ def plan(
     """
     options = chosen(SegmentOptions)
 
-    from geohr.api.plan import make_plan
-    from geohr.cluster.scaling import forecast, measure_costs
-    from geohr.engines.cores import share_cores
-    from geohr.inference.disk import OutputCounts
-    from geohr.inference.job import prepare
-    from geohr.models.model import resolve_model
-    from geohr.tiling.blocks import BlockSize, square
+    from geohr.api.plan import plan as make_plan
+    from geohr.tiling.blocks import BlockSize
 
-    cut = BlockSize.parse(block)
     if block is not None and workers is None:
         raise UsageError("--block is for a cluster; add --workers N")
-    run = prepare(scenes, resolve_model(model), options)
-    outputs = OutputCounts(len(run.card.classes), vectors=1, rasters=1, probabilities=1)
-    made = make_plan(run.scene, run.card, run.grid, run.predictor, outputs=outputs)
+    made = make_plan(scenes, model=model, options=options, block_size=BlockSize.parse(block))
     click.echo(made.describe())
     if workers is not None:
-        share_cores(1)
-        alone = prepare(scenes, run.model, options, cut=lambda grid: cut or square(grid))
-        click.echo(forecast(measure_costs(alone), workers).describe())
+        click.echo(made.describe_cluster(workers))

@@ -17,7 +17,7 @@ from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
 if TYPE_CHECKING:
-    from geohr.api.segment import Workplace
+    from geohr.inference.executor import Executor
 
 
 @click.command()
@@ -101,10 +101,10 @@ def segment(
         if len(scenes) > 1 or is_stac(scenes[0]):
             raise UsageError("--report shows one raster file; leave it out for a mosaic")
         check_writable(report, overwrite=overwrite)
-    network, cut = resolve_model(model), BlockSize.parse(where.block)
+    network, block_size = resolve_model(model), BlockSize.parse(where.block)
     with (
         stop_on_signals() as stop,
-        workplace_of(where.dask) as workplace,
+        executor_at(where.dask) as executor,
         log.progress(f"segment {Path(display_name(scenes)).name}") as progress,
     ):
         summary = segment_to_files(
@@ -115,8 +115,8 @@ def segment(
             model=network,
             options=options,
             stac=stac,
-            cut=cut,
-            workplace=workplace,
+            block_size=block_size,
+            executor=executor,
             overwrite=overwrite,
             progress=progress,
             work_dir=kept.work_dir,
@@ -131,12 +131,12 @@ def segment(
 
 
 @contextmanager
-def workplace_of(dask: str | None) -> Iterator[Workplace | None]:
+def executor_at(dask: str | None) -> Iterator[Executor | None]:
     """The cluster that `--dask` names; None where blocks are predicted in this process."""
     if dask is None:
         yield None
         return
-    from geohr.cluster import Cluster, connected
+    from geohr.cluster import DaskExecutor, connected
 
     with connected(dask) as client:
-        yield Cluster(client)
+        yield DaskExecutor(client)

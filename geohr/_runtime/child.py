@@ -23,7 +23,7 @@ from geohr._runtime.stop import Stop
 from geohr.errors import InterruptedRunError
 
 END_SECONDS = 20.0
-"""How long a child may take to end by itself."""
+"""The seconds that a child may take to end by itself."""
 STOP = "stop"
 """The message that sets a child's `Parent.stop`."""
 

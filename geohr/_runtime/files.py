@@ -18,7 +18,7 @@ ROOM_BYTES = 1 << 20
 """A disk with less free than this counts as full when something cannot be written to it."""
 
 SHAPEFILE_COMPANIONS = (".cpg", ".prj", ".qix", ".sbn", ".sbx")
-"""What lies beside a Shapefile and is wrong for another one of its name: indexes, CRS, encoding."""
+"""Extensions of files beside a Shapefile that would be wrong for another one of the same name."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def to_disk(file: IO[Any]) -> None:
 
 @contextmanager
 def staged(paths: Sequence[Path], folder: str) -> Iterator[dict[Path, Path]]:
-    """Names to write to for `paths`; the files get their own names when all are whole.
+    """Temporary names for `paths`; the files get their final names together, when all are complete.
 
     After an error nothing is left behind and files that were there before are untouched.
 

@@ -13,7 +13,7 @@ from geohr._runtime.files import as_output_error
 from geohr.errors import LockedError
 
 POLL_SECONDS = 0.05
-"""How often a lock that is held is tried again."""
+"""The seconds between two tries of a lock that another process holds."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def locked(path: Path, *, what: str, wait: float = 0.0) -> Iterator[None]:
 
     Args:
         path: A file that is made where it is missing, with its folder.
-        what: What another run is writing to, for the message.
+        what: The output that another run is writing, for the message.
         wait: Seconds to wait for another run to end.
 
     Raises:

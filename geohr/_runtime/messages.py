@@ -1,7 +1,8 @@
-"""What Python and libraries print on their own account, in the form that a log can hold."""
+"""Warnings, and what libraries print on their own account, in the form that a log can hold."""
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -12,6 +13,22 @@ from geohr._runtime.redact import redact
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the caller's own code that led here, however deep inside geohr it is.
+
+    Python shows each place's warning once, so that a warning about each of two scenes needs places
+    outside of this package.
+
+    Args:
+        message: One sentence for the user.
+        category: The kind of warning.
+    """
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "geohr":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
 
 
 class OwnLines(logging.Handler):

@@ -16,10 +16,10 @@ from contextvars import ContextVar
 from typing import Any, Literal
 
 Report = Callable[[int, int], None]
-"""Called with what is done and how much there is."""
+"""A function that is called with the amount done and the whole amount."""
 
 Say = Callable[[str], None]
-"""Called with a word or two."""
+"""A function that is called with the name of a phase."""
 UPDATE_SECONDS = 0.1
 """A notebook's bar is drawn no more often."""
 _PHASE: ContextVar[Say | None] = ContextVar("phase", default=None)
@@ -52,11 +52,11 @@ def heard(on_phase: Say, on_note: Say) -> Iterator[None]:
 def watched(
     progress: Report | Literal["auto"] | None, label: str
 ) -> AbstractContextManager[Report | None]:
-    """What to call with progress: `progress` itself, or with `auto` the bar that fits the place.
+    """The function to report progress to: `progress` itself, or with `auto` a bar where one fits.
 
     Args:
         progress: A function, `auto`, or None for no progress.
-        label: What is being done.
+        label: The name of the task.
     """
     if progress != "auto":
         return nullcontext(progress)
@@ -79,7 +79,7 @@ def terminal_bar(label: str) -> Iterator[Report]:
     """A bar on stderr that goes away when all is done.
 
     Args:
-        label: What is being done.
+        label: The name of the task.
     """
     from rich.console import Console
     from rich.progress import (
@@ -119,7 +119,7 @@ def notebook_bar(label: str) -> Iterator[Report]:
     """A bar in the output of a notebook's cell.
 
     Args:
-        label: What is being done.
+        label: The name of the task.
     """
     from IPython.display import display
 

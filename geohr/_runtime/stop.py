@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 GRACE_SECONDS = 10.0
-"""How long the blocks in hand may take after a request to stop; then they are given up."""
+"""The seconds that blocks in progress may take after a request to stop."""
 POLL_SECONDS = 0.2
-"""How often one who waits looks whether to stop."""
+"""The seconds between two checks for a request to stop, by whoever waits."""
 
 
 class Stop:

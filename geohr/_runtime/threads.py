@@ -13,7 +13,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 POLL_SECONDS = 0.1
-"""How often a waiting stage looks whether the other end has gone."""
+"""The seconds between two checks of a waiting stage for the end of the other one."""
 
 
 class _End:
@@ -24,7 +24,7 @@ class _End:
 
 
 def ahead(items: Iterable[T], *, depth: int = 2) -> Generator[T]:
-    """The same items, made by another thread up to `depth` items before they are taken.
+    """Yield the same items, made by another thread up to `depth` items ahead.
 
     An error in `items` is raised where they are taken. When the taker stops early, the thread
     ends after the item in hand.

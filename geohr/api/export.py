@@ -14,10 +14,10 @@ import numpy as np
 from geohr._runtime.files import check_writable, staged
 from geohr._runtime.progress import phase
 from geohr.encoding import Batch
-from geohr.engines.agreement import Agreement, measure
 from geohr.engines.calibration import Calibration
 from geohr.engines.compiled import Compiler, batches, split
 from geohr.engines.cores import Shape, cores
+from geohr.engines.int8 import Agreement, measure
 from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError, UsageError
 from geohr.models.model import Model, resolve_model

@@ -6,15 +6,23 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
+from geohr.engines.cores import cores
 from geohr.engines.predictor import Predictor
 from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.card import Card
+from geohr.models.model import Model, resolve_model
+from geohr.options import SegmentOptions
 from geohr.scene import BLOCK_ROWS_MAX, CACHE_BYTES, Scene
+from geohr.scene.prepare import SceneLike
+from geohr.tiling.blocks import BlockSize, cut_blocks, square
 from geohr.tiling.grid import Grid
 
 CALIBRATION_SECONDS = 1.0
@@ -45,6 +53,7 @@ class Plan:
         overlap: Pixels that neighbouring windows share at least.
         batch: Windows predicted at once by one worker.
         workers: Batches at once.
+        blocks: Blocks that a cluster would predict.
         seconds: Expected time to predict, after the engine was tried out.
         memory: Expected peak in bytes.
         temporary: Disk that the run needs while it lasts, in bytes.
@@ -66,6 +75,7 @@ class Plan:
     overlap: int
     batch: int
     workers: int
+    blocks: int
     seconds: float
     memory: int
     temporary: int
@@ -96,11 +106,60 @@ class Plan:
             )
         )
 
+    def describe_cluster(self, workers: int) -> str:
+        """What a cluster takes: the time of all cores here, divided by its workers.
+
+        Starting workers, sharing files and writing outputs come on top of it.
+
+        Args:
+            workers: Of the cluster, of one core each.
+        """
+        seconds = self.seconds * cores() / min(workers, self.blocks)
+        return (
+            f"cluster: {seconds:.0f} s to predict with {workers} workers of one core: the time "
+            f"above divided by the cores; {self.blocks} blocks keep as many workers busy"
+        )
+
+
+def plan(
+    scene: SceneLike,
+    *,
+    model: str | Path | Model | None = None,
+    options: SegmentOptions | None = None,
+    block_size: BlockSize | None = None,
+) -> Plan:
+    """Estimate what segmenting a scene takes, from samples of it and a second of the engine.
+
+    Disk space is for one file of polygons, a class raster and a raster of probabilities.
+
+    Args:
+        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
+        model: A bundled name, a model file or a `Model`; by default the bundled building model.
+        options: How; by default as the model card says.
+        block_size: Windows of a block on a cluster; by default as many down as across.
+
+    Raises:
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        EngineError: When the device is not there.
+    """
+    executor = LocalExecutor()
+    job = prepare(scene, resolve_model(model), options or SegmentOptions(), executor)
+    outputs = OutputCounts(len(job.card.classes), vectors=1, rasters=1, probabilities=1)
+    return make_plan(
+        job.scene, job.card, job.grid, executor.predictor, outputs=outputs, block_size=block_size
+    )
+
 
 def make_plan(
-    scene: Scene, card: Card, grid: Grid, predictor: Predictor, *, outputs: OutputCounts
+    scene: Scene,
+    card: Card,
+    grid: Grid,
+    predictor: Predictor,
+    *,
+    outputs: OutputCounts,
+    block_size: BlockSize | None = None,
 ) -> Plan:
-    """Estimate what a run takes; reads samples of the scene and tries the engine for a second.
+    """Estimate what a run takes; see `plan`.
 
     Args:
         scene: What is to be segmented.
@@ -108,6 +167,7 @@ def make_plan(
         grid: How the scene is cut.
         predictor: The model on its engine.
         outputs: What is to be written.
+        block_size: Windows of a block on a cluster.
 
     Raises:
         InputError: When the scene cannot be read.
@@ -132,6 +192,7 @@ def make_plan(
         overlap=grid.overlap,
         batch=predictor.batch,
         workers=predictor.workers,
+        blocks=len(cut_blocks(grid, block_size or square(grid))),
         seconds=predicted * seconds_a_window(predictor, len(card.bands), grid.tile),
         memory=memory_bytes(scene, grid, classes=len(card.classes)),
         temporary=temporary,

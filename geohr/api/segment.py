@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,60 +19,22 @@ from geohr._runtime.stores import delivered
 from geohr.api.prediction import Prediction
 from geohr.encoding import NODATA, PROBABILITY_MAX
 from geohr.errors import UsageError
-from geohr.inference.checkpoint import (
-    WORK_FOLDER,
-    WorkFolder,
-    held_elsewhere,
-    work_folder,
-    work_name,
-)
+from geohr.inference.checkpoint import WORK_FOLDER, held_elsewhere, work_folder, work_name
 from geohr.inference.disk import OutputCounts, check_disks
-from geohr.inference.job import Job, Opener, prepare
+from geohr.inference.executor import Executor, LocalExecutor
+from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
-from geohr.inference.postprocess import Chunk, Products, finish_rows
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside, write_item
-from geohr.outputs.write import (
-    OutputPaths,
-    WriteCounts,
-    clipped,
-    raster_of_disagreement,
-    write_outputs,
-)
+from geohr.outputs.write import OutputPaths, raster_of_disagreement, write_outputs
 from geohr.polygons import concatenate
 from geohr.scene.prepare import SceneLike, display_name
-from geohr.stitching.mosaic import classify
-from geohr.tiling.blocks import BlockSize, downward
-from geohr.tiling.grid import Grid
+from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
     import geopandas
-
-
-class Workplace(Protocol):
-    """Where the blocks of a run are predicted, other than in this process."""
-
-    @property
-    def opener(self) -> Opener:
-        """Finds what predicts there."""
-
-    def cutter(self, grid: Grid) -> BlockSize:
-        """How large blocks are there, where nothing else is said."""
-
-    def fingerprint(self, run: Job) -> dict[str, object]:
-        """All that a block's scores depend on there."""
-
-    def pieces(
-        self,
-        run: Job,
-        wanted: Products,
-        progress: Progress | None,
-        *,
-        store: WorkFolder,
-        stop: Stop | None,
-    ) -> Generator[Chunk]:
-        """Chunks of the outputs, top to bottom, as `postprocess.finish_rows` gives them."""
 
 
 @dataclass(frozen=True)
@@ -140,20 +102,14 @@ def segment(
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
-    run = prepare(scene, resolve_model(model), options or SegmentOptions())
-    tracer = run.tracer()
+    executor = LocalExecutor()
+    job = prepare(scene, resolve_model(model), options or SegmentOptions(), executor)
     with (
         watched(progress, f"segment {Path(display_name(scene)).name}") as report,
-        closing(run.rows(report)) as finished,
+        closing(executor.chunks(job, progress=report)) as chunks,
     ):
-        clipped = (run.scene.clip(rows.start, rows.probabilities) for rows in finished)
-        found = [
-            tracer.push(classify(scores, run.options.threshold), scores)
-            for scores in clipped
-            if scores.shape[1]
-        ]
-    polygons = concatenate([*found, tracer.finish()])
-    return run.placed(polygons).to_geodataframe(run.crs)
+        polygons = concatenate([chunk.polygons for chunk in chunks])
+    return job.to_crs(polygons).to_geodataframe(job.crs)
 
 
 def predict(
@@ -179,18 +135,18 @@ def predict(
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
-    run = prepare(scene, resolve_model(model), options or SegmentOptions())
+    executor = LocalExecutor()
+    options = options or SegmentOptions()
+    job = prepare(scene, resolve_model(model), options, executor, polygons=False)
     with (
         watched(progress, f"predict {Path(display_name(scene)).name}") as report,
-        closing(run.rows(report)) as finished,
+        closing(executor.chunks(job, progress=report)) as chunks,
     ):
-        stacked = np.concatenate(
-            [run.scene.clip(rows.start, rows.probabilities) for rows in finished], axis=1
-        )
+        stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
-    names = tuple(label.name for label in run.card.classes)
-    return Prediction(probabilities, run.scene.area_geobox.transform, run.scene.crs, names)
+    names = tuple(label.name for label in job.card.classes)
+    return Prediction(probabilities, job.geobox.transform, job.geobox.crs, names)
 
 
 def segment_to_files(
@@ -202,8 +158,8 @@ def segment_to_files(
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
     stac: bool = False,
-    cut: BlockSize | None = None,
-    workplace: Workplace | None = None,
+    block_size: BlockSize | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     work_dir: Path | None = None,
@@ -225,8 +181,8 @@ def segment_to_files(
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: How; by default as the model card says.
         stac: Write a STAC Item beside the first output; see `geohr.outputs.stac`.
-        cut: Windows of a block; outputs are the same bytes whatever it is.
-        workplace: Where blocks are predicted; by default in this process.
+        block_size: Windows of a block; outputs are the same bytes whatever it is.
+        executor: Where blocks are predicted; by default in this process.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
         work_dir: Where finished blocks are kept; by default beside the first output.
@@ -254,10 +210,10 @@ def segment_to_files(
         summary = _segment_to_files(
             scene,
             targets,
-            model=model,
-            options=options or SegmentOptions(),
-            cut=cut,
-            workplace=workplace,
+            resolve_model(model),
+            options or SegmentOptions(),
+            executor or LocalExecutor(),
+            block_size=block_size,
             overwrite=overwrite,
             progress=progress,
             work_dir=work_dir,
@@ -270,20 +226,20 @@ def segment_to_files(
 def _segment_to_files(
     scene: SceneLike,
     targets: OutputPaths,
-    *,
-    model: str | Path | Model | None,
+    model: Model,
     options: SegmentOptions,
-    cut: BlockSize | None,
-    workplace: Workplace | None,
+    executor: Executor,
+    *,
+    block_size: BlockSize | None,
     overwrite: bool,
     progress: Progress | None,
     work_dir: Path | None,
     resume: bool,
     stop: Stop | None,
 ) -> Summary:
-    """The same into files on disk; see `segment_to_files`."""
+    """Segment into files on disk; see `segment_to_files`."""
     started = time.monotonic()
-    if workplace is not None and targets.disagreement is not None:
+    if executor.shares_blocks and targets.disagreement is not None:
         raise UsageError(
             "disagreement needs the scores of single windows, which a cluster does not send; "
             "leave it out, or run without the cluster"
@@ -296,18 +252,13 @@ def _segment_to_files(
     may_exist = overwrite or (root / name).exists()
     for path in targets.paths:
         check_writable(path, overwrite=may_exist)
-    cutter = downward if workplace is None else workplace.cutter
-    run = prepare(
-        scene,
-        resolve_model(model),
-        options,
-        cut=cutter if cut is None else lambda _: cut,
-        opener=None if workplace is None else workplace.opener,
+    job = prepare(
+        scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
-    keeps = workplace is not None or (resume and len(run.blocks) > 1)
-    check_disks(beside, root, run.scene, run.grid, outputs=count_outputs(run, targets), keeps=keeps)
-    fingerprint = run.fingerprint() if workplace is None else workplace.fingerprint(run)
-    with work_folder(root, name, fingerprint, resume=resume) as work:
+    # Where there is but one block, all is done when it is.
+    keeps = executor.shares_blocks or (resume and len(job.blocks) > 1)
+    check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
+    with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
         with (
@@ -315,60 +266,36 @@ def _segment_to_files(
             staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names,
         ):
             part = targets.under(names)
-            if workplace is None:
-                # Where there is but one block, all is done when it is.
-                store = work if keeps else None
-                written = _write_here(run, part, progress, store=store, stop=stop)
-            else:
-                wanted = _wanted(part)
-                pieces = workplace.pieces(run, wanted, progress, store=work, stop=stop)
-                written = write_outputs(run, pieces, part)
+            with raster_of_disagreement(job, part.disagreement) as disagreement:
+                chunks = executor.chunks(
+                    job,
+                    progress=progress,
+                    store=work if keeps else None,
+                    stop=stop,
+                    disagreement=disagreement,
+                )
+                counts = write_outputs(job, chunks, part)
             if part.item is not None:
-                write_item(part.item, run, targets.made)
+                write_item(part.item, job, targets.made)
             work.publish()
     return Summary(
         scene=redact(display_name(scene)),
         outputs=tuple(str(path) for path in targets.paths),
-        objects=written.objects if targets.vectors else None,
-        windows=len(run.grid),
-        predicted=written.windows,
+        objects=counts.objects if targets.vectors else None,
+        windows=len(job.grid),
+        predicted=counts.windows,
         seconds=time.monotonic() - started,
-        engine=run.predictor.engine,
-        blocks=len(run.blocks),
+        engine=job.engine.name,
+        blocks=len(job.blocks),
         reused=len(work.finished),
-        seam_score=written.seams.score,
+        seam_score=counts.seams.score,
     )
 
 
-def _write_here(
-    run: Job,
-    targets: OutputPaths,
-    progress: Progress | None,
-    *,
-    store: WorkFolder | None,
-    stop: Stop | None,
-) -> WriteCounts:
-    """Predict in this process, and write what comes."""
-    with ExitStack() as stack:
-        compare = None
-        if targets.disagreement is not None:
-            sink = raster_of_disagreement(run, targets.disagreement)
-            compare = clipped(run, stack.enter_context(sink).write)
-        rows = run.rows(progress, store=store, stop=stop, disagreement=compare)
-        return write_outputs(run, finish_rows(run, rows, _wanted(targets)), targets)
-
-
-def _wanted(targets: OutputPaths) -> Products:
-    """What pieces must hold."""
-    return Products(
-        polygons=bool(targets.vectors), rows=bool(targets.rasters or targets.probs is not None)
-    )
-
-
-def count_outputs(run: Job, targets: OutputPaths) -> OutputCounts:
+def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:
     """What a run writes, as far as its size goes."""
     return OutputCounts(
-        classes=len(run.card.classes),
+        classes=len(job.card.classes),
         vectors=len(targets.vectors),
         rasters=len(targets.rasters) + (targets.disagreement is not None),
         probabilities=int(targets.probs is not None),

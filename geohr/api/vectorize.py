@@ -68,6 +68,7 @@ def vectorize(
         OutputError: When `out` cannot be written.
     """
     options = options or VectorizeOptions()
+    options = dataclasses.replace(options, simplify=options.tolerance)
     out = Path(out)
     check_extension(out)
     check_writable(out, overwrite=overwrite)

@@ -27,7 +27,7 @@ COLUMNS = ("scene", "path", "url", "href", "file")
 LIST_BYTES_MAX = 200_000_000
 """A larger list is refused unread."""
 FIELDS = ("stem", "parent", "suffix")
-"""What a template may use: the file's name without its extension, its folder's name, extension."""
+"""The fields of a template: name of the file without extension, name of its folder, extension."""
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
 """What no file name may hold, or not all formats can: single surrogates stand for bytes that are
 no UTF-8."""
@@ -35,7 +35,7 @@ no UTF-8."""
 
 @dataclass(frozen=True)
 class Source:
-    """A scene to be segmented.
+    """A scene of a batch, before it is segmented.
 
     Attributes:
         name: A path or an address.
@@ -55,7 +55,7 @@ class Source:
 def find_sources(
     named: Sequence[str], *, pattern: str | None = None, asset: str | None = None
 ) -> list[Source]:
-    """All scenes, each once, in the order in which they were named; folders by name.
+    """Find all scenes, each once, in the order of the arguments; those of a folder by name.
 
     Args:
         named: Files, addresses, folders, globs, lists.
@@ -142,7 +142,7 @@ def check_size(path: Path) -> None:
 
 
 def read_text(path: Path) -> str:
-    """The text of a list.
+    """Read the text of a list.
 
     Raises:
         InputError: When it cannot be read as UTF-8.
@@ -234,7 +234,7 @@ def check_template(template: str) -> None:
 
 
 def output_path(folder: Path, template: str, scene: str) -> Path:
-    """The output of a scene.
+    """The path of an output of a scene.
 
     Args:
         folder: All outputs lie in it.

@@ -20,20 +20,20 @@ State = Literal["running", "done", "skipped", "failed", "growing"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A scene of a batch.
+    """The entry of a scene in the manifest of a batch.
 
     Attributes:
-        scene: Its name, without credentials.
+        scene: The name of the scene, without credentials.
         state: `running`, which stays where a run was cut short; `done`; `skipped`, for it was
             done before; `failed`; or `growing`, to be taken by the next run.
-        seconds: How long it took.
+        seconds: The time that the scene took.
         objects: Polygons found, where polygons were asked for.
         outputs: Files, from the output folder on.
         error: Why it failed.
         code: The exit code that it alone would have had.
-        attempts: How often it was tried.
+        attempts: The number of tries.
         reused: Blocks that an earlier run had finished.
-        fingerprint: Of input, model, options and version.
+        fingerprint: The fingerprint of input, model, options and version.
         finished: When, in UTC.
     """
 
@@ -59,7 +59,7 @@ class Manifest:
     """The manifest of an output folder.
 
     Args:
-        folder: Where it lies.
+        folder: The folder of the manifest, which is that of the outputs.
 
     Attributes:
         last: The last entry of each scene, by name.
@@ -84,7 +84,7 @@ class Manifest:
             raise as_output_error(error, self.path) from error
 
     def append(self, entry: Entry) -> None:
-        """Add an entry, for good.
+        """Append an entry, and flush it to disk.
 
         Raises:
             OutputError: When the disk is full or went away.

@@ -31,7 +31,7 @@ FILE = "file"
 
 @dataclass(frozen=True)
 class MergeCounts:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes:
         kept: Objects written.
@@ -118,10 +118,10 @@ def no_sidecars() -> Iterator[None]:
 
 
 def once(objects: geopandas.GeoDataFrame) -> NDArray[np.bool_]:
-    """Which objects stay, so that none is there twice.
+    """Select the objects to keep, so that none is there twice.
 
     Args:
-        objects: Of all scenes, with the columns of `segment` and `FILE`.
+        objects: The objects of all scenes, with the columns of `segment` and `FILE`.
 
     Returns:
         `(n,)`, True = stays.

@@ -10,7 +10,7 @@ from geohr.options import ClusterOptions, ResumeOptions, opt
 
 @dataclass(frozen=True)
 class BatchOptions(ClusterOptions, ResumeOptions):
-    """Which scenes are taken, what their outputs are called, and what failures mean."""
+    """The options of `batch`: which scenes, the names of their outputs, and what failures mean."""
 
     name: tuple[str, ...] = opt(
         ("{stem}.gpkg",),
@@ -53,7 +53,7 @@ class BatchOptions(ClusterOptions, ResumeOptions):
         """Refuse an empty list of outputs.
 
         Raises:
-            UsageError: In one sentence.
+            UsageError: When no output is named.
         """
         super().__post_init__()
         if not self.name or not all(self.name):

@@ -16,9 +16,9 @@ def write_metrics(path: Path, entries: Sequence[Entry], *, seconds: float, code:
 
     Args:
         path: Ends in `.prom`, in the collector's folder.
-        entries: What became of the scenes.
-        seconds: How long the batch took.
-        code: Its exit code.
+        entries: The entries of all scenes.
+        seconds: The duration of the batch.
+        code: The exit code of the batch.
 
     Raises:
         OutputError: When it cannot be written.

@@ -16,7 +16,6 @@ from geohr.batch.worker import Worker
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.tiling.blocks import BlockSize
 
 LOCK = ".geohr-batch.lock"
 
@@ -41,7 +40,7 @@ def run_batch(
         out_dir: The output folder; made where it is missing.
         listener: Told what happens.
         model: A bundled name or a model file; by default the bundled building model.
-        segmenting: How each scene is segmented.
+        segmenting: The options with which each scene is segmented.
         options: Which scenes, what names, how many failures.
         stop: When requested, the blocks in hand are finished and no other scene is begun.
 
@@ -57,7 +56,6 @@ def run_batch(
         InterruptedRunError: When `stop` was requested; the manifest says how far it came.
     """
     options = options or BatchOptions()
-    BlockSize.parse(options.block)  # refused here, and not once for each scene
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)

@@ -36,13 +36,13 @@ BACKOFF_SECONDS_MAX = 60.0
 
 
 class Listener(Protocol):
-    """Told what happens in a batch."""
+    """An object whose methods are called as a batch proceeds."""
 
     def began(self, scene: str, *, place: int, count: int) -> None:
         """A scene is being segmented."""
 
     def progress(self, scene: str, done: int, total: int) -> None:
-        """Windows of it are done."""
+        """Called when windows of a scene are done."""
 
     def ended(self, entry: Entry) -> None:
         """A scene is done, was left out, or failed."""
@@ -50,18 +50,18 @@ class Listener(Protocol):
 
 @dataclass
 class Batch:
-    """What is the same for all scenes of a batch, and what became of them so far.
+    """The settings that all scenes of a batch share, and the entries so far.
 
     Attributes:
-        out_dir: Where all outputs go.
+        out_dir: The folder of all outputs.
         model: Network and card.
-        segmenting: How a scene is segmented.
+        segmenting: The options with which a scene is segmented.
         options: Which scenes, what names, how many failures.
         listener: Told what happens.
         stop: When requested, the blocks in hand are finished and no other is begun.
-        manifest: Of the output folder.
+        manifest: The manifest of the output folder.
         worker: The process that segments.
-        entries: What became of the scenes, by name; the last counts.
+        entries: The last entry of each scene, by the name of the scene.
         states: States of the files of scenes that were tried in this run.
         claimed: The scene of each output.
     """
@@ -181,7 +181,7 @@ def outputs_of(batch: Batch, source: Source) -> tuple[list[Path], Path | None]:
 
 
 def fingerprint(batch: Batch, state: object) -> str:
-    """What a scene's outputs depend on, as a short text."""
+    """A digest of everything that the outputs of a scene depend on."""
     segmenting = batch.segmenting
     asked = [str(name) for name in (segmenting.aoi, segmenting.calibrate) if name is not None]
     # What is not there is for the run to say.

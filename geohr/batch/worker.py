@@ -24,12 +24,12 @@ from geohr.options import SegmentOptions
 from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
-    from geohr.api.segment import Workplace
+    from geohr.inference.executor import Executor
 
 
 @dataclass(frozen=True)
 class Task:
-    """One scene to be segmented; see `geohr.segment_to_files`.
+    """A task for a worker process: one scene to segment; see `geohr.segment_to_files`.
 
     Attributes:
         scene: Path or address.
@@ -37,9 +37,9 @@ class Task:
         probs: A raster of probabilities to write, or None.
         stac: Write a STAC Item beside the first output.
         model: A bundled name or a file; None for the default.
-        options: How it is segmented.
+        options: The options of segmentation.
         overwrite: Replace outputs that exist.
-        work_dir: Where finished blocks are kept; None for beside the outputs.
+        work_dir: The folder of finished blocks; None is beside the outputs.
         resume: Keep finished blocks, and use those of an earlier run.
         dask: Address of a cluster's scheduler; None for the worker's own process.
         block: Windows of a block, such as 4x4; None for the default.
@@ -60,7 +60,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task.
+    """The outcome of a task.
 
     Attributes:
         objects: Polygons found, where polygons were asked for.
@@ -109,10 +109,10 @@ class Worker:
         stop: Stop,
         progress: Callable[[int, int], None],
     ) -> Outcome:
-        """Segment one scene.
+        """Segment one scene in the worker process.
 
         Args:
-            task: What to do.
+            task: The task.
             timeout: Seconds after which the process is ended.
             stop: When requested, the process is asked to stop too.
             progress: Called with windows done and windows in all.
@@ -163,17 +163,17 @@ def failed(error: str, code: int = GeohrError.exit_code) -> Outcome:
 
 
 def serve(parent: Parent) -> None:
-    """In the process: segment the scenes that the parent sends."""
+    """Segment the scenes that the parent process sends; runs in the worker process."""
     while True:
         parent.send(carry_out(parent.receive(), parent))
 
 
 def carry_out(task: Task, parent: Parent) -> Outcome:
-    """In the process: segment one scene."""
+    """Segment one scene; runs in the worker process."""
     from geohr.api.segment import segment_to_files
 
     try:
-        with workplace_at(task.dask) as workplace:
+        with executor_at(task.dask) as executor:
             summary = segment_to_files(
                 task.scene,
                 task.outputs,
@@ -181,8 +181,8 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
                 stac=task.stac,
                 model=load_model(task.model),
                 options=task.options,
-                cut=BlockSize.parse(task.block),
-                workplace=workplace,
+                block_size=BlockSize.parse(task.block),
+                executor=executor,
                 overwrite=task.overwrite,
                 progress=lambda done, total: parent.send((done, total)),
                 work_dir=task.work_dir,
@@ -199,15 +199,15 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
 
 
 @contextmanager
-def workplace_at(dask: str | None) -> Iterator[Workplace | None]:
+def executor_at(dask: str | None) -> Iterator[Executor | None]:
     """The cluster at an address; None for this process."""
     if dask is None:
         yield None
         return
-    from geohr.cluster import Cluster, connected
+    from geohr.cluster import DaskExecutor, connected
 
     with connected(dask) as client:
-        yield Cluster(client)
+        yield DaskExecutor(client)
 
 
 @lru_cache(maxsize=1)

@@ -36,7 +36,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class ChangeCounts:
-    """What was found.
+    """The number of groups of each kind.
 
     Attributes:
         objects: By kind, how many groups.
@@ -60,7 +60,7 @@ class ChangeCounts:
     shift: ShiftField = field(default_factory=ShiftField.none)
 
     def add(self, changes: Changes) -> None:
-        """Count some more groups."""
+        """Add the groups of a strip."""
         self.unseen += int(changes.unseen.sum())
         for kind in KINDS:
             mine = (changes.change == kind) & ~changes.unseen
@@ -83,7 +83,7 @@ class ChangeCounts:
         return max(mean - half, 0.0), mean + half
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The counts as a dictionary, for JSON."""
         return {
             "shift_m": self.shift.metres,
             "shift_windows": self.shift.windows,
@@ -121,7 +121,7 @@ class ChangeCounts:
 
 @dataclass(frozen=True)
 class Date:
-    """One of the two dates.
+    """One of the two dates: its objects and its probabilities.
 
     Attributes:
         objects: Vector file of its objects.
@@ -154,7 +154,7 @@ def compare(
         before: The earlier date, or the footprints that exist.
         after: The later date.
         out: A .gpkg; it appears when it is whole.
-        options: What counts as a change.
+        options: The thresholds of change.
         aoi: Vector file of polygons, in any CRS: objects that touch none are left out.
         overwrite: Replace `out` if it exists.
         progress: Called with strips done and strips in all.
@@ -238,7 +238,7 @@ def common_plane(first: ObjectLayer, second: ObjectLayer) -> pyproj.CRS:
 def common_bounds(
     first: ObjectLayer, second: ObjectLayer, rasters: list[ProbabilityRaster | None], plane: Any
 ) -> Box:
-    """What is compared: the ground that both dates show, as far as rasters say it, else all.
+    """The ground that both dates show, as far as rasters tell; else that of all objects.
 
     Raises:
         InputError: When the dates do not overlap.

@@ -13,7 +13,8 @@ from geohr.api.segment import segment_to_files
 from geohr.change.compare import ChangeCounts, Date, compare
 from geohr.change.options import ChangeOptions
 from geohr.errors import UsageError
-from geohr.inference.job import prepare
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.scene.files import open_raster
@@ -36,7 +37,7 @@ def change(
     work_dir: Path | None = None,
     stop: Stop | None = None,
 ) -> ChangeCounts:
-    """What changed between two dates, as footprints in a GeoPackage.
+    """Find what changed between two dates, and write footprints to a GeoPackage.
 
     A date is a scene, which is segmented first, or a vector file of objects: a result of geohr, or
     footprints that exist. What is found in a scene is kept beside `out`, as `STEM_before.gpkg` and
@@ -49,12 +50,13 @@ def change(
         out: The GeoPackage; see `geohr.change.compare.compare` for its layers.
         probabilities: Rasters that geohr wrote for dates that are vector files, or None.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: What counts as a change.
-        segment_options: How scenes are segmented; its `aoi` also bounds the comparison.
+        options: The thresholds of change.
+        segment_options: The options with which scenes are segmented; `aoi` also bounds the
+            comparison.
         overwrite: Replace `out` if it exists.
         progress: Called with what is done and how much there is, for each scene and for the
             comparison.
-        work_dir: Where finished blocks of scenes are kept; by default beside the outputs.
+        work_dir: The folder of finished blocks of scenes; by default beside the outputs.
         stop: When requested, the blocks in hand are finished and the run ends with an error.
 
     Returns:
@@ -105,7 +107,7 @@ def segment_date(
     work_dir: Path | None,
     stop: Stop | None,
 ) -> Date:
-    """One date's scene segmented, unless its result is there already.
+    """Segment the scene of one date, unless its result exists already.
 
     Raises:
         UsageError: When files of these names are there that are no such result.
@@ -116,10 +118,9 @@ def segment_date(
     there = [each for each in (objects, probs) if each.exists()]
     if there:
         made = provenance_of(probs) if probs.exists() else {}
+        noted = prepare(scene, model, options, LocalExecutor()).provenance()
         # A TIFF keeps no empty tags.
-        wanted = {
-            name: text for name, text in prepare(scene, model, options).provenance().items() if text
-        }
+        wanted = {name: text for name, text in noted.items() if text}
         if len(there) == 2 and made.items() >= wanted.items():
             return date
         if not made:
@@ -139,7 +140,7 @@ def segment_date(
 
 
 def provenance_of(raster: Path) -> dict[str, str]:
-    """What geohr noted in a raster about how it was made; empty for another program's."""
+    """The provenance that geohr wrote into a raster; empty for rasters of other programs."""
     try:
         with open_raster(str(raster)) as opened:
             tags: dict[str, str] = dict(opened.tags())

@@ -60,7 +60,7 @@ class ProbabilityRaster:
         self._to_raster = pyproj.Transformer.from_crs(plane, self._crs, always_xy=True)
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """Return the object itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -147,7 +147,7 @@ class ProbabilityRaster:
                 seen[part[index]] = 1.0
 
     def look(self, plane: pyproj.CRS) -> Any:
-        """How the raster looks around a point: the `geohr.change.shift.Look` of it."""
+        """Read the raster around a point; a `geohr.change.shift.Look`."""
         return raster_look(self._raster, plane)
 
 

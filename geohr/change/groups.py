@@ -34,7 +34,7 @@ class Groups:
         after: The later objects.
         of_before: `(n,)` number of each earlier object's group.
         of_after: `(m,)` number of each later object's group.
-        count: How many groups there are.
+        count: The number of groups.
     """
 
     before: DateObjects
@@ -45,12 +45,12 @@ class Groups:
 
 
 class GroupFinder:
-    """Holds the objects whose groups are not yet whole.
+    """Groups the objects of both dates, strip by strip; holds those of incomplete groups.
 
     Args:
-        field: By how much earlier objects are moved.
-        shift: Metres that the field moves anything at most.
-        lean: Metres that a roof may lean.
+        field: The shift by which earlier objects are moved.
+        shift: The largest shift of the field, in metres.
+        lean: The distance that a roof may lean, in metres.
     """
 
     def __init__(self, field: ShiftField, *, shift: float, lean: float) -> None:
@@ -89,7 +89,7 @@ class GroupFinder:
 
 
 def moved_by(table: DateObjects, field: ShiftField) -> DateObjects:
-    """Objects moved by the shift at their middle."""
+    """Move objects by the shift at their centres."""
     if len(table) == 0:
         return table
     move = field.at(middles_of(table.shapes))
@@ -97,13 +97,13 @@ def moved_by(table: DateObjects, field: ShiftField) -> DateObjects:
 
 
 def moved(shapes: Geometries, move: Floats) -> Geometries:
-    """Each shape moved by its own `(n, 2)` metres."""
+    """Move each shape by a vector of its own, in metres, `(n, 2)`."""
     points, owner = shapely.get_coordinates(shapes, return_index=True)
     return np.asarray(shapely.set_coordinates(shapes.copy(), points + move[owner]), object)
 
 
 def middles_of(shapes: Geometries) -> Floats:
-    """`(n, 2)` centroids."""
+    """The centroids of shapes, `(n, 2)`."""
     return np.asarray(shapely.get_coordinates(shapely.centroid(shapes)), np.float64)
 
 
@@ -155,12 +155,12 @@ def best_partners(first: Geometries, second: Geometries, near: Ints) -> Ints:
 
 
 def components(links: Ints, first: int, second: int) -> tuple[int, Ints]:
-    """How many connected groups there are, and the number of each object's group.
+    """Number the connected groups: how many there are, and the group of each object.
 
     Args:
         links: `(2, k)` indices of earlier and of later objects that belong together.
-        first: How many earlier objects there are.
-        second: How many later ones; they follow the earlier in what is returned.
+        first: The number of earlier objects.
+        second: The number of later objects, which follow the earlier ones in the result.
     """
     size = first + second
     graph = coo_array((np.ones(links.shape[1], bool), (links[0], links[1] + first)), (size, size))

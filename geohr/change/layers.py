@@ -45,24 +45,24 @@ class DateObjects:
     names: Geometries
 
     def __len__(self) -> int:
-        """How many objects there are."""
+        """The number of objects."""
         return len(self.ids)
 
     def take(self, index: Any) -> DateObjects:
-        """Some of the objects, by index or mask."""
+        """Select objects by index or mask."""
         return DateObjects(
             self.ids[index], self.shapes[index], self.confidence[index], self.names[index]
         )
 
     @classmethod
     def empty(cls) -> DateObjects:
-        """No objects."""
+        """An empty table."""
         nothing = np.zeros(0, object)
         return cls(np.zeros(0, np.int64), nothing, np.zeros(0), nothing)
 
     @classmethod
     def joined(cls, first: DateObjects, second: DateObjects) -> DateObjects:
-        """The objects of two tables, one after the other."""
+        """Concatenate two tables."""
         return cls(
             np.concatenate([first.ids, second.ids]),
             np.concatenate([first.shapes, second.shapes]),
@@ -78,7 +78,7 @@ class ObjectLayer:
         path: The file, or its URL.
 
     Attributes:
-        repaired: How many invalid polygons were repaired so far.
+        repaired: The number of invalid polygons that were repaired so far.
 
     Raises:
         InputError: When the file cannot be read, holds no polygons, or has no CRS.
@@ -116,7 +116,7 @@ class ObjectLayer:
         return west, south, east, north
 
     def bounds_in(self, plane: pyproj.CRS) -> tuple[float, float, float, float] | None:
-        """The same in another CRS."""
+        """The bounds of the layer in another CRS; None without objects."""
         if self.bounds is None:
             return None
         return box_in(self.bounds, self.crs, plane)
@@ -186,7 +186,7 @@ class ObjectLayer:
         """The layer's objects from north to south, each in the strip of its northernmost point.
 
         Args:
-            bounds: What is compared; objects that do not touch it are left out.
+            bounds: The ground that is compared; objects that do not touch it are left out.
             edges: Falling y of the strips' borders; the first and last lie beyond all objects.
             plane: A metric CRS.
             area: A geometry of the plane; objects that do not touch it are left out.
@@ -212,7 +212,7 @@ class ObjectLayer:
 
 
 def _read_parquet(path: str) -> Any:
-    """A GeoParquet file, whole.
+    """Read a whole GeoParquet file.
 
     Raises:
         InputError: When it is none, or pyarrow is not installed.

@@ -9,7 +9,7 @@ from geohr.options import Options, opt
 
 @dataclass(frozen=True)
 class ChangeOptions(Options):
-    """How two sets of objects are compared. Lengths in metres, areas in square metres."""
+    """The options with which two dates are compared; lengths in metres, areas in square metres."""
 
     shift: float = opt(
         3.0,

@@ -19,16 +19,16 @@ from geohr._runtime.files import written_whole
 DIGITS = 7
 """Decimals of a degree that OSM keeps."""
 NODES_MAX = 2000
-"""OSM's limit for a way."""
+"""The largest number of nodes of a way in OpenStreetMap."""
 
 
 def write_osm(changes: Path, out: Path, *, source: str) -> int:
     """Write the new buildings of a GeoPackage of changes, and give their number.
 
     Args:
-        changes: As `geohr.change.compare.compare` writes it.
+        changes: A file that `geohr.change.compare.compare` wrote.
         out: The .osc to write; it appears when it is whole.
-        source: What the `source` tag says.
+        source: The value of the `source` tag.
 
     Raises:
         OutputError: When it cannot be written.

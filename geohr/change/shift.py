@@ -32,7 +32,7 @@ them."""
 PEAK_MIN = 0.2
 """Correlation below which a window says nothing."""
 CLEAR = 1.15
-"""How many times the next best place, elsewhere, the peak must be."""
+"""The smallest ratio of the correlation peak to the next best one elsewhere."""
 NEAR = 4
 """Pixels around the peak that belong to it."""
 LEAST = 3
@@ -57,7 +57,7 @@ class ShiftField:
         centre: `(2,)` x and y about which the field is written.
         scale: Metres by which distances from the centre are divided.
         weights: `(terms, 2)` of 1, x, y, and perhaps x squared, x times y, y squared.
-        windows: How many windows it rests on.
+        windows: The number of windows that it was fitted to.
         spread: Median distance of the windows' own shifts from the field, in metres.
     """
 
@@ -69,7 +69,7 @@ class ShiftField:
 
     @classmethod
     def none(cls) -> ShiftField:
-        """No shift anywhere."""
+        """A field without any shift."""
         return cls(np.zeros(2), 1.0, np.zeros((1, 2)), 0, 0.0)
 
     def at(self, points: Floats) -> Floats:
@@ -83,7 +83,7 @@ class ShiftField:
         return float(np.hypot(*self.weights[0]))
 
     def describe(self) -> str:
-        """One line for a person."""
+        """A description of the shift in one line."""
         if self.windows == 0:
             return "shift between the dates: not estimated"
         east, north = self.weights[0]
@@ -151,7 +151,7 @@ def edges(values: Floats32, valid: Bools) -> Floats32:
 def window_shift(
     before: tuple[Floats32, Bools], after: tuple[Floats32, Bools]
 ) -> tuple[float, float] | None:
-    """Rows and columns by which `before` must be moved to lie on `after`; None where unclear."""
+    """The rows and columns by which `before` must be moved to lie on `after`; None if unclear."""
     both = before[1] & after[1]
     if both.mean() < 0.5:
         return None
@@ -189,7 +189,7 @@ def window_shift(
 
 
 def vertex(three: NDArray[np.floating[Any]]) -> float:
-    """Where between -0.5 and 0.5 the parabola through three values has its top."""
+    """The place, between -0.5 and 0.5, of the maximum of the parabola through three values."""
     left, middle, right = (float(each) for each in three)
     bend = left - 2 * middle + right
     return 0.0 if bend >= 0 else float(np.clip((left - right) / (2 * bend), -0.5, 0.5))

@@ -59,7 +59,7 @@ class Changes:
     unseen: Bools = field(default_factory=lambda: np.zeros(0, bool))
 
     def __len__(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return len(self.shapes)
 
 
@@ -68,10 +68,10 @@ class Judge:
     """Compares groups of objects.
 
     Attributes:
-        options: What counts as a change.
+        options: The thresholds of change.
         plane: The metric CRS that shapes are in.
         field: The shift of the earlier date.
-        before: Its probabilities, or None: then only its objects count.
+        before: The probabilities of the earlier date, or None to use only its objects.
         after: Those of the later date.
     """
 
@@ -117,7 +117,7 @@ class Judge:
     def _kinds(
         self, aligned: Geometries, second: Geometries, area: tuple[Floats, Floats], has: Any
     ) -> Geometries:
-        """What the outlines alone say of each group."""
+        """The kind of change of each group, by its outlines alone."""
         both = has[0] & has[1]
         shared = shapely.area(shapely.intersection(aligned, second))
         union = shapely.area(aligned) + shapely.area(second) - shared
@@ -135,7 +135,7 @@ class Judge:
     def _evidence(
         self, raster: ProbabilityRaster | None, gained: Geometries, lost: Geometries, *, back: bool
     ) -> tuple[Evidence, Evidence]:
-        """What a date says where something was gained and lost.
+        """The probabilities of a date on the ground that was gained and lost.
 
         Without probabilities, a date's objects are certain: nothing lies where they do not.
         """
@@ -168,7 +168,7 @@ def unions(shapes: Geometries, owner: Ints, count: int) -> Geometries:
 
 
 def align(first: Geometries, second: Geometries, both: Bools) -> tuple[Floats, Geometries]:
-    """How far each group moved, in metres, and the earlier shapes with their middles on the later.
+    """The shift of each group in metres, and its earlier shapes moved onto the later ones.
 
     Where the area changed much, the middles moved for that reason: nothing is aligned.
     """
@@ -220,8 +220,8 @@ def certainty(
     Args:
         kind: `(n,)` verdicts.
         own: Mean confidence of the earlier and of the later objects.
-        early: What the earlier date says of ground gained and lost.
-        late: What the later date says.
+        early: The evidence of the earlier date on ground gained and lost.
+        late: The evidence of the later date.
     """
     gain = np.where(kind == NEW, own[1], late[0].probability) * (1 - early[0].probability)
     loss = np.where(kind == GONE, own[0], early[1].probability) * (1 - late[1].probability)

@@ -1,4 +1,4 @@
-"""Blocks predicted by the workers of a Dask cluster, assembled here.
+"""Scenes segmented by the workers of a Dask cluster.
 
     with geohr.cluster.connected("tcp://scheduler:8786") as client:
         geohr.cluster.segment(client, "scene.tif", [Path("buildings.gpkg")])
@@ -18,7 +18,7 @@ except ImportError as error:
     raise EngineError("clusters need Dask; pip install 'geohr[dask]'") from error
 
 from geohr.cluster.connect import connected, served
+from geohr.cluster.executor import DaskExecutor
 from geohr.cluster.segment import segment
-from geohr.cluster.workplace import Cluster
 
-__all__ = ["Cluster", "connected", "segment", "served"]
+__all__ = ["DaskExecutor", "connected", "segment", "served"]

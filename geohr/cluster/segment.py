@@ -9,7 +9,7 @@ from distributed import Client
 
 from geohr._runtime.stop import Stop
 from geohr.api.segment import Summary, segment_to_files
-from geohr.cluster.workplace import Cluster
+from geohr.cluster.executor import DaskExecutor
 from geohr.inference.pipeline import Progress
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
@@ -26,7 +26,7 @@ def segment(
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
     stac: bool = False,
-    cut: BlockSize | None = None,
+    block_size: BlockSize | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     work_dir: Path | None = None,
@@ -36,7 +36,7 @@ def segment(
     """Objects, classes and probabilities of a scene into files, predicted by a cluster.
 
     The same bytes as `geohr.segment_to_files` writes with the same engine on one core, whatever
-    the cut, the number of workers, and what became of them.
+    the block size, the number of workers, and what became of them.
 
     Args:
         client: Of the cluster; see `geohr.cluster.connected`.
@@ -48,7 +48,7 @@ def segment(
             It need not be where workers find it.
         options: How; by default as the model card says.
         stac: Write a STAC Item beside the first output.
-        cut: Windows of a block; by default as many down as across.
+        block_size: Windows of a block; by default as many down as across.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
         work_dir: Where finished blocks are kept, and all workers write; by default beside the
@@ -71,8 +71,8 @@ def segment(
         model=model,
         options=options,
         stac=stac,
-        cut=cut,
-        workplace=Cluster(client),
+        block_size=block_size,
+        executor=DaskExecutor(client),
         overwrite=overwrite,
         progress=progress,
         work_dir=work_dir,

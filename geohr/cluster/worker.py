@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,87 +16,32 @@ from geohr import __version__
 from geohr.engines import open_predictor
 from geohr.engines.calibration import Calibration
 from geohr.engines.cores import share_cores
-from geohr.engines.predictor import Predictor
+from geohr.engines.predictor import Engine, Predictor
 from geohr.errors import EngineError, GeohrError, InputError
 from geohr.inference.checkpoint import load_block, processor, save_block
+from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
-from geohr.inference.postprocess import Postprocessor, Strip, finish_strip
+from geohr.inference.postprocess import Strip, finish_strip
 from geohr.models.model import Model
-from geohr.options import SegmentOptions
-from geohr.scene import Scene, SceneReader
+from geohr.options import EngineOptions
+from geohr.scene import SceneReader
 from geohr.tiling.blocks import Block
-from geohr.tiling.grid import Grid
 
 MODELS_MAX = 4
 """Models that a worker holds at once."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What a worker predicts with.
-
-    Attributes:
-        engine: Name and version of what computes.
-        batch: Windows at once.
-    """
-
-    engine: str
-    batch: int
-
-
-@dataclass(frozen=True)
-class Opening:
-    """All that opening a model on an engine depends on.
-
-    Attributes:
-        digest: Of the model file.
-        tile: Side of a window in pixels.
-        options: Of the engine.
-        calibration: Windows to fit int8 to.
-    """
-
-    digest: str
-    tile: int
-    options: SegmentOptions
-    calibration: Calibration
-
-
-@dataclass(frozen=True)
-class WorkerJob:
-    """One run, for the workers.
-
-    Attributes:
-        opening: Of the model.
-        facts: What every worker must predict with.
-        scene: What to read.
-        grid: How it is cut into windows.
-        classes: Channels of the scores.
-        finishing: What becomes of blocks.
-        folder: Where blocks are written.
-        model: The model file, where all workers find it.
-        version: Of geohr.
-    """
-
-    opening: Opening
-    facts: Facts
-    scene: Scene
-    grid: Grid
-    classes: int
-    finishing: Postprocessor
-    folder: Path
-    model: Path
-    version: str
+Task = Block | Strip
+"""What a worker is given: a block to predict, or a strip of rows to finish."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a worker says of a block or band that it has written.
+    """What the driver learns of a task that is done.
 
     Attributes:
-        windows: Windows that were predicted for it.
-        processor: What the bits of its scores may depend on besides the engine.
-        worker: Its address.
-        seconds: That it took.
+        windows: Windows that were predicted.
+        processor: The kind of the worker's processor.
+        worker: The worker's address.
+        seconds: How long it took.
     """
 
     windows: int
@@ -106,165 +50,161 @@ class Answer:
     seconds: float
 
 
-class Hand(WorkerPlugin):
-    """A run on a worker; each worker gets one, also those that join later.
+class JobPlugin(WorkerPlugin):
+    """A job on a worker: one plugin, so that a task is only a name and a number.
 
     Args:
-        job: The run.
-        name: Of the plugin.
+        job: What is done; its files have names that hold on all workers.
+        folder: The work folder, which all share.
+        model: The model file in it.
+        name: Of the plugin; the same for the same outputs.
     """
 
-    def __init__(self, job: WorkerJob, name: str) -> None:
+    def __init__(self, job: Job, folder: Path, model: Path, name: str) -> None:
         self.name = name
         self._job = job
+        self._folder = folder
+        self._model = model
+        self._version = __version__
 
     def setup(self, worker: Worker) -> None:
         """Take note of the worker."""
         self._worker = worker
 
-    def predict(self, block: Block) -> Answer:
-        """Predict a block and write it to the work folder.
+    def carry_out(self, task: Task) -> Answer:
+        """Predict a block or finish a strip, and write it to the work folder.
 
         Raises:
             InputError: When the scene cannot be read here.
-            OutputError: When the work folder cannot be written here.
+            OutputError: When the work folder cannot be read or written here.
             EngineError: When this worker predicts with something else than the others.
         """
         started = time.monotonic()
-        job = self._checked()
-        predictor = opened(job.opening, job.model)
-        facts = Facts(predictor.engine, predictor.batch)
-        if facts != job.facts:
+        if self._version != __version__:
             raise EngineError(
-                f"predicts with {facts.engine}, {facts.batch} windows at once, and others with "
-                f"{job.facts.engine}, {job.facts.batch} at once; start workers of one kind, or "
+                f"has geohr {__version__}, and the run is of {self._version}; install the "
+                "same version everywhere"
+            )
+        windows = 0
+        if isinstance(task, Block):
+            windows = self._predict(task)
+        else:
+            finish_strip(self._job, task, self._folder, partial(load_block, self._folder))
+        seconds = time.monotonic() - started
+        return Answer(windows, processor(), self._worker.address, seconds)
+
+    def _predict(self, block: Block) -> int:
+        """Predict a block; how many windows that took."""
+        job = self._job
+        predictor = open_once(self._model, job.digest, job.grid.tile, job.options, job.calibration)
+        here = Engine(predictor.engine, predictor.batch)
+        if here != job.engine:
+            raise EngineError(
+                f"predicts with {here.name}, {here.batch} windows at once, and others with "
+                f"{job.engine.name}, {job.engine.batch} at once; start workers of one kind, or "
                 "name --backend, --device and --batch"
             )
-        options = job.opening.options
         with SceneReader(job.scene) as reader:
             scores = predict_block(
                 reader,
                 job.grid,
                 block,
                 predictor,
-                normalizer=job.opening.calibration.normalizer,
-                classes=job.classes,
-                blend=options.blend,
+                normalizer=job.normalizer,
+                classes=len(job.card.classes),
+                blend=job.options.blend,
             )
-        save_block(job.folder, block, scores)
-        return self._answer(scores.windows, started)
-
-    def finish(self, band: Strip) -> Answer:
-        """Finish a band of which all blocks are in the work folder, and write it there.
-
-        Raises:
-            OutputError: When the work folder cannot be read or written here.
-        """
-        started = time.monotonic()
-        job = self._checked()
-        finish_strip(job.finishing, band, partial(load_block, job.folder))
-        return self._answer(0, started)
-
-    def _checked(self) -> WorkerJob:
-        """The run, if it is of the version here.
-
-        Raises:
-            EngineError: When it is not.
-        """
-        if self._job.version != __version__:
-            raise EngineError(
-                f"has geohr {__version__}, and the run is of {self._job.version}; install the "
-                "same version everywhere"
-            )
-        return self._job
-
-    def _answer(self, windows: int, started: float) -> Answer:
-        return Answer(windows, processor(), self._worker.address, time.monotonic() - started)
+        save_block(self._folder, block, scores)
+        return scores.windows
 
 
 def geohr_version() -> str:
-    """Of geohr here."""
+    """The version of geohr here."""
     return __version__
 
 
-def work(name: str, task: Block | Strip) -> Answer:
-    """Predict a block, or finish a band, of the run whose plugin has this name; see `Hand`."""
+def carry_out(name: str, task: Task) -> Answer:
+    """Do a task of the job whose plugin has this name; see `JobPlugin.carry_out`."""
     worker = get_worker()
     share_cores(worker.state.nthreads)
     try:
-        hand = cast(Hand, worker.plugins[name])
-        return hand.predict(task) if isinstance(task, Block) else hand.finish(task)
+        return cast(JobPlugin, worker.plugins[name]).carry_out(task)
     except GeohrError as error:
-        told = of_worker(error)
-    raise told
+        named = with_worker(error)
+    # Raised where the other error is no longer handled, it goes without its causes: those of GDAL
+    # cannot be sent, and Dask would send a text in place of all.
+    raise named
 
 
-def of_worker(error: GeohrError) -> GeohrError:
-    """The same error with the worker's name, for the driver.
-
-    Raised where the other is no longer handled, it goes without its causes: those of GDAL cannot
-    be sent, and Dask would send a text in place of all.
-    """
+def with_worker(error: GeohrError) -> GeohrError:
+    """The same error with the worker's name, for the driver."""
     return type(error)(f"worker {get_worker().address}: {error}")
 
 
-def facts_of(opening: Opening, content: bytes) -> Facts:
-    """What a worker predicts a model with.
+def engine_of(
+    content: bytes, digest: str, tile: int, options: EngineOptions, calibration: Calibration
+) -> Engine:
+    """Open a model, and say what this worker predicts it with.
 
     Args:
-        opening: Of the model.
         content: Of the model file.
+        digest: SHA-256 of it.
+        tile: Side of a window in pixels.
+        options: Of the engine.
+        calibration: Windows to fit int8 to.
 
     Raises:
         EngineError: When no engine can be used.
         InputError: When the weights cannot be used.
     """
-    worker = get_worker()
-    share_cores(worker.state.nthreads)
+    share_cores(get_worker().state.nthreads)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         path.write_bytes(content)
         try:
-            predictor = opened(opening, path)
-            return Facts(predictor.engine, predictor.batch)
+            predictor = open_once(path, digest, tile, options, calibration)
+            return Engine(predictor.engine, predictor.batch)
         except GeohrError as error:
-            told = of_worker(error)
-    raise told
+            named = with_worker(error)
+    raise named
 
 
-_OPENED: OrderedDict[object, Predictor] = OrderedDict()
+_PREDICTORS: dict[object, Predictor] = {}
 _OPENING = Lock()
+"""The threads of a worker share a model, so that one opens it and the others wait."""
 
 
-def opened(opening: Opening, path: Path) -> Predictor:
+def open_once(
+    path: Path, digest: str, tile: int, options: EngineOptions, calibration: Calibration
+) -> Predictor:
     """A model on its engine, opened once in this process.
 
     Args:
-        opening: All that it depends on.
         path: The model file; read only when the model is not open yet.
+        digest: SHA-256 that it must have.
+        tile: Side of a window in pixels.
+        options: Of the engine.
+        calibration: Windows to fit int8 to.
 
     Raises:
         InputError: When there is no such file, or another one.
         EngineError: When no engine can be used.
     """
-    fitted = opening.calibration if opening.options.precision == "int8" else None
-    key = (opening.digest, opening.tile, opening.options, fitted and fitted.scene.path)
+    fitted_to = calibration.scene.path if options.precision == "int8" else None
+    key = (digest, tile, options, fitted_to)
     with _OPENING:
-        if key in _OPENED:
-            _OPENED.move_to_end(key)
-            return _OPENED[key]
+        if key in _PREDICTORS:
+            return _PREDICTORS[key]
         if not path.exists():
             raise InputError(
                 f"does not find {path}; name a folder that all workers and this machine share "
                 "with --work-dir"
             )
         model = Model.load(path)
-        if model.digest != opening.digest:
+        if model.digest != digest:
             raise InputError(f"finds another model at {path} than the one that was asked for")
-        predictor = open_predictor(
-            model, opening.tile, opening.options, calibration=opening.calibration
+        if len(_PREDICTORS) >= MODELS_MAX:
+            _PREDICTORS.pop(next(iter(_PREDICTORS)))
+        return _PREDICTORS.setdefault(
+            key, open_predictor(model, tile, options, calibration=calibration)
         )
-        _OPENED[key] = predictor
-        while len(_OPENED) > MODELS_MAX:
-            _OPENED.popitem(last=False)
-    return predictor

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from geohr.encoding import Batch
-from geohr.engines.agreement import Agreement, measure
 from geohr.engines.cache import cached
 from geohr.engines.calibration import Calibration
 from geohr.engines.cores import Shape, cores
+from geohr.engines.int8 import Agreement, measure
 from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError
 from geohr.models.model import Model

@@ -9,7 +9,7 @@ import torch
 from torch.export import ExportedProgram
 
 from geohr.engines.cores import PIXELS, SCORES, Shape
-from geohr.engines.scores import ScoreNetwork
+from geohr.engines.torch import ScoreNetwork
 from geohr.errors import EngineError
 from geohr.models.model import Model
 

@@ -1,18 +1,30 @@
-"""Networks in int8, by NNCF's post-training quantisation."""
+"""Networks in int8: NNCF's post-training quantisation, and how far it finds what float32 finds."""
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TypeVar
 
-from geohr.encoding import Batch
-from geohr.engines.cores import PIXELS
-from geohr.errors import EngineError
+import numpy as np
+from numpy.typing import NDArray
 
+from geohr.encoding import PROBABILITY_MAX, Batch
+from geohr.engines.cores import PIXELS
+from geohr.engines.predictor import Predictor
+from geohr.errors import EngineError
+from geohr.stitching.mosaic import classify
+
+LEAST = 0.95
+"""Agreement from which int8 is used."""
+OBJECT_PIXELS = 1000
+"""Pixels of objects without which agreement says nothing."""
 Network = TypeVar("Network")
 
 
@@ -46,3 +58,86 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two predictions of the same windows, compared.
+
+    Attributes:
+        overlap: Pixels that both give the same class, over pixels that either gives one.
+        objects: Pixels that either gives a class.
+        mean_difference: Mean of the absolute difference of scores.
+        largest_difference: Largest absolute difference of scores.
+    """
+
+    overlap: float
+    objects: int
+    mean_difference: float
+    largest_difference: float
+
+    def to_json(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    def describe(self) -> str:
+        """One line for a person."""
+        return (
+            f"objects overlap {self.overlap:.4f} over {self.objects} pixels; scores differ by "
+            f"{self.mean_difference:.2g} in the mean and {self.largest_difference:.2g} at most"
+        )
+
+    def check(self) -> None:
+        """Refuse a form that finds something else.
+
+        Raises:
+            EngineError: When the overlap is below `LEAST`, or there is too little to compare.
+        """
+        if self.objects < OBJECT_PIXELS:
+            raise EngineError(
+                f"int8 cannot be checked: the calibration windows show {self.objects} pixels of "
+                f"objects, and {OBJECT_PIXELS} are needed; name a scene with more of them with "
+                "--calibrate, or use --precision float32"
+            )
+        if self.overlap < LEAST:
+            raise EngineError(
+                f"int8 finds objects that overlap float32's by {self.overlap:.3f}, and {LEAST:g} "
+                "is needed; use --precision float32, or calibrate on another scene with --calibrate"
+            )
+
+
+def measure(
+    exact: Predictor, cheaper: Predictor, windows: Batch, *, threshold: float | None
+) -> Agreement:
+    """Compare two predictors on windows.
+
+    Args:
+        exact: The float32 network.
+        cheaper: Its other form.
+        windows: `(n, band, row, col)`, normalised.
+        threshold: From which a pixel belongs to a class, as in `classify`.
+    """
+    same = either = 0
+    total = largest = 0.0
+    for window in windows:
+        first, second = (score(predictor, window) for predictor in (exact, cheaper))
+        one, other = (classes(scores, threshold) for scores in (first, second))
+        same += int(((one == other) & (one > 0)).sum())
+        either += int(((one > 0) | (other > 0)).sum())
+        difference = np.abs(first - second)
+        total += float(difference.mean())
+        largest = max(largest, float(difference.max()))
+    return Agreement(same / either if either else 1.0, either, total / len(windows), largest)
+
+
+def score(predictor: Predictor, window: NDArray[np.float32]) -> Batch:
+    """Scores `(class, row, col)` of one window."""
+    batch = np.zeros((predictor.batch, *window.shape), np.float32)
+    batch[0] = window
+    scores: Batch = predictor.predict(batch)[0]
+    return scores
+
+
+def classes(scores: Batch, threshold: float | None) -> NDArray[np.uint8]:
+    """The class of each pixel, from scores `(class, row, col)`."""
+    return classify((scores * PROBABILITY_MAX + 0.5).astype(np.uint8), threshold)

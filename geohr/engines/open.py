@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from importlib.util import find_spec
 
-from geohr.engines.agreement import Agreement
+from geohr._runtime.messages import warn
 from geohr.engines.calibration import Calibration
 from geohr.engines.compiled import Compiler
 from geohr.engines.cores import has_gpu
+from geohr.engines.int8 import Agreement
 from geohr.engines.predictor import AveragePredictor, Predictor
 from geohr.errors import EngineError, UsageError
 from geohr.models.model import Model
@@ -63,11 +63,7 @@ def open_predictor(
         except (EngineError, ImportError) as error:
             if following is None:
                 raise as_engine_error(error, name) from error
-            warnings.warn(
-                f"backend {name} cannot be used ({error}); using {following}",
-                FallbackWarning,
-                stacklevel=2,
-            )
+            warn(f"backend {name} cannot be used ({error}); using {following}", FallbackWarning)
             continue
         if agreement is not None:
             agreement.check()

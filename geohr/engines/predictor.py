@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from geohr.encoding import Batch
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes.
+
+    Attributes:
+        name: Name, version, number format and device, as provenance has them.
+        batch: Windows taken at once.
+    """
+
+    name: str
+    batch: int
 
 
 class Predictor(Protocol):

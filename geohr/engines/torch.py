@@ -13,13 +13,44 @@ from torch import Tensor, nn
 
 from geohr.encoding import Batch
 from geohr.engines.cores import one_core_a_call
-from geohr.engines.scores import ScoreNetwork
 from geohr.errors import EngineError
+from geohr.hrnet.fuse import fuse
 from geohr.models.model import Model
 from geohr.options import EngineOptions
 
 BATCH = {"cpu": 2, "cuda": 8, "mps": 4}
 """Windows at once by kind of device, where nothing is asked for."""
+
+
+class ScoreNetwork(nn.Module):
+    """A fused network with its scores: what is exported and what is predicted with.
+
+    Args:
+        network: Pixels to logits.
+        background: Whether channel 0 is the background's; it has no score of its own.
+    """
+
+    def __init__(self, network: nn.Module, *, background: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.background = background
+
+    @classmethod
+    def of(cls, model: Model) -> ScoreNetwork:
+        """A model's network with its weights fixed, and fused where it is one of ours."""
+        ours = model.card.architecture.startswith("hrnet")
+        network = fuse(model.network) if ours else model.network.eval().requires_grad_(False)
+        return cls(network, background=model.card.background)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map `(n, band, row, col)` to scores of foreground classes `(n, class, row, col)`.
+
+        One channel of logits is a sigmoid's, several are a softmax.
+        """
+        logits: Tensor = self.network(pixels).float()
+        if logits.shape[1] == 1:
+            return logits.sigmoid()
+        return logits.softmax(dim=1)[:, int(self.background) :]
 
 
 class TorchPredictor:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+# SMP's decoders ask their encoder for what this class holds, and it has no public name.
 from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 

@@ -204,5 +204,7 @@ def register_models() -> None:
     """Let ``smp.create_model`` and ``smp.from_pretrained`` find the models; names taken stay."""
     for model in (HRNetV1, HRNetV2, HRNetOCR):
         smp.MODEL_ARCHITECTURES_MAPPING.setdefault(model.__name__.lower(), model)
+        # create_model looks in the mapping, from_pretrained for a class of that name in the module;
+        # SMP has no call that registers a model.
         if not hasattr(smp, model.__name__):
             setattr(smp, model.__name__, model)

@@ -2,7 +2,7 @@
 
     ROOT/NAME/lock                       held while a run writes the outputs of that name
     ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
-    ROOT/NAME/FINGERPRINT/band-*.npz     finished rows, traced, where that is done apart
+    ROOT/NAME/FINGERPRINT/strip-*.npz    finished rows, traced, where that is done apart
     ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
 
 A block is written under another name and renamed. It is not waited for until it is on the disk:
@@ -68,8 +68,8 @@ class WorkFolder:
             found = {int(path.stem.partition("-")[2]): path for path in folder.glob("block-*.npz")}
             self.finished = frozenset(index for index, path in found.items() if is_whole(path))
             damaged = [path for index, path in found.items() if index not in self.finished]
-            bands = folder.glob("band-*.npz")
-            damaged += [path for path in bands if not is_whole(path)]
+            strips = folder.glob("strip-*.npz")
+            damaged += [path for path in strips if not is_whole(path)]
             for path in (*folder.glob("*.part"), *damaged):
                 path.unlink()
         except OSError as error:

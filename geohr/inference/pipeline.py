@@ -31,6 +31,8 @@ from geohr.tiling.normalize import Normalizer
 
 Progress = Callable[[int, int], None]
 """Called with windows done and windows in all."""
+WriteRows = Callable[[NDArray[np.uint8]], None]
+"""Takes the next rows of a raster."""
 
 
 class BlockStore(Protocol):
@@ -74,11 +76,11 @@ def predict_rows(
     normalizer: Normalizer,
     classes: int,
     blend: str,
-    cut: BlockSize | None = None,
+    block_size: BlockSize | None = None,
     progress: Progress | None = None,
     store: BlockStore | None = None,
     stop: Stop | None = None,
-    disagreement: Callable[[NDArray[np.uint8]], None] | None = None,
+    disagreement: WriteRows | None = None,
 ) -> Generator[ProbabilityRows]:
     """The probabilities of a scene, top to bottom, each row once.
 
@@ -91,7 +93,7 @@ def predict_rows(
         normalizer: From the scene's values to the network's.
         classes: Channels of the scores.
         blend: A name in `geohr.stitching.weights.BLENDS`.
-        cut: How large blocks are; by default such that the scene is read downwards.
+        block_size: How large blocks are; by default such that the scene is read downwards.
         progress: Called after each batch.
         store: Keeps finished blocks, and has those of an earlier run.
         stop: When requested, the blocks in hand are finished and no other is begun.
@@ -104,7 +106,7 @@ def predict_rows(
     """
     kept = store or NoStore()
     stop = stop or Stop()
-    blocks = cut_blocks(grid, cut)
+    blocks = cut_blocks(grid, block_size)
     tasks = [block for block in blocks if block.index not in kept.finished]
 
     def begun() -> Iterator[Block]:
@@ -204,7 +206,7 @@ def score_batches(
 def compare(
     scored: Iterable[tuple[WindowBatch, Batch | None]],
     disagreement: Disagreement,
-    write: Callable[[NDArray[np.uint8]], None],
+    write: WriteRows,
 ) -> Iterator[tuple[WindowBatch, Batch | None]]:
     """The same, with rows written as soon as all windows on them have been compared."""
 

@@ -39,9 +39,9 @@ class RasterWriter:
         geobox: The grid of its pixels.
         descriptions: A name for each band.
         tags: Text that goes into the file's metadata.
-        resampling: How overviews are made, `nearest` or `average`.
+        resampling: The resampling of overviews, `nearest` or `average`.
         colours: RGB by pixel value, for a raster of classes.
-        scale: What a pixel value is multiplied by to mean a probability.
+        scale: The factor from pixel values to probabilities.
 
     Raises:
         OutputError: When it cannot be written.
@@ -112,7 +112,7 @@ class RasterWriter:
             self._finish()
 
     def write(self, rows: NDArray[np.uint8]) -> None:
-        """Append rows.
+        """Append rows to the raster.
 
         Args:
             rows: `(band, row, col)`, or `(row, col)` for one band.
@@ -137,7 +137,7 @@ class RasterWriter:
         self._row += count
 
     def _describe(self) -> None:
-        """Names, tags and colours of the bands."""
+        """Set names, tags and colours of the bands."""
         raster = self._raster
         raster.update_tags(**self._tags)
         for band, name in enumerate(self._descriptions, start=1):
@@ -191,7 +191,7 @@ def write_raster(
     Args:
         path: The target, `.tif`.
         pixels: `(band, row, col)`.
-        geobox: Their grid, of the same height and width.
+        geobox: The grid of the pixels, of the same height and width.
         nodata: Value that means no data.
         valid: `(row, col)`, True = valid; written as the file's mask.
 

@@ -25,12 +25,11 @@ from geohr.outputs.qgis_style import EPOCH, add_style
 from geohr.polygons.table import Polygons
 
 SHAPEFILE_NAMES = {
-    "confidence_min": "conf_min",
     "perimeter_m": "perim_m",
     "orientation": "orient",
     "touches_edge": "at_edge",
 }
-"""Names for a format that allows ten letters."""
+"""Column names for Shapefiles, which allow ten characters."""
 DEGREES_DIGITS = 9
 """Decimals of a GeoJSON coordinate: a tenth of a millimetre."""
 
@@ -191,4 +190,4 @@ WRITERS: dict[str, Callable[[Path, LayerInfo], AbstractContextManager[FormatWrit
     ".parquet": parquet_writer,
     ".shp": shapefile_writer,
 }
-"""Writers by extension."""
+"""The writer of each extension."""

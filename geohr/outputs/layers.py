@@ -24,7 +24,7 @@ class LayerInfo:
     constants: dict[str, str | None]
     """Text columns with one value for all rows, None where it is not known."""
     colours: dict[str, str]
-    """Class names to "#rrggbb"."""
+    """The colour of each class name, as "#rrggbb"."""
     provenance: dict[str, str]
 
     @property

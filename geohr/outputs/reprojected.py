@@ -25,7 +25,7 @@ class RowWriter(Protocol):
     """A raster that is written row by row; a context manager."""
 
     def __enter__(self) -> Self:
-        """Itself, open."""
+        """Open the writer."""
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         """Give the raster its name, or leave nothing behind."""
@@ -41,7 +41,7 @@ class ReprojectedWriter:
         path: The target.
         made: The grid that rows are of.
         own: The scene on whose grid, and in whose area, the raster is to lie.
-        bands: How many there are.
+        bands: The number of bands.
         sink: Makes the writer of the target.
         classes: Whether values are class ids, of which there is nothing between two.
     """

@@ -53,27 +53,27 @@ def item_beside(output: str | Path) -> str | Path:
     return Path(beside) if isinstance(output, Path) else beside
 
 
-def write_item(path: Path, run: Job, outputs: Sequence[str | Path]) -> None:
+def write_item(path: Path, job: Job, outputs: Sequence[str | Path]) -> None:
     """Write the Item of a run.
 
     Args:
         path: Of the Item.
-        run: The run.
+        job: The run, described.
         outputs: Where its outputs will lie, beside the Item.
 
     Raises:
         OutputError: When it cannot be written.
     """
-    item = describe(run, outputs, now=datetime.now(UTC))
+    item = describe(job, outputs, now=datetime.now(UTC))
     with written_whole(path) as part:
         part.write_text(json.dumps(item, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def describe(run: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[str, Any]:
+def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[str, Any]:
     """The Item as plain types."""
     names = [str(each).rpartition("/")[2] for each in outputs]
-    provenance = run.provenance()
-    footprint = footprint_of(run)
+    provenance = job.provenance()
+    footprint = footprint_of(job)
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -81,7 +81,7 @@ def describe(run: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
         "id": Path(names[0]).stem,
         "geometry": None,
         "properties": {
-            **times(run),
+            **times(job),
             "created": stamp(now),
             "processing:datetime": stamp(now),
             "processing:lineage": f"Objects in {provenance['geohr_scene']}, "
@@ -90,15 +90,15 @@ def describe(run: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
                 "geohr": provenance["geohr_version"],
                 "engine": provenance["geohr_engine"],
             },
-            **model_fields(run),
+            **model_fields(job),
             **{name.replace("_", ":", 1): value for name, value in provenance.items()},
         },
-        "links": [{"rel": "derived_from", "href": source(run), "type": "image/tiff"}],
+        "links": [{"rel": "derived_from", "href": source(job), "type": "image/tiff"}],
         "assets": {name: asset(name) for name in names},
     }
     item["assets"]["model"] = {
-        "href": f"urn:sha256:{run.model.digest}",
-        "title": f"{run.card.name} {run.card.version}",
+        "href": f"urn:sha256:{job.digest}",
+        "title": f"{job.card.name} {job.card.version}",
         "type": "application/octet-stream; application=safetensors",
         "roles": ["mlm:model", "mlm:weights"],
         "mlm:artifact_type": "safetensors.torch.save_file",
@@ -110,7 +110,7 @@ def describe(run: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
 
 
 def asset(name: str) -> dict[str, Any]:
-    """An output of the run."""
+    """One output as an asset of the Item."""
     return {
         "href": f"./{name}",
         "type": MEDIA_TYPES[Path(name).suffix.lower()],
@@ -118,15 +118,15 @@ def asset(name: str) -> dict[str, Any]:
     }
 
 
-def source(run: Job) -> str:
+def source(job: Job) -> str:
     """The scene, without credentials, and without folders where it is a file."""
-    path = redact(run.scene.path)
+    path = redact(job.scene.path)
     return path if "://" in path else Path(path).name
 
 
-def times(run: Job) -> dict[str, Any]:
+def times(job: Job) -> dict[str, Any]:
     """When the scene was taken, else when its file was written; STAC must have a time."""
-    told = run.acquired or modified(run.scene.files)
+    told = job.acquired or modified(job.scene.files)
     if told is None:
         return {
             "datetime": None,
@@ -139,9 +139,9 @@ def times(run: Job) -> dict[str, Any]:
     return {"datetime": None, "start_datetime": zoned(first), "end_datetime": zoned(last)}
 
 
-def model_fields(run: Job) -> dict[str, Any]:
+def model_fields(job: Job) -> dict[str, Any]:
     """What the MLM extension says of the model."""
-    card, side = run.card, run.options.tile or run.card.tile
+    card, side = job.card, job.options.tile or job.card.tile
     order = ["batch", "channel", "height", "width"]
     classes = [
         {"value": number, "name": label.name, "color_hint": label.colour.removeprefix("#").upper()}
@@ -179,9 +179,9 @@ def model_fields(run: Job) -> dict[str, Any]:
     }
 
 
-def footprint_of(run: Job) -> Any | None:
+def footprint_of(job: Job) -> Any | None:
     """What the outputs cover, in longitude and latitude; None without a CRS."""
-    geobox = run.scene.area_geobox
+    geobox = job.scene.area_geobox
     if geobox.crs is None:
         return None
     frame = shapely.box(0, 0, geobox.width, geobox.height)

@@ -20,7 +20,7 @@ from geohr.polygons.table import Polygons, concatenate
 BATCH = 16_384
 """Polygons written at a time, whatever the sizes of the chunks that come."""
 EXTENSIONS = tuple(WRITERS)
-"""What a vector output may end in."""
+"""The extensions of vector outputs."""
 
 
 def check_extension(path: Path) -> str:
@@ -52,12 +52,12 @@ def open_vector(
 
     Args:
         path: Ends in one of `EXTENSIONS`. An existing file is replaced when the new one is whole.
-        crs: Of the polygons, anything pyproj understands, or None.
+        crs: The CRS of the polygons, as pyproj understands it, or None.
         layer: Name of the layer; by default the file's name without its extension.
         multi: Whether multipolygons may come; all are then written as such.
         constants: Text columns that are the same in every row, such as the scene's name.
         colours: Class names to "#rrggbb", for the style that a GPKG carries.
-        provenance: What is written into the file's metadata, where the format has any.
+        provenance: The metadata of the file, if the format has any.
 
     Raises:
         UsageError: For an extension without a writer, or a missing extra.
@@ -96,7 +96,7 @@ class VectorWriter:
         """Polygons that came so far."""
 
     def write(self, polygons: Polygons) -> None:
-        """Append polygons.
+        """Append polygons to the file.
 
         Raises:
             OutputError: When the disk is full or the folder went away.
@@ -128,7 +128,7 @@ class VectorWriter:
         self._leave(None)
 
     def abort(self) -> None:
-        """Leave no trace."""
+        """Remove all temporary files."""
         self._leave(OutputError(f"{self._path}: given up"))
 
     def _write(self, polygons: Polygons) -> None:
@@ -145,7 +145,7 @@ class VectorWriter:
                 raise
 
     def __enter__(self) -> Self:
-        """The sink itself."""
+        """Return the writer itself."""
         return self
 
     def __exit__(

@@ -1,9 +1,9 @@
-"""Finished pieces into the files of a run: polygons, classes, probabilities, disagreement."""
+"""Finished chunks into the files of a run: polygons, classes, probabilities, disagreement."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +14,13 @@ from geohr._runtime.redact import redact
 from geohr.errors import UsageError
 from geohr.geobox import GeoBox
 from geohr.inference.job import Job
+from geohr.inference.pipeline import WriteRows
 from geohr.inference.postprocess import Chunk
 from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
-from geohr.stitching.seams import SeamScore
+from geohr.stitching.seams import SeamMeter, SeamScore
 
-WriteRows = Callable[[NDArray[np.uint8]], None]
-"""Takes the next rows of a raster."""
 RASTER_SUFFIXES = (".tif", ".tiff")
 
 
@@ -105,101 +104,114 @@ class OutputPaths:
         )
 
 
-def write_outputs(run: Job, pieces: Generator[Chunk], targets: OutputPaths) -> WriteCounts:
-    """Pieces into polygons, classes and probabilities; all are closed at the end."""
-    written = WriteCounts()
-    seams = np.zeros((2, 3), np.int64)
+def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> WriteCounts:
+    """Write chunks as polygons, classes and probabilities, and look for seams in them.
+
+    Args:
+        job: What the chunks are of.
+        chunks: Top to bottom; closed at the end, whatever it is.
+        targets: The files; all are closed at the end.
+
+    Raises:
+        OutputError: When a file cannot be written.
+    """
+    counts = WriteCounts()
+    seams = SeamMeter(job.grid, job.window)
     with ExitStack() as stack:
-        stack.enter_context(closing(pieces))
-        sinks = [stack.enter_context(vector_writer(run, path)) for path in targets.vectors]
-        classes = [stack.enter_context(raster_of_classes(run, path)) for path in targets.rasters]
+        stack.enter_context(closing(chunks))
+        vectors = [stack.enter_context(vector_writer(job, path)) for path in targets.vectors]
+        classes = [stack.enter_context(raster_of_classes(job, path)) for path in targets.rasters]
         probabilities = [
-            stack.enter_context(raster_of_probabilities(run, path))
+            stack.enter_context(raster_of_probabilities(job, path))
             for path in (targets.probs,)
             if path
         ]
-        for piece in pieces:
-            written.windows += piece.windows
-            seams += piece.seams
-            if len(piece.classes):
+        for chunk in chunks:
+            counts.windows += chunk.windows
+            counts.objects += len(chunk.polygons)
+            seams.add(chunk.probabilities, chunk.classes)
+            if len(chunk.classes):
                 for raster in probabilities:
-                    raster.write(piece.probabilities)
+                    raster.write(chunk.probabilities)
                 for raster in classes:
-                    raster.write(piece.classes)
-            if piece.polygons is not None:
-                written.objects += len(piece.polygons)
-                placed = run.placed(piece.polygons)
-                for sink in sinks:
-                    sink.write(placed)
-    written.seams = SeamScore.of_counts(seams)
-    return written
+                    raster.write(chunk.classes)
+            polygons = job.to_crs(chunk.polygons)
+            for vector in vectors:
+                vector.write(polygons)
+    counts.seams = seams.score()
+    return counts
 
 
-def vector_writer(run: Job, path: Path) -> VectorWriter:
-    """A sink for polygons."""
+def vector_writer(job: Job, path: Path) -> VectorWriter:
+    """What writes polygons."""
     return open_vector(
         path,
-        crs=run.crs,
-        multi=run.options.connectivity == 8,
-        constants={"scene": redact(Path(run.scene.path).name), "acquired": run.acquired},
-        colours={label.name: label.colour for label in run.card.classes},
-        provenance=run.provenance(),
+        crs=job.crs,
+        multi=job.options.connectivity == 8,
+        constants={"scene": redact(Path(job.scene.path).name), "acquired": job.acquired},
+        colours={label.name: label.colour for label in job.card.classes},
+        provenance=job.provenance(),
     )
 
 
-def raster_of_classes(run: Job, path: Path) -> RowWriter:
-    """A sink for class ids, coloured as the card says."""
-    colours = {number: rgb(label.colour) for number, label in enumerate(run.card.classes, start=1)}
+def raster_of_classes(job: Job, path: Path) -> RowWriter:
+    """What writes class ids, coloured as the card says."""
+    colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
 
-    def sink(target: Path, geobox: GeoBox) -> RasterWriter:
-        return class_writer(target, geobox, {0: (0, 0, 0), **colours}, run.provenance())
+    def make(target: Path, geobox: GeoBox) -> RasterWriter:
+        return class_writer(target, geobox, {0: (0, 0, 0), **colours}, job.provenance())
 
-    return on_own_ground(run, path, sink, bands=1, classes=True)
-
-
-def raster_of_probabilities(run: Job, path: Path) -> RowWriter:
-    """A sink for probabilities, a band a class."""
-    return raster_of_shares(run, path, [label.name for label in run.card.classes])
+    return on_own_grid(job, path, make, bands=1, classes=True)
 
 
-def raster_of_disagreement(run: Job, path: Path) -> RowWriter:
-    """A sink for the largest less the smallest score that overlapping windows give."""
-    return raster_of_shares(run, path, ["disagreement"])
+def raster_of_probabilities(job: Job, path: Path) -> RowWriter:
+    """What writes probabilities, a band a class."""
+    return raster_of_shares(job, path, [label.name for label in job.card.classes])
 
 
-def raster_of_shares(run: Job, path: Path, names: Sequence[str]) -> RowWriter:
-    """A sink for numbers from 0 to 1, a band a name."""
+@contextmanager
+def raster_of_disagreement(job: Job, path: Path | None) -> Iterator[WriteRows | None]:
+    """What writes the largest less the smallest score that overlapping windows give.
 
-    def sink(target: Path, geobox: GeoBox) -> RasterWriter:
-        return probability_writer(target, geobox, names, run.provenance())
+    Args:
+        job: The run.
+        path: The raster; None for none.
 
-    return on_own_ground(run, path, sink, bands=len(names), classes=False)
-
-
-def on_own_ground(
-    run: Job, path: Path, sink: MakeWriter, *, bands: int, classes: bool
-) -> RowWriter:
-    """A writer for rows of the scene's area, of a raster on the scene's own grid."""
-    geobox = run.scene.area_geobox
-    if run.own_scene is run.scene:
-        return sink(path, geobox)
-    return ReprojectedWriter(
-        path, made=geobox, own=run.own_scene, bands=bands, sink=sink, classes=classes
-    )
-
-
-def clipped(run: Job, write: WriteRows) -> WriteRows:
-    """`write` for rows `(row, col)` of the scene, top to bottom, of which it takes its part."""
+    Yields:
+        Takes the next rows `(row, col)` of the whole scene, and writes those that outputs hold.
+    """
+    if path is None:
+        yield None
+        return
     done = 0
+    with raster_of_shares(job, path, ["disagreement"]) as raster:
 
-    def take(rows: NDArray[np.uint8]) -> None:
-        nonlocal done
-        part = run.scene.clip(done, rows)
-        done += len(rows)
-        if len(part):
-            write(part)
+        def write(rows: NDArray[np.uint8]) -> None:
+            nonlocal done
+            part = job.scene.clip(done, rows)
+            done += len(rows)
+            if len(part):
+                raster.write(part)
 
-    return take
+        yield write
+
+
+def raster_of_shares(job: Job, path: Path, names: Sequence[str]) -> RowWriter:
+    """What writes numbers from 0 to 1, a band a name."""
+
+    def make(target: Path, geobox: GeoBox) -> RasterWriter:
+        return probability_writer(target, geobox, names, job.provenance())
+
+    return on_own_grid(job, path, make, bands=len(names), classes=False)
+
+
+def on_own_grid(job: Job, path: Path, make: MakeWriter, *, bands: int, classes: bool) -> RowWriter:
+    """What takes rows of the job's window, for a raster on the scene's own grid."""
+    if job.own_scene is job.scene:
+        return make(path, job.geobox)
+    return ReprojectedWriter(
+        path, made=job.geobox, own=job.own_scene, bands=bands, sink=make, classes=classes
+    )
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

@@ -71,8 +71,8 @@ class AttributeBuilder:
             statistics = statistics.take(large)
         if len(statistics) == 0:
             return Polygons.none(), statistics
-        if self.options.simplify and not self.options.regularize:
-            shapes = thin(shapes, owner, tolerance=self.options.simplify, scale=self._scale)
+        if self.options.tolerance and not self.options.regularize:
+            shapes = thin(shapes, owner, tolerance=self.options.tolerance, scale=self._scale)
         geometry = self._geometry(shapes, owner)
         if self.options.regularize:
             geometry = self.regularizer.draw(geometry, statistics.bottom, open_from=open_from)
@@ -87,7 +87,7 @@ class AttributeBuilder:
         if len(statistics) == 0:
             return Polygons.none(), statistics
         drawn = Polygons(geometry, self._columns(geometry, statistics, has_scores))
-        if self.options.min_area and (self.options.simplify or self.options.regularize):
+        if self.options.min_area and (self.options.tolerance or self.options.regularize):
             # Drawing an outline anew takes a little of the area that is read in the end.
             kept = np.flatnonzero(drawn.columns["area_m2"] >= self.options.min_area)
             return drawn.take(kept), statistics.take(kept)
@@ -140,7 +140,6 @@ class AttributeBuilder:
             "class": names[statistics.label],
             "class_id": statistics.label,
             "confidence": unknown,
-            "confidence_min": unknown,
             "area_m2": unknown,
             "perimeter_m": unknown,
             "orientation": unknown,
@@ -148,9 +147,7 @@ class AttributeBuilder:
             "touches_edge": statistics.at_nodata,
         }
         if has_scores:
-            mean = statistics.score_sum / statistics.pixels
-            values["confidence"] = mean / PROBABILITY_MAX
-            values["confidence_min"] = statistics.score_min / PROBABILITY_MAX
+            values["confidence"] = statistics.score_sum / statistics.pixels / PROBABILITY_MAX
         if self.geobox.crs is not None:
             measures = geodesy.measure(geometry, self.geobox.crs)
             values["area_m2"] = measures.area

@@ -18,7 +18,6 @@ from geohr.polygons.objects import (
     ClosedObjects,
     OpenObjects,
     Statistics,
-    no_scores,
     of_runs,
     run_scores,
 )
@@ -88,7 +87,7 @@ class Frames:
         above: Above | None = None,
     ) -> None:
         self._contour = options.outline == "contour"
-        self._thinned = options.simplify > 0 and not options.regularize
+        self._thinned = options.tolerance > 0 and not options.regularize
         self._level = threshold * PROBABILITY_MAX
         self._width = width
         self._rows = frame_rows(width)
@@ -159,7 +158,7 @@ class Frames:
         frame = self._frame[: rows + 1]
         change = frame[:, 1:] != frame[:, :-1]
         runs = find_runs(frame, change, self._traced)
-        scores = no_scores(runs)
+        scores = np.zeros(len(runs.start), np.int64)
         if self._scores is not None:
             scores = run_scores(runs, self._scores[:, 1 : self._filled + 1])
         stride = self._width + 1
@@ -270,7 +269,6 @@ def _unknown(runs: Runs, row: int) -> Statistics:
         bottom=np.full(count, row),
         pixels=nothing,
         score_sum=nothing,
-        score_min=np.full(count, 255, np.uint8),
         at_nodata=np.zeros(count, np.bool_),
     )
 

@@ -30,7 +30,6 @@ class Statistics:
     pixels: Ints
     score_sum: Ints
     """The sum of the probabilities of the class over the pixels, in 1/254."""
-    score_min: Bytes
     at_nodata: Bools
     """Whether a pixel of the object shares a side with nodata or the edge of the scene."""
 
@@ -38,7 +37,7 @@ class Statistics:
     def none(cls) -> Statistics:
         """An empty table."""
         whole, small = np.zeros(0, np.int64), np.zeros(0, np.uint8)
-        return cls(small, whole, whole, whole, whole, small, np.zeros(0, np.bool_))
+        return cls(small, whole, whole, whole, whole, np.zeros(0, np.bool_))
 
     def __len__(self) -> int:
         """The number of objects."""
@@ -52,7 +51,6 @@ class Statistics:
             self.bottom[objects],
             self.pixels[objects],
             self.score_sum[objects],
-            self.score_min[objects],
             self.at_nodata[objects],
         )
 
@@ -72,22 +70,8 @@ def concatenated(parts: Sequence[Statistics]) -> Statistics:
     return Statistics(*map(np.concatenate, columns)) if parts else Statistics.none()
 
 
-@dataclass(frozen=True)
-class RunScores:
-    """The probabilities of each run of a frame; zero for runs of the carried row."""
-
-    total: Ints
-    least: Bytes
-
-
-def no_scores(runs: Runs) -> RunScores:
-    """The scores of runs whose rows have no probabilities."""
-    least = np.where(runs.row > 0, 0, 255).astype(np.uint8)
-    return RunScores(np.zeros(len(runs.start), np.int64), least)
-
-
-def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
-    """Sum and minimum of the own class's probability over each run.
+def run_scores(runs: Runs, probabilities: Bytes) -> Ints:
+    """`(run,)` the sum of the own class's probability over each run; 0 for the carried row.
 
     Args:
         runs: Runs of the frame; row 0 is the carried row, already counted.
@@ -95,7 +79,6 @@ def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
     """
     classes, _, width = probabilities.shape
     total = np.zeros(len(runs.start), np.int64)
-    least = np.full(len(runs.start), 255, np.uint8)
     for channel in range(classes):
         own = np.flatnonzero((runs.label == channel + 1) & (runs.row > 0))
         if len(own) == 0:
@@ -107,16 +90,15 @@ def run_scores(runs: Runs, probabilities: Bytes) -> RunScores:
         if spans[-1] == len(flat):
             spans = spans[:-1]
         total[own] = np.add.reduceat(flat, spans, dtype=np.uint32)[::2]
-        least[own] = np.minimum.reduceat(flat, spans)[::2]
-    return RunScores(total, least)
+    return total
 
 
-def of_runs(runs: Runs, *, scores: RunScores, at_nodata: Bools, top: int, width: int) -> Statistics:
-    """The statistics of each run of a frame, which are added to those of its object.
+def of_runs(runs: Runs, *, scores: Ints, at_nodata: Bools, top: int, width: int) -> Statistics:
+    """What each run of a frame adds to its object.
 
     Args:
         runs: The frame's runs; those of row 0, the carried row, have been counted.
-        scores: The sums and minima of each run.
+        scores: `(run,)` the sum of probabilities that each adds.
         at_nodata: `(run,)` whether it lies beside a pixel without data.
         top: The scene's row that is row 0 of the frame.
         width: Columns of the scene.
@@ -127,8 +109,7 @@ def of_runs(runs: Runs, *, scores: RunScores, at_nodata: Bools, top: int, width:
         first=np.where(fresh, runs.start - runs.row + top * width, NOWHERE),
         bottom=runs.row + top,
         pixels=np.where(fresh, runs.stop - runs.start, 0),
-        score_sum=scores.total,
-        score_min=scores.least,
+        score_sum=scores,
         at_nodata=at_nodata,
     )
 
@@ -144,17 +125,15 @@ def combine(step: Step, new: Statistics, old: Statistics) -> Statistics:
     label = np.zeros(step.count, np.uint8)
     first = np.full(step.count, NOWHERE)
     bottom = np.full(step.count, -1)
-    score_min = np.full(step.count, 255, np.uint8)
     beside = np.zeros(step.count, np.bool_)
     for of_each, each in ((step.of_old, old), (step.of_run, new)):
         label[of_each] = each.label
         np.minimum.at(first, of_each, each.first)
         np.maximum.at(bottom, of_each, each.bottom)
-        np.minimum.at(score_min, of_each, each.score_min)
         beside[of_each[each.at_nodata]] = True
     pixels = _add(step, new.pixels, old.pixels)
     score_sum = _add(step, new.score_sum, old.score_sum)
-    return Statistics(label, first, bottom, pixels, score_sum, score_min, beside)
+    return Statistics(label, first, bottom, pixels, score_sum, beside)
 
 
 def _add(step: Step, new: Ints, old: Ints) -> Ints:

@@ -22,7 +22,6 @@ DTYPES: dict[str, str] = {
     "class": "object",
     "class_id": "int32",
     "confidence": "float32",
-    "confidence_min": "float32",
     "area_m2": "float64",
     "perimeter_m": "float64",
     "orientation": "float32",
@@ -36,11 +35,11 @@ DTYPES: dict[str, str] = {
 class Polygons:
     """The polygons of objects and their attributes, one row per object.
 
-    Columns: class, class_id, confidence and confidence_min (mean and minimum over the object's
-    pixels of its class's probability, 0 to 1; NaN where no probabilities were given), area_m2 and
-    perimeter_m (true ground metres; NaN without a CRS), orientation (degrees clockwise from
-    north of the longest walls, [0, 90)), vertices (corners of all rings), touches_edge (whether
-    the object goes on beyond the scene's edge or into a place without data).
+    Columns: class, class_id, confidence (mean over the object's pixels of its class's probability,
+    0 to 1; NaN where no probabilities were given), area_m2 and perimeter_m (true ground metres; NaN
+    without a CRS), orientation (direction of the longest walls, degrees clockwise from north with
+    right angles taken as one, [0, 90); NaN without a CRS), vertices (corners of all rings),
+    touches_edge (whether the object goes on beyond the scene's edge or into a place without data).
     """
 
     geometry: Geometries

@@ -107,7 +107,7 @@ class TraceSettings:
         return AttributeBuilder(
             geobox=self.geobox,
             options=self.options,
-            regularizer=Regularizer(self.geobox, self.options.simplify),
+            regularizer=Regularizer(self.geobox, self.options.tolerance),
             class_names=self.class_names,
         )
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from geohr.encoding import NODATA, PROBABILITY_MAX, Batch, Mask
 from geohr.geobox import Window
-from geohr.stitching.mosaic import ProbabilityRows
 from geohr.tiling.blocks import Block
 from geohr.tiling.grid import Grid
 
@@ -22,40 +21,11 @@ NEIGHBOURS = 5
 """Places compared on each side of a line."""
 CLEAR = 3
 """Pixels that these places keep from any line."""
-Counts = NDArray[np.int64]
-"""`(2, 3)` pairs, changes and jump, at tile lines and beside them; see `Tally`."""
 EVENTS_MIN = 50
 """Class changes expected at tile lines, without which their rate says nothing."""
-
-
-@dataclass
-class Tally:
-    """What was counted over pairs of neighbouring valid pixels.
-
-    Attributes:
-        pairs: Pairs.
-        changes: Pairs of two classes.
-        jump: Sum of the absolute differences of probability, in 1/254.
-    """
-
-    pairs: int = 0
-    changes: int = 0
-    jump: int = 0
-
-    def add(
-        self, classes: tuple[NDArray[np.uint8], ...], scores: tuple[NDArray[np.uint8], ...]
-    ) -> None:
-        """Count pairs.
-
-        Args:
-            classes: The one and the other pixels' class ids, each of the same shape.
-            scores: Their probabilities, `(class, ...)`.
-        """
-        both = (classes[0] != NODATA) & (classes[1] != NODATA)
-        self.pairs += int(both.sum())
-        self.changes += int((both & (classes[0] != classes[1])).sum())
-        difference = np.abs(scores[0].astype(np.int16) - scores[1])
-        self.jump += int(difference.sum(where=both, dtype=np.int64))
+Counts = NDArray[np.int64]
+"""`(2, 3)`: at tile lines and beside them, the pairs of neighbouring valid pixels, the pairs of two
+classes, and the sum of the absolute differences of probability in 1/254."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +43,19 @@ class SeamScore:
     jumps: float | None
 
     @classmethod
-    def of(cls, tallies: tuple[Tally, Tally]) -> Self:
-        """The score of what was counted at tile lines and beside them."""
-        at, near = tallies
-        if at.pairs == 0 or near.pairs == 0:
+    def of(cls, counts: Counts) -> Self:
+        """The score of what a `SeamMeter` has counted, or of the sum of several."""
+        (pairs, changes, jump), (near_pairs, near_changes, near_jump) = counts.tolist()
+        if pairs == 0 or near_pairs == 0:
             return cls(None, None)
-        expected = near.changes / near.pairs * at.pairs
-        usual = near.jump / near.pairs * at.pairs
-        # Objects that only seams make are told by these, not by the few elsewhere.
-        enough = max(expected, at.changes) >= EVENTS_MIN
+        expected = near_changes / near_pairs * pairs
+        usual = near_jump / near_pairs * pairs
+        # Objects that only seams make show in the changes at the lines, not in those beside.
+        enough = max(expected, changes) >= EVENTS_MIN
         return cls(
-            changes=at.changes / max(expected, 1.0) if enough else None,
-            jumps=at.jump / max(usual, 1.0) if at.jump or usual else None,
+            changes=changes / max(expected, 1.0) if enough else None,
+            jumps=jump / max(usual, 1.0) if jump or usual else None,
         )
-
-    @classmethod
-    def of_counts(cls, counts: Counts) -> Self:
-        """The score of what `SeamMeter.take` gave."""
-        at, near = (Tally(*each) for each in counts.tolist())
-        return cls.of((at, near))
 
     @property
     def score(self) -> float | None:
@@ -101,67 +65,88 @@ class SeamScore:
 
 
 class SeamMeter:
-    """Counts, row by row, what happens at tile lines and beside them.
+    """Counts, on finished probabilities, what happens at tile lines and beside them.
 
     A tile line is where a window begins or ends. Each is compared with places a few multiples of
     `PHASE` away, where the ground is much the same.
 
     Args:
         grid: How the scene was cut.
+        window: The part of the scene whose rows come; by default all of it.
+
+    Attributes:
+        counts: What was counted so far.
     """
 
-    def __init__(self, grid: Grid) -> None:
-        self._rows = lines(grid.row_starts, grid.tile, grid.height)
-        self._cols = lines(grid.col_starts, grid.tile, grid.width)
-        self._rows_beside = beside(self._rows, grid.height)
-        self._cols_beside = beside(self._cols, grid.width)
-        self._at = Tally()
-        self._beside = Tally()
+    def __init__(self, grid: Grid, window: Window | None = None) -> None:
+        part = window or Window(0, 0, grid.height, grid.width)
+        self.counts: Counts = np.zeros((2, 3), np.int64)
+        rows = lines(grid.row_starts, grid.tile, grid.height)
+        cols = lines(grid.col_starts, grid.tile, grid.width)
+        self._rows = [
+            inside(each, part.row, part.height) for each in (rows, beside(rows, grid.height))
+        ]
+        self._cols = [
+            inside(each, part.col, part.width) for each in (cols, beside(cols, grid.width))
+        ]
         self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+        self._next = 0
 
-    def add(self, rows: ProbabilityRows, classes: NDArray[np.uint8]) -> None:
-        """Take the next finished rows.
+    def add(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
+        """Count the next rows.
 
         Args:
-            rows: With probabilities.
-            classes: `(row, col)`, their class ids; 255 no data.
+            scores: `(class, row, col)` probabilities in 1/254; 255 no data.
+            classes: `(row, col)` class ids of the same rows; 255 no data.
         """
-        scores, start = rows.probabilities, rows.start
-        for tally, cols in ((self._at, self._cols), (self._beside, self._cols_beside)):
-            tally.add(
+        if len(classes) == 0:
+            return
+        for count, cols in zip(self.counts, self._cols, strict=True):
+            count += count_pairs(
                 (classes[:, cols - 1], classes[:, cols]), (scores[..., cols - 1], scores[..., cols])
             )
+        start, stop = self._next, self._next + len(classes)
         if self._last is not None:
+            # The pairs of this first row and the last one of the rows before.
             classes = np.concatenate([self._last[0], classes])
             scores = np.concatenate([self._last[1], scores], axis=1)
             start -= 1
-        for tally, places in ((self._at, self._rows), (self._beside, self._rows_beside)):
-            here = places[(places > start) & (places < start + len(classes))] - start
-            tally.add((classes[here - 1], classes[here]), (scores[:, here - 1], scores[:, here]))
+        for count, rows in zip(self.counts, self._rows, strict=True):
+            here = rows[(rows > start) & (rows < stop)] - start
+            count += count_pairs(
+                (classes[here - 1], classes[here]), (scores[:, here - 1], scores[:, here])
+            )
         self._last = classes[-1:].copy(), scores[:, -1:].copy()
-
-    def follow(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
-        """Begin below a row that is counted elsewhere.
-
-        Args:
-            scores: `(class, 1, col)` its probabilities.
-            classes: `(1, col)` its class ids.
-        """
-        self._last = classes, scores
-
-    def take(self) -> Counts:
-        """What was counted since the last time; such counts can be added."""
-        counts = np.array([[each.pairs, each.changes, each.jump] for each in self._tallies])
-        self._at, self._beside = Tally(), Tally()
-        return counts
+        self._next = stop
 
     def score(self) -> SeamScore:
-        """The score of all rows so far, of which nothing was taken."""
-        return SeamScore.of(self._tallies)
+        """The score of all rows so far."""
+        return SeamScore.of(self.counts)
 
-    @property
-    def _tallies(self) -> tuple[Tally, Tally]:
-        return self._at, self._beside
+
+def count_pairs(
+    classes: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    scores: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+) -> tuple[int, int, int]:
+    """Pairs, changes and jump of neighbouring pixels; see `Counts`.
+
+    Args:
+        classes: The one and the other pixels' class ids, each of the same shape.
+        scores: Their probabilities, `(class, ...)`.
+    """
+    both = (classes[0] != NODATA) & (classes[1] != NODATA)
+    difference = np.abs(scores[0].astype(np.int16) - scores[1])
+    return (
+        int(both.sum()),
+        int((both & (classes[0] != classes[1])).sum()),
+        int(difference.sum(where=both, dtype=np.int64)),
+    )
+
+
+def inside(places: NDArray[np.int64], start: int, count: int) -> NDArray[np.int64]:
+    """Those of the places between two pixels of a part, counted from its first pixel."""
+    shifted = places - start
+    return shifted[(shifted > 0) & (shifted < count)]
 
 
 def lines(starts: tuple[int, ...], tile: int, length: int) -> NDArray[np.int64]:

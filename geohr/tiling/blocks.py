@@ -7,12 +7,12 @@ whole numbers, so the result depends neither on how the grid was cut nor on the 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Self
 
 from geohr.errors import UsageError
 from geohr.geobox import Window
+from geohr.options import parse_block
 from geohr.tiling.grid import Grid
 
 BLOCK_WINDOWS = 16
@@ -74,12 +74,7 @@ class BlockSize:
         Raises:
             UsageError: When it says something else.
         """
-        if text is None:
-            return None
-        found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
-        if found is None:
-            raise UsageError(f"a block is ROWSxCOLS windows, such as 4x4; got {text!r}")
-        return cls(int(found[1]), int(found[2]))
+        return None if text is None else cls(*parse_block(text))
 
 
 def block_windows(grid: Grid) -> int:

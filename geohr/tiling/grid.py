@@ -18,7 +18,7 @@ from geohr.options import COARSEST_STRIDE
 class Grid:
     """Windows of one size that cover a scene, row by row; indexed and iterated like a sequence.
 
-    The windows reach `margin` pixels beyond each of the scene's edges, so that a pixel at the
+    Several windows reach `margin` pixels beyond each of the scene's edges, so that a pixel at the
     edge lies as deep in its window as any other. Along each axis there are as few windows as
     cover that span, spread evenly; neighbours share at least `overlap` pixels. A side that fits
     into one window gets one, centred. All windows begin at multiples of `step`, and reach further
@@ -161,10 +161,11 @@ def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> t
         margin: Pixels beyond both ends at least.
         step: All of them are multiples of this.
     """
-    # Before the axis, one window begins by this much at least and at most.
     least, most = ceil_div(margin, step), (tile - length - margin) // step
-    if least <= most:
-        return (-min(max((tile - length) // 2 // step, least), most) * step,)
+    if length <= tile:
+        # Where both margins fit, the window begins by `least` to `most` steps before the axis.
+        steps = (tile - length) // 2 // step
+        return (-(min(max(steps, least), most) if least <= most else steps) * step,)
     spans = least + ceil_div(length + margin - tile, step)
     gaps = ceil_div(spans, (tile - overlap) // step)
     return tuple((spans * index // gaps - least) * step for index in range(gaps + 1))

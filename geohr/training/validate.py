@@ -1,4 +1,4 @@
-"""A network's scores on whole validation images, in one pass of windows.
+"""A network's scores on whole validation images, blended as a segmented scene is.
 
 For one class, pixels are counted by probability, so that every threshold can be scored from the
 same pass.
@@ -7,26 +7,30 @@ same pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from geohr.encoding import IGNORE, Bytes, Ints
+from geohr.encoding import IGNORE, PROBABILITY_MAX, Bytes, Ints
 from geohr.errors import InputError
 from geohr.evaluation.metrics import confusion, iou, mean_iou
 from geohr.geobox import Window
 from geohr.models.card import Card
+from geohr.options import GridOptions, StitchOptions
+from geohr.stitching.mosaic import Mosaic, classify
 from geohr.tiling.grid import Grid, lattice
 from geohr.tiling.normalize import Normalizer
 from geohr.training.losses import probabilities
 from geohr.training.samples import Sample
 from geohr.training.store import Store
 
-OVERLAP = 0.25
-"""Share of a window that is context; the middle is what is scored."""
-LEVELS = 254
+OVERLAP = GridOptions().overlap
+BLEND = StitchOptions().blend
+"""As `geohr segment` blends windows where nothing else is asked for."""
+LEVELS = PROBABILITY_MAX
 """Steps of probability that are told apart; the same as in probability rasters."""
 
 
@@ -127,7 +131,10 @@ def best_threshold(counts: Mapping[str, Ints]) -> float:
 def predict(
     network: nn.Module, card: Card, sample: Sample, *, store: Store, device: str
 ) -> Iterator[tuple[Window, Bytes]]:
-    """Probability levels of one class, or class ids, window by window; they cover the image once.
+    """Probability levels of one class, or class ids, in pieces that cover the image once.
+
+    Overlapping windows are blended as `geohr segment` blends them, so that a threshold is chosen on
+    the probabilities that it will be used on.
 
     Args:
         network: In evaluation mode, on `device`.
@@ -136,34 +143,30 @@ def predict(
         store: Reads it.
         device: Where to predict.
     """
-    scene = sample.scene
-    overlap = round(card.tile * OVERLAP)
-    step = lattice(card.tile, overlap)
-    grid = Grid(scene.height, scene.width, card.tile, overlap, step=step)
+    scene, side = sample.scene, card.tile
+    overlap = round(side * OVERLAP)
+    grid = Grid(scene.height, scene.width, side, overlap, step=lattice(side, overlap))
     normalizer = Normalizer.of(card, None)
-    rows = limits(grid.row_starts, overlap // 2, scene.height)
-    cols = limits(grid.col_starts, overlap // 2, scene.width)
-    pixels = np.empty((len(card.bands), card.tile, card.tile), np.float32)
-    for index, window in enumerate(grid):
-        row, col = divmod(index, grid.shape[1])
-        core = Window(rows[row], cols[col], rows[row + 1] - rows[row], cols[col + 1] - cols[col])
-        drawn = store.read(sample, window)
-        normalizer.apply(drawn.pixels, drawn.valid, pixels)
-        found = predict_window(network, torch.from_numpy(pixels)[None].to(device), card)
-        top, left = core.row - window.row, core.col - window.col
-        yield core, found[top : top + core.height, left : left + core.width]
-
-
-def limits(starts: Sequence[int], margin: int, length: int) -> list[int]:
-    """Where each window's own part begins, and the end: every pixel lies in one part."""
-    return [0, *(start + margin for start in starts[1:]), length]
+    mosaic = Mosaic(scene.height, scene.width, classes=len(card.classes), reach=side, blend=BLEND)
+    cols = [0, *(start + overlap // 2 for start in grid.col_starts[1:]), scene.width]
+    pixels = np.empty((len(card.bands), side, side), np.float32)
+    for row in range(grid.shape[0]):
+        for window in grid.row(row):
+            drawn = store.read(sample, window)
+            normalizer.apply(drawn.pixels, drawn.valid, pixels)
+            batch = torch.from_numpy(pixels)[None].to(device)
+            mosaic.add(window, drawn.valid, predict_window(network, batch, card))
+        rows = mosaic.finish(grid.finished(row)[1])
+        found = classify(rows.probabilities, card.threshold) if card.background else None
+        levels = rows.probabilities[0] if found is None else found
+        for left, right in pairwise(cols):
+            yield Window(rows.start, left, len(levels), right - left), levels[:, left:right]
 
 
 @torch.inference_mode()
-def predict_window(network: nn.Module, pixels: torch.Tensor, card: Card) -> Bytes:
-    """`(row, col)` of one normalised window `(1, band, row, col)`; see `predict`."""
+def predict_window(network: nn.Module, pixels: torch.Tensor, card: Card) -> NDArray[np.float32]:
+    """Foreground scores `(class, row, col)` of one normalised window `(1, band, row, col)`."""
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    likely = probabilities(network(pixels).float())[0]
-    values = likely.argmax(0) if card.background else (likely[0] * LEVELS).round()
-    found: Bytes = values.to(torch.uint8).cpu().numpy()
-    return found
+    likely = probabilities(network(pixels).float())[0, int(card.background) :]
+    scores: NDArray[np.float32] = likely.cpu().numpy()
+    return scores

@@ -27,7 +27,7 @@ _LAZY = {
     "write_page": "geohr.viewer.page",
 }
 _LIBRARIES = ("anyio", "morecantile", "rio_tiler", "starlette", "uvicorn")
-"""What the extra `view` installs, by the names they are imported by."""
+"""The libraries that the extra `view` installs, by their import names."""
 
 
 def __getattr__(name: str) -> Any:

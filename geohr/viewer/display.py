@@ -37,7 +37,7 @@ class ServedPage:
         self._shutdown = weakref.finalize(self, server.shutdown)
 
     def stop(self) -> None:
-        """Stop serving."""
+        """Stop the server."""
         self._shutdown()
         self._thread.join()
 

@@ -51,7 +51,7 @@ class Images:
 
     @classmethod
     def of(cls, scene: Scene) -> Images:
-        """Pictures of a scene.
+        """Open a scene for pictures.
 
         Raises:
             InputError: When the scene has no coordinate reference system or cannot be read.
@@ -136,7 +136,7 @@ class Images:
 
 
 def tile_bounds(zoom: int, col: int, row: int) -> Bounds:
-    """Left, bottom, right and top of a tile in web Mercator.
+    """The left, bottom, right and top of a tile, in web Mercator.
 
     Args:
         zoom: The zoom z, at which the plane is 2**z tiles wide and high.

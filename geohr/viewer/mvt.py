@@ -44,7 +44,7 @@ POLYGON = bytes([3 << 3, 3])
 
 @dataclass(frozen=True)
 class Features:
-    """What goes into one layer of a tile.
+    """The features of one layer of a tile.
 
     Attributes:
         geometry: `(n,)` polygons and multipolygons in web Mercator.
@@ -68,7 +68,7 @@ class Features:
 def encode_tile(
     features: Features, bounds: tuple[float, float, float, float], *, layer: str
 ) -> bytes:
-    """One layer as a tile.
+    """Encode one layer as a vector tile.
 
     Args:
         features: Those that touch the tile, and maybe others.
@@ -133,10 +133,10 @@ def clip(shapes: npt.NDArray[np.object_], low: float, high: float) -> npt.NDArra
 
 
 def encode_features(features: Features, tags: Ints) -> list[bytes]:
-    """Each feature as a field of its layer; one whose shape collapses on the grid is left out.
+    """Encode features as fields of a layer, without those whose shape collapses on the grid.
 
     Args:
-        features: In units of the tile.
+        features: The features, in units of the tile.
         tags: `(n, 2 * k)`, pairs of the numbers of a name and a value.
     """
     if len(features.geometry) == 0:
@@ -226,7 +226,7 @@ def varints(numbers: Ints) -> tuple[bytes, Ints]:
 
 
 def varint(number: int) -> bytes:
-    """One number in seven bits a byte, the lowest first."""
+    """Encode a number with seven bits per byte, the lowest first."""
     if number < len(SMALL):
         return SMALL[number]
     packed = bytearray()

@@ -46,7 +46,7 @@ class ObjectTable:
     Attributes:
         path: The file.
         layer: The layer's name.
-        crs: Its coordinate reference system, as text.
+        crs: The CRS of the layer, as text.
         identity: Name of the column that numbers its rows.
     """
 
@@ -83,11 +83,11 @@ class ObjectTable:
 
     @cached_property
     def to_web(self) -> pyproj.Transformer:
-        """From the layer's coordinates to web Mercator."""
+        """The transformation from the layer's CRS to web Mercator."""
         return pyproj.Transformer.from_crs(parse_crs(self.crs), "EPSG:3857", always_xy=True)
 
     def index(self) -> dict[str, list[Any]]:
-        """What the page must know of every object: number, confidence, review, place.
+        """The number, confidence, review and place of every object, for the page.
 
         Returns:
             By name a list, all equally long: `id`, `confidence`, `review`, and the box `west`,
@@ -177,7 +177,7 @@ class ObjectTable:
         return sorted(str(name) for (name,) in found if name)
 
     def geojson(self) -> dict[str, Any]:
-        """All objects in longitude and latitude, with all their attributes.
+        """All objects as GeoJSON in longitude and latitude, with all attributes.
 
         Raises:
             InputError: When the file cannot be read.
@@ -270,5 +270,5 @@ def is_finite(value: object) -> bool:
 
 
 def quote(name: str) -> str:
-    """A name as SQL wants it."""
+    """Quote a name for SQL."""
     return '"' + name.replace('"', '""') + '"'

@@ -51,7 +51,7 @@ def served_page(images: Images, objects: ObjectTable) -> str:
 
 
 def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
-    """One HTML file with scene, objects and everything it takes to show them.
+    """Write one HTML file with the scene, the objects and all code that shows them.
 
     The scene is shrunk to `PICTURE_SIDE` pixels; reviews are shown, and cannot be made.
 
@@ -90,7 +90,7 @@ def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
 
 
 def about(scene: Scene, objects: ObjectTable) -> dict[str, Any]:
-    """What both kinds of page are told."""
+    """The facts that both kinds of page need."""
     return {
         "scene": Path(scene.path).name,
         "file": objects.path.name,

@@ -17,7 +17,7 @@ from geohr.scene import Scene, is_valid, open_raster
 from geohr.scene.files import FAILURES, settings
 
 PERCENTILES = (2.0, 98.0)
-"""Of the values that become black and white, where the bands are not eight bits wide."""
+"""The percentiles of the values that are drawn black and white, for bands that are not uint8."""
 STRETCH_SIDE = 1024
 """Longest side in pixels of the overview that percentiles are taken from."""
 
@@ -88,7 +88,7 @@ def overview(scene: Scene, side: int) -> Picture:
     """The whole scene on its own grid.
 
     Args:
-        scene: What to show.
+        scene: The scene to show.
         side: The longest side of the picture in pixels.
 
     Raises:

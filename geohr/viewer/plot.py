@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIDE = 2000
 """Longest side in pixels of the scene as it is drawn."""
 BAR_SHARE = 0.25
-"""Of the picture's width, at most, that the scale bar takes."""
+"""The largest share of the picture's width that the scale bar takes."""
 TRUTH_COLOUR = "white"
 
 
@@ -39,7 +39,7 @@ def plot(
         objects: Polygons in any coordinate reference system, such as `segment` gives; those
             without the column `confidence` are drawn in one colour.
         truth: Polygons to compare with, drawn in white below the others.
-        axes: Where to draw; by default on a new figure.
+        axes: The axes to draw on; by default those of a new figure.
 
     Returns:
         The axes, in the scene's coordinates.
@@ -107,7 +107,7 @@ def draw_outlines(
 
     Args:
         axes: Where.
-        objects: In the axes' coordinates.
+        objects: The objects, in the coordinates of the axes.
         labels: Colours and what they mean.
         colours: One for each object, or one for all.
     """

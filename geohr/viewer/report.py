@@ -44,12 +44,12 @@ BINS = 20
 """Bars of the histogram of confidences."""
 BAR_HEIGHT = 120
 PREFIX = "geohr_"
-"""Of the provenance's names in a GeoPackage."""
+"""The prefix of names of provenance in a GeoPackage."""
 
 
 @dataclass(frozen=True)
 class ResultLayer:
-    """The objects of a run.
+    """The layer of objects that a report is about.
 
     Attributes:
         shapes: `(n,)` polygons in the layer's coordinates.
@@ -57,7 +57,7 @@ class ResultLayer:
         confidence: `(n,)` mean probabilities; NaN where there is none.
         areas: `(n,)` square metres of true ground; NaN where they are not known.
         reviews: `(n,)` `accepted`, `rejected` or None.
-        provenance: What made them, by name.
+        provenance: The provenance of the objects, by name.
     """
 
     shapes: NDArray[np.object_]
@@ -76,14 +76,14 @@ def write_report(
     model: Model | None = None,
     summary: Summary | None = None,
 ) -> None:
-    """Write the page.
+    """Write the report.
 
     Args:
         scene: The raster that was segmented.
         objects: The GeoPackage that came of it.
         out: The HTML file.
         model: The model that was used; by default looked for among the bundled ones.
-        summary: What the run said of itself, where it is at hand.
+        summary: The summary of the run, if it is at hand.
 
     Raises:
         InputError: When scene or objects cannot be used.
@@ -163,7 +163,7 @@ def draw(
 
 
 def overview_rows(scene: Scene, found: ResultLayer) -> list[tuple[str, str]]:
-    """What was looked at and what came of it."""
+    """The rows about the scene and the result."""
     gsd = "not known" if scene.gsd is None else f"{scene.gsd:.3g} m"
     total = float(np.nansum(found.areas))
     rows = [
@@ -190,7 +190,7 @@ def class_table(found: ResultLayer) -> str:
 
 
 def confidence_rows(found: ResultLayer) -> list[tuple[str, str]]:
-    """How sure the model was, and what people said."""
+    """The rows about confidence and review."""
     known = found.confidence[np.isfinite(found.confidence)]
     rows = []
     if len(known):
@@ -202,7 +202,7 @@ def confidence_rows(found: ResultLayer) -> list[tuple[str, str]]:
 
 
 def run_rows(objects: Path, found: ResultLayer, summary: Summary | None) -> list[tuple[str, str]]:
-    """What ran, when, and for how long."""
+    """The rows about the run: program, time, duration."""
     written = datetime.fromtimestamp(objects.stat().st_mtime, UTC)
     rows = [
         ("Result", objects.name),
@@ -262,12 +262,12 @@ def shown(value: Any) -> str:
 
 
 def section(title: str, body: str) -> str:
-    """A part of the page."""
+    """A section of the report."""
     return f"<section><h2>{html.escape(title)}</h2>{body}</section>"
 
 
 def table(rows: Iterable[tuple[str, str]]) -> str:
-    """Names and values."""
+    """A table of names and values."""
     lines = (
         f"<tr><th scope='row'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
         for name, value in rows
@@ -276,7 +276,7 @@ def table(rows: Iterable[tuple[str, str]]) -> str:
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with a head."""
+    """A table with a header."""
     top = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in head)
     lines = (
         "<tr>" + "".join(f"<td>{html.escape(value)}</td>" for value in row) + "</tr>"

@@ -9,7 +9,7 @@ from geohr.errors import InputError, OutputError, UsageError
 from geohr.viewer.objects import DECISIONS, REVIEW, ObjectTable, quote
 
 WAIT_SECONDS = 5.0
-"""How long another program, such as QGIS, may hold the file."""
+"""The seconds to wait for another program, such as QGIS, that has locked the file."""
 SPATIAL_FUNCTIONS = ("ST_IsEmpty", "ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
 """The layer's triggers name them, and SQLite wants them there even where they are not called."""
 

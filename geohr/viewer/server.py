@@ -35,7 +35,7 @@ BODY_BYTES_MAX = 1_000
 TILES_KEPT = 512
 """Tiles of each kind that are held in memory."""
 GOODBYE_SECONDS = 2
-"""How long answers that are under way may take after the server was asked to stop."""
+"""The seconds that answers in progress may take after a request to stop."""
 
 VECTOR = "application/vnd.mapbox-vector-tile"
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:* vscode-webview:"
@@ -85,7 +85,7 @@ class PageServer:
 
     @property
     def address(self) -> str:
-        """The page's URL."""
+        """The URL of the page."""
         return f"http://{HOST}:{self.port}/"
 
     def serve_forever(self) -> None:
@@ -97,7 +97,7 @@ class PageServer:
         self._server.should_exit = True
 
     def __enter__(self) -> Self:
-        """Give the server itself."""
+        """Return the server itself."""
         return self
 
     def __exit__(
@@ -258,7 +258,7 @@ def whole(text: str) -> int:
 
 
 async def read_json(request: Request) -> Any:
-    """What the page sent.
+    """Read the JSON that the page sent.
 
     Raises:
         UsageError: When it is too long, or no JSON.
@@ -291,5 +291,5 @@ def parse_review(sent: Any) -> tuple[int, str | None]:
 
 
 def failure(status: int, text: str) -> JSONResponse:
-    """An error as JSON."""
+    """The JSON answer for an error."""
     return JSONResponse({"error": text}, status)

@@ -12,9 +12,9 @@ import pytest
 from geohr._runtime.threads import mapped
 from geohr.api.export import SUFFIXES, export
 from geohr.engines import FallbackWarning, backends_for, open_predictor, openvino
-from geohr.engines.agreement import Agreement, measure
 from geohr.engines.cache import ABANDONED, MAKING, cache_folder, cached
 from geohr.engines.calibration import Calibration
+from geohr.engines.int8 import Agreement, measure
 from geohr.errors import EngineError, GeohrError, UsageError
 from geohr.models.model import Model
 from geohr.options import EngineOptions, ExportOptions
@@ -202,13 +202,15 @@ def test_a_warm_start_loads_no_heavy_library(model: Model, tmp_path: Path) -> No
     scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
     code = (
         "import sys\n"
-        "from geohr.inference.job import prepare\n"
+        "from geohr.inference.executor import LocalExecutor\n"
+        "from geohr.inference.prepare import prepare\n"
         "from geohr.models.model import resolve_model\n"
         "from geohr.options import SegmentOptions\n"
-        "run = prepare(sys.argv[1], resolve_model(sys.argv[2]), SegmentOptions())\n"
-        "rows = next(run.rows(None))\n"
+        "executor = LocalExecutor()\n"
+        "job = prepare(sys.argv[1], resolve_model(sys.argv[2]), SegmentOptions(), executor)\n"
+        "chunk = next(executor.chunks(job))\n"
         "heavy = {'torch', 'segmentation_models_pytorch', 'geopandas', 'pandas', 'nncf'}\n"
-        "print(run.predictor.engine, sorted(heavy & set(sys.modules)))\n"
+        "print(job.engine.name, sorted(heavy & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", code, str(scene), str(model.path)]
     open_predictor(model, 64, EngineOptions(backend="openvino"))

@@ -36,7 +36,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def run(
-    address: str, scene: Path, out: Path, model: Path, *, cut: BlockSize | None = None,
+    address: str, scene: Path, out: Path, model: Path, *, block_size: BlockSize | None = None,
     stop: Stop | None = None, watch: Callable[[int], None] = lambda _: None,
     options: SegmentOptions = OPTIONS,
 ) -> Summary:  # fmt: skip
@@ -49,7 +49,7 @@ def run(
             probs=out / NAMES[2],
             model=model,
             options=options,
-            cut=cut,
+            block_size=block_size,
             stop=stop,
             progress=lambda done, _: watch(done),
         )
@@ -72,7 +72,7 @@ def whole(scene: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(
-    ("count", "cut"),
+    ("count", "block_size"),
     [
         ("one_worker", None),
         ("two_workers", BlockSize(2, 3)),
@@ -82,11 +82,11 @@ def whole(scene: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) ->
         pytest.param("two_workers", BlockSize(1, 16), marks=pytest.mark.full),
     ],
 )
-def test_any_cut_and_number_of_workers_gives_the_same_bytes(
-    count: str, cut: BlockSize | None, scene: Path, model: Path, whole: dict[str, bytes],
+def test_any_block_size_and_number_of_workers_gives_the_same_bytes(
+    count: str, block_size: BlockSize | None, scene: Path, model: Path, whole: dict[str, bytes],
     tmp_path: Path, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    summary = run(request.getfixturevalue(count), scene, tmp_path, model, cut=cut)
+    summary = run(request.getfixturevalue(count), scene, tmp_path, model, block_size=block_size)
     assert contents(tmp_path) == whole
     assert summary.blocks >= 16
     assert not (tmp_path / WORK_FOLDER).exists()
@@ -227,7 +227,7 @@ def test_workers_and_schedulers_that_die_lose_no_finished_block(
                 end_scheduler(tmp_path)
 
         with pytest.raises(EngineError, match="the connection to the scheduler was lost"):
-            run(address, scene, out, model, watch=kill, cut=BlockSize(2, 2))
+            run(address, scene, out, model, watch=kill, block_size=BlockSize(2, 2))
     assert both[0].returncode == -signal.SIGKILL
     assert contents(out) == {}
     again = segment_on_new_cluster(scene, out, model, tmp_path)
@@ -247,7 +247,7 @@ def end_scheduler(home: Path) -> None:
 def segment_on_new_cluster(scene: Path, out: Path, model: Path, home: Path) -> Summary:
     """Go on with a scheduler and a worker that know nothing of the run."""
     with scheduler(home) as address, workers(address, 1, home, ["--no-nanny"]):
-        return run(address, scene, out, model, cut=BlockSize(2, 2))
+        return run(address, scene, out, model, block_size=BlockSize(2, 2))
 
 
 def test_a_driver_that_is_killed_goes_on(

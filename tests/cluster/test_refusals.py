@@ -13,7 +13,7 @@ from distributed import Client
 
 from geohr import __version__
 from geohr.cluster.connect import check_geohr, check_versions
-from geohr.cluster.dealer import warn_of_processors
+from geohr.cluster.tasks import warn_of_processors
 from geohr.cluster.worker import Answer
 from geohr.errors import EngineError
 from tests.cluster.processes import workers

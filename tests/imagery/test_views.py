@@ -234,7 +234,8 @@ def test_rasters_come_back_on_the_scenes_own_grid(
 
 @pytest.mark.filterwarnings("ignore:.*is resampled:UserWarning")
 def test_the_resolution_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> None:
-    from geohr.inference.job import prepare
+    from geohr.inference.executor import LocalExecutor
+    from geohr.inference.prepare import prepare
     from geohr.models.model import resolve_model
 
     card = one_class_card(gsd=(0.3, 0.6))
@@ -247,5 +248,6 @@ def test_the_resolution_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> Non
         SegmentOptions(scene_gsd=1.0),
         SegmentOptions(bbox=box),
     ]
-    known = [json.dumps(prepare(path, model, each).fingerprint()["view"]) for each in several]
+    jobs = [prepare(path, model, each, LocalExecutor()) for each in several]
+    known = [json.dumps(job.fingerprint("")["view"]) for job in jobs]
     assert len(set(known)) == 4

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import namedtuple
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from geohr.options import ViewOptions
 from geohr.scene import Scene
 from geohr.scene.prepare import open_view
 from geohr.tiling.grid import Grid
-from tests.makers import Constant, noise, one_class_card, write_scene
+from tests.command import command
+from tests.makers import Constant, noise, one_class_card, random_model, write_scene
 
 OUTPUTS = OutputCounts(1, vectors=1, rasters=1, probabilities=1)
 
@@ -100,3 +102,28 @@ def test_disk_covers_real_outputs(tmp_path: Path) -> None:
     )
     assert 0 < after < while_it_runs
     assert np.isfinite(after)
+
+
+def test_the_plan_divides_its_time_by_the_workers_of_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    geohr = command(monkeypatch, capsys)
+    scene = write_scene(tmp_path / "scene.tif", noise(200, 200))
+    model = random_model(tmp_path / "model.safetensors", card=one_class_card(threshold=0.5))
+    arguments = ("plan", scene, "--model", model, "--backend", "torch")
+    ended = geohr(*arguments, "--workers", "3", "--block", "1x1")
+    assert ended.code == 0, ended.err
+    assert "s to predict with 3 workers of one core" in ended.out.splitlines()[-1]
+    ended = geohr(*arguments, "--block", "1x1")
+    assert (ended.code, ended.err) == (2, "geohr: --block is for a cluster; add --workers N\n")
+
+
+def test_more_workers_than_blocks_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geohr.api.plan.cores", lambda: 2)
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(64, 64)))
+    made = make_plan(scene, one_class_card(), Grid(64, 64, 64, 16), Constant(0.5), outputs=OUTPUTS)
+    made = replace(made, seconds=100.0, blocks=50)
+    assert made.describe_cluster(10).startswith("cluster: 20 s ")
+    assert made.describe_cluster(100).startswith("cluster: 4 s ")

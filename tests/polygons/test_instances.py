@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
-from geohr.inference.job import prepare
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model
 from geohr.options import PolygonOptions, SegmentOptions
 from geohr.polygons import watershed
@@ -110,11 +111,14 @@ def test_the_card_says_whether_objects_are_parted(tmp_path: Path) -> None:
     card = one_class_card(instances=0.8, instance_area=6.0)
     telling = Model.load(random_model(tmp_path / "telling.safetensors", card=card))
     silent = Model.load(random_model(tmp_path / "silent.safetensors"))
-    asked = prepare(scene, telling, SegmentOptions()).options
+    asked = prepare(scene, telling, SegmentOptions(), LocalExecutor()).options
     assert (asked.instances, asked.instance_area) == (0.8, 6.0)
-    assert prepare(scene, telling, SegmentOptions(instances=1.0)).options.instances == 1
-    assert prepare(scene, silent, SegmentOptions()).options.instances is None
+    assert (
+        prepare(scene, telling, SegmentOptions(instances=1.0), LocalExecutor()).options.instances
+        == 1
+    )
+    assert prepare(scene, silent, SegmentOptions(), LocalExecutor()).options.instances is None
     plain = write_scene(tmp_path / "plain.tif", noise(64, 64), crs=None)
-    assert prepare(plain, telling, SegmentOptions()).options.instances is None
+    assert prepare(plain, telling, SegmentOptions(), LocalExecutor()).options.instances is None
     with pytest.raises(ValueError, match=r"instances must be in \(0, 1\]; got 2"):
         one_class_card(instances=2.0)

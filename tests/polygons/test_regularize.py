@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from shapely import affinity
 
 from geohr.encoding import Geometries
-from geohr.inference.job import prepare
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.polygons.regularize import AREA_TOLERANCE, directions, regularize
@@ -97,10 +98,14 @@ def test_the_card_says_how_far_walls_may_leave_the_outline(tmp_path: Path) -> No
     asked = SegmentOptions(regularize=True, gsd="native")
     pixel = Scene.open(scene).gsd
     assert pixel is not None
-    assert prepare(scene, wide, asked).options.simplify == 50
-    assert prepare(scene, narrow, asked).options.simplify == 2 * pixel
-    assert prepare(scene, wide, replace(asked, simplify=0.2)).options.simplify == 0.2
-    assert prepare(scene, wide, SegmentOptions(gsd="native")).options.simplify == 0
-    assert prepare(plain, wide, asked).options.simplify == 0
+    assert prepare(scene, wide, asked, LocalExecutor()).options.simplify == 50
+    assert prepare(scene, narrow, asked, LocalExecutor()).options.simplify == 2 * pixel
+    assert (
+        prepare(scene, wide, replace(asked, simplify=0.2), LocalExecutor()).options.simplify == 0.2
+    )
+    exact = prepare(scene, wide, replace(asked, simplify=0.0), LocalExecutor())
+    assert exact.options.simplify == 0
+    assert prepare(scene, wide, SegmentOptions(gsd="native"), LocalExecutor()).options.simplify == 0
+    assert prepare(plain, wide, asked, LocalExecutor()).options.simplify == 0
     with pytest.raises(ValueError, match="walls must be above 0 metres; got 0"):
         one_class_card(walls=0.0)

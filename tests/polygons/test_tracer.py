@@ -61,7 +61,6 @@ def test_attributes_equal_a_count_over_the_pixels(classes: Bytes, frame: int) ->
         inside = shapely.contains(geometry, centres).reshape(classes.shape)
         own = scores[found.columns["class_id"][row] - 1][inside] / 254
         assert found.columns["confidence"][row] == pytest.approx(own.mean(), abs=1e-6)
-        assert found.columns["confidence_min"][row] == pytest.approx(own.min(), abs=1e-6)
         assert found.columns["touches_edge"][row] == at_edge[inside].any()
         rings = 1 + len(geometry.interiors)
         assert found.columns["vertices"][row] == shapely.get_num_coordinates(geometry) - rings

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 
 from geohr.encoding import NODATA, PROBABILITY_MAX
-from geohr.stitching.mosaic import ProbabilityRows, classify
+from geohr.geobox import Window
+from geohr.stitching.mosaic import classify
 from geohr.stitching.seams import Disagreement, SeamMeter, SeamScore
 from geohr.tiling.blocks import cut_blocks
 from geohr.tiling.grid import Grid
@@ -39,8 +40,8 @@ def score(field: NDArray[np.float64], step: int = 400) -> SeamScore:
     probabilities = (field * PROBABILITY_MAX + 0.5).astype(np.uint8)[None]
     meter = SeamMeter(GRID)
     for start in range(0, SIDE, step):
-        rows = ProbabilityRows(start, probabilities[:, start : start + step], 0)
-        meter.add(rows, classify(rows.probabilities, 0.5))
+        rows = probabilities[:, start : start + step]
+        meter.add(rows, classify(rows, 0.5))
     return meter.score()
 
 
@@ -64,10 +65,24 @@ def test_the_score_does_not_depend_on_how_rows_come() -> None:
     assert score(field, 1) == score(field, 97) == score(field, SIDE)
 
 
+def test_a_part_of_a_scene_is_counted_as_the_whole_scene_without_data_around_it() -> None:
+    part = Window(100, 90, 800, 901)
+    probabilities = (tiled(smooth(0), 0.2) * PROBABILITY_MAX + 0.5).astype(np.uint8)[None]
+    inside = probabilities[:, 100:900, 90:991]
+    around = np.full_like(probabilities, NODATA)
+    around[:, 100:900, 90:991] = inside
+    whole, cropped = SeamMeter(GRID), SeamMeter(GRID, part)
+    whole.add(around, classify(around, 0.5))
+    for start in range(0, 800, 300):
+        rows = inside[:, start : start + 300]
+        cropped.add(rows, classify(rows, 0.5))
+    assert (cropped.counts == whole.counts).all()
+    assert cropped.counts.min() > 0
+
+
 def test_one_window_has_no_lines() -> None:
     meter = SeamMeter(Grid(100, 100, 256, 64))
-    rows = ProbabilityRows(0, np.full((1, 100, 100), 200, np.uint8), 0)
-    meter.add(rows, np.ones((100, 100), np.uint8))
+    meter.add(np.full((1, 100, 100), 200, np.uint8), np.ones((100, 100), np.uint8))
     assert meter.score().score is None
 
 
@@ -76,7 +91,7 @@ def test_pixels_without_data_do_not_count() -> None:
     probabilities = (field * PROBABILITY_MAX).astype(np.uint8)[None]
     probabilities[:, :, SIDE // 2 :] = NODATA
     meter = SeamMeter(GRID)
-    meter.add(ProbabilityRows(0, probabilities, 0), classify(probabilities, 0.5))
+    meter.add(probabilities, classify(probabilities, 0.5))
     assert meter.score().score == pytest.approx(1, abs=0.15)
 
 

@@ -85,6 +85,25 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
         assert getattr(geohr, name).__doc__
 
 
+VERBS = {
+    "batch": "run_batch",
+    "clean": "clean_folder",
+    "models": "bundled_models",
+    "report": "write_report",
+}
+"""Functions of commands that are not named as their command is."""
+ELSEWHERE = {"change", "completion", "doctor"}
+"""Commands about the shell, and `geohr.change.dates.change`, whose package has the name."""
+
+
+def test_every_command_is_a_function() -> None:
+    from geohr_cli.main import geohr as group
+
+    verbs = {VERBS.get(name, name) for name in group.commands if name not in ELSEWHERE}
+    assert verbs <= set(geohr.__all__)
+    assert all(callable(getattr(geohr, name)) for name in verbs)
+
+
 def test_public_names_are_sorted() -> None:
     assert geohr.__all__ == sorted(geohr.__all__)
     assert set(geohr.__all__) == set(dir(geohr))

@@ -184,7 +184,7 @@ def test_an_output_that_fails_leaves_no_thread_behind(
     scene = write_scene(tmp_path / "scene.tif", noise(2000, 100))
     model = random_model(tmp_path / "m.safetensors", card=one_class_card(tile=64))
     monkeypatch.setattr(
-        "geohr.inference.job.open_predictor", lambda *_, **__: Constant(0.5, batch=1)
+        "geohr.inference.executor.open_predictor", lambda *_, **__: Constant(0.5, batch=1)
     )
 
     def fail(_: object, rows: object) -> None:

@@ -62,7 +62,9 @@ def journal(out: Path) -> list[dict[str, object]]:
 @pytest.fixture
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mean of pixels in place of the network."""
-    monkeypatch.setattr("geohr.inference.job.open_predictor", lambda *_, **__: Local(3, batch=2))
+    monkeypatch.setattr(
+        "geohr.inference.executor.open_predictor", lambda *_, **__: Local(3, batch=2)
+    )
 
 
 @pytest.fixture

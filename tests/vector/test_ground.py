@@ -6,9 +6,14 @@ import numpy as np
 import pyproj
 import pytest
 import shapely
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.features import rasterize
 
 from geohr.errors import InputError
+from geohr.geobox import GeoBox
 from geohr.geodesy import local_metric_crs, local_scale, measure
+from geohr.polygons import Tracer, TraceSettings, concatenate
 
 GEOD = pyproj.Geod(ellps="WGS84")
 PLACES = [
@@ -72,6 +77,17 @@ def test_orientation_is_the_direction_of_the_walls_on_the_ground(angle: float) -
     )
     (found,) = measure(np.array([shape], object), "EPSG:4326").orientation
     assert abs((found - angle + 45) % 90 - 45) < 0.1
+
+
+@pytest.mark.parametrize("angle", [0, 12, 30, 45, 77])
+def test_orientation_of_an_outline_along_pixels_is_that_of_the_walls(angle: float) -> None:
+    house = shapely.affinity.rotate(shapely.box(10, 15, 50, 35), -angle)
+    grid = Affine(1, 0, 0, 0, -1, 60)
+    rows = rasterize([house], out_shape=(60, 60), transform=grid, dtype=np.uint8)
+    geobox = GeoBox(CRS.from_epsg(32636), grid @ Affine.scale(0.3), 60, 60)
+    tracer = Tracer(TraceSettings(geobox))
+    (found,) = concatenate([tracer.push(rows), tracer.finish()]).columns["orientation"]
+    assert abs((found - angle + 45) % 90 - 45) < 3
 
 
 @pytest.mark.parametrize("angle", [1e-15, 1e-9, 1e-6])

@@ -136,7 +136,7 @@ def test_geoparquet_says_what_1_1_asks(tmp_path: Path) -> None:
 
 def test_a_shapefile_has_short_names(tmp_path: Path) -> None:
     written(tmp_path / "out.shp", polygons())
-    assert {"conf_min", "perim_m", "orient", "at_edge"} <= set(
+    assert {"perim_m", "orient", "at_edge"} <= set(
         pyogrio.read_info(tmp_path / "out.shp")["fields"]
     )
 

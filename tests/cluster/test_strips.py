@@ -1,7 +1,8 @@
-"""Bands of rows finished apart give the outputs of one pass from top to bottom."""
+"""Strips of rows finished apart give the outputs of one pass from top to bottom."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import geopandas
@@ -12,14 +13,10 @@ import shapely
 
 from benchmarks.scenes import write_town
 from geohr.encoding import Batch
-from geohr.inference.job import prepare
-from geohr.inference.postprocess import (
-    Postprocessor,
-    Products,
-    chunks_of_strips,
-    finish_rows,
-    finish_strip,
-)
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.pipeline import predict_rows
+from geohr.inference.postprocess import chunks_of_strips, cut_strips, finish_strip, postprocess
+from geohr.inference.prepare import prepare
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.outputs.write import OutputPaths, WriteCounts, write_outputs
@@ -64,29 +61,45 @@ def outputs(folder: Path) -> dict[str, bytes]:
 def both_ways(
     scene: Path, model: Path, options: SegmentOptions, cut: BlockSize, rows: int, folder: Path
 ) -> tuple[WriteCounts, WriteCounts]:
-    """Write the outputs at one go and by bands of so many rows, into two folders."""
-    run = prepare(
-        scene, Model.load(model), options, cut=lambda _: cut, opener=lambda *_, **__: Soft()
-    )
-    held, wanted = Held(), Products(polygons=True, rows=True)
-    told = []
-    bands = folder / "work"
-    bands.mkdir()
-    finishing = Postprocessor.of(run, wanted, bands)
-    for name in ("whole", "bands"):
+    """Write the outputs at one go and by strips of so many rows, into two folders."""
+    job = prepare(scene, Model.load(model), options, LocalExecutor(Soft()), block_size=cut)
+    held = Held()
+    counts = []
+    work = folder / "work"
+    work.mkdir()
+    for name in ("whole", "strips"):
         into = folder / name
         into.mkdir()
         if name == "whole":
-            pieces = finish_rows(run, run.rows(None, store=held), wanted)
+            finished = predict_rows(
+                job.scene,
+                job.grid,
+                Soft(),
+                normalizer=job.normalizer,
+                classes=1,
+                blend="hann",
+                block_size=cut,
+                store=held,
+            )
+            chunks = postprocess(job, finished)
         else:
-            parts = finishing.bands(rows)
-            assert len(parts) > 2
-            for band in reversed(parts):
-                finish_strip(finishing, band, held.load)
-            pieces = chunks_of_strips(finishing, parts)
+            # Sent to a worker and back, as on a cluster.
+            job = pickle.loads(pickle.dumps(job))
+            strips = cut_strips(job, rows)
+            assert len(strips) > 2
+            for strip in reversed(strips):
+                finish_strip(job, strip, work, held.load)
+            chunks = chunks_of_strips(job, work, strips)
         targets = OutputPaths((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
-        told.append(write_outputs(run, pieces, targets))
-    return told[0], told[1]
+        counts.append(write_outputs(job, chunks, targets))
+    return counts[0], counts[1]
+
+
+def test_a_job_is_small_when_it_is_sent(scene: Path, model: Path) -> None:
+    """A cluster's workers get it whole: with neither weights nor the list of its blocks."""
+    options = SegmentOptions(tile=32)
+    job = prepare(scene, Model.load(model), options, LocalExecutor(Soft()))
+    assert len(pickle.dumps(job)) < 10_000 < model.stat().st_size
 
 
 @pytest.fixture(scope="module")
@@ -106,16 +119,16 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["plain", "contour", "corners", "walls"],
 )
-def test_bands_of_any_height_give_the_same_bytes(
+def test_strips_of_any_height_give_the_same_bytes(
     rows: int, options: SegmentOptions, scene: Path, model: Path, tmp_path: Path
 ) -> None:
-    whole, bands = both_ways(scene, model, options, BlockSize(2, 3), rows, tmp_path)
-    assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
-    assert whole == bands
+    whole, strips = both_ways(scene, model, options, BlockSize(2, 3), rows, tmp_path)
+    assert outputs(tmp_path / "strips") == outputs(tmp_path / "whole")
+    assert whole == strips
     assert whole.objects > 20
 
 
-def test_bands_of_an_area_give_the_same_bytes(scene: Path, model: Path, tmp_path: Path) -> None:
+def test_strips_of_an_area_give_the_same_bytes(scene: Path, model: Path, tmp_path: Path) -> None:
     with rasterio.open(scene) as raster:
         left, bottom, right, top = raster.bounds
         crs = raster.crs
@@ -123,15 +136,15 @@ def test_bands_of_an_area_give_the_same_bytes(scene: Path, model: Path, tmp_path
     area = shapely.Point((left + right) / 2, (top + bottom) / 2).buffer(radius)
     geopandas.GeoDataFrame(geometry=[area], crs=crs).to_file(tmp_path / "area.gpkg")
     options = SegmentOptions(tile=32, threshold=0.5, aoi=str(tmp_path / "area.gpkg"))
-    whole, bands = both_ways(scene, model, options, BlockSize(1, 2), 40, tmp_path)
-    assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
-    assert whole == bands
+    whole, strips = both_ways(scene, model, options, BlockSize(1, 2), 40, tmp_path)
+    assert outputs(tmp_path / "strips") == outputs(tmp_path / "whole")
+    assert whole == strips
     assert whole.objects > 5
 
 
-def test_bands_of_parted_objects_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
+def test_strips_of_parted_objects_give_the_same_bytes(model: Path, tmp_path: Path) -> None:
     scene = write_town(tmp_path / "high.tif", height=3 * SQUARE + 40, width=120, compress="deflate")
     options = SegmentOptions(tile=64, threshold=0.5, instances=0.95, instance_area=2.0)
-    whole, bands = both_ways(scene, model, options, BlockSize(3, 1), SQUARE, tmp_path)
-    assert outputs(tmp_path / "bands") == outputs(tmp_path / "whole")
-    assert whole == bands
+    whole, strips = both_ways(scene, model, options, BlockSize(3, 1), SQUARE, tmp_path)
+    assert outputs(tmp_path / "strips") == outputs(tmp_path / "whole")
+    assert whole == strips

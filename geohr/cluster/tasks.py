@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
-import numpy as np
 from distributed import Client, Future
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
+from geohr._runtime.messages import warn
 from geohr._runtime.stop import Stop
-from geohr.cluster.worker import Answer, work
+from geohr.cluster.worker import Answer, Task, carry_out
 from geohr.errors import EngineError, GeohrError
 from geohr.inference.checkpoint import WorkFolder, read_journal
 from geohr.inference.pipeline import interrupted
@@ -30,74 +29,24 @@ POLL_SECONDS = 1.0
 COUNT_SECONDS = 10.0
 """How often the workers' threads are counted."""
 AHEAD = 2
-"""Tasks handed out for each thread of a worker: one in hand and one waiting."""
+"""Tasks handed out for each thread of a worker, one in hand and one waiting: a scheduler that holds
+all blocks of a large scene at once gets slow."""
 AHEAD_LEAST = 8
 """Tasks handed out where there are hardly any workers; a cluster that adapts sees work."""
-TRIES = 3
+RETRIES = 2
+"""How often Dask tries a task again that failed: shared storage does now and then."""
+KILLED_TRIES = 3
 """How often a task is handed out of which Dask says that it kills workers."""
-
-Task = Block | Strip
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        blocks: To predict, in order.
-        bands: To finish, and of each the blocks among them that it needs.
-    """
-
-    blocks: Sequence[Block]
-    bands: Sequence[tuple[Strip, Sequence[Block]]]
-
-    def __len__(self) -> int:
-        """How many tasks there are."""
-        return len(self.blocks) + len(self.bands)
-
-
-class Ready:
-    """The tasks that can be handed out; bands before blocks, as the driver waits for them."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._waits = {band: len(blocks) for band, blocks in plan.bands}
-        self._bands_of: dict[Block, list[Strip]] = {}
-        for band, blocks in plan.bands:
-            for block in blocks:
-                self._bands_of.setdefault(block, []).append(band)
-        self._tasks: list[Task] = [*reversed(plan.blocks)]
-        self._tasks += reversed([band for band, blocks in plan.bands if not blocks])
-
-    def __bool__(self) -> bool:
-        """Whether there is one."""
-        return bool(self._tasks)
-
-    def pop(self) -> Task:
-        """The next one."""
-        return self._tasks.pop()
-
-    def again(self, task: Task) -> None:
-        """It was handed out in vain."""
-        self._tasks.append(task)
-
-    def done(self, task: Task) -> None:
-        """Bands that waited for a block may be ready with it."""
-        if not isinstance(task, Block):
-            return
-        for band in self._bands_of.pop(task, []):
-            self._waits[band] -= 1
-            if self._waits[band] == 0:
-                self._tasks.append(band)
 
 
 @dataclass
-class TaskScheduler:
+class TaskQueue:
     """Hands out tasks, a few for each thread of the workers, and notes those that are done.
 
     Attributes:
         client: Of the cluster.
-        name: Of the run's plugin.
-        store: Where blocks and bands are kept.
+        name: Of the job's plugin.
+        store: Where blocks and strips are kept.
         stop: When requested, the tasks handed out are finished and no other is.
     """
 
@@ -106,27 +55,41 @@ class TaskScheduler:
     store: WorkFolder
     stop: Stop
     _id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    _held: dict[Task, Future[Answer]] = field(default_factory=dict)
+    _futures: dict[Task, Future[Answer]] = field(default_factory=dict)
+    # as_completed waits without end where no worker is left; a queue can be polled.
     _ended: SimpleQueue[tuple[Task, Future[Answer]]] = field(default_factory=SimpleQueue)
     _tries: dict[Task, int] = field(default_factory=dict)
     _threads: int = 0
-    _counted: float = -np.inf
+    _counted: float = float("-inf")
     _seen: float = field(default_factory=time.monotonic)
 
-    def tasks(self, plan: Plan) -> Iterator[tuple[Task, Answer]]:
-        """Tasks as they are done, each once, in any order but bands after their blocks.
+    def results(
+        self, blocks: Sequence[Block], strips: Mapping[Strip, Sequence[Block]]
+    ) -> Iterator[tuple[Task, Answer]]:
+        """Tasks as they are done, each once, in any order but strips after their blocks.
+
+        Args:
+            blocks: To predict, in order.
+            strips: To finish, and of each the blocks among these that it needs.
 
         Raises:
             InterruptedRunError: When `stop` was requested before the last task was handed out.
+            EngineError: When the cluster is gone, or a task kills its workers.
         """
-        ready = Ready(plan)
+        missing = {strip: len(needed) for strip, needed in strips.items()}
+        strips_of: dict[Task, list[Strip]] = {block: [] for block in blocks}
+        for strip, needed in strips.items():
+            for block in needed:
+                strips_of[block].append(strip)
+        # Taken from the end, and strips before blocks, as the driver waits for them.
+        ready: list[Task] = [*reversed(blocks), *(each for each in strips if not missing[each])]
         processors = known_processors(self.store)
         try:
-            while ready or self._held:
-                if self.stop.overdue or (self.stop.requested and not self._held):
+            while ready or self._futures:
+                if self.stop.overdue or (self.stop.requested and not self._futures):
                     raise interrupted()
-                while ready and not self.stop.requested and len(self._held) < self._capacity():
-                    self._hand_out(ready.pop())
+                while ready and not self.stop.requested and len(self._futures) < self._capacity():
+                    self._submit(ready.pop())
                 try:
                     task, future = self._ended.get(timeout=POLL_SECONDS)
                 except Empty:
@@ -134,75 +97,85 @@ class TaskScheduler:
                     continue
                 answer = self._answer(task, future)
                 if answer is None:
-                    ready.again(task)
+                    ready.append(task)
                     continue
                 warn_of_processors(processors, answer)
-                self.store.note(
-                    "done",
-                    {
-                        **number_of(task),
-                        "windows": answer.windows,
-                        "worker": answer.worker,
-                        "processor": answer.processor,
-                        "seconds": round(answer.seconds, 3),
-                    },
-                )
-                ready.done(task)
+                self._note_done(task, answer)
+                for strip in strips_of.pop(task, []):
+                    missing[strip] -= 1
+                    if missing[strip] == 0:
+                        ready.append(strip)
                 yield task, answer
         finally:
             with suppress(Exception):
-                self.client.cancel(list(self._held.values()))
+                self.client.cancel(list(self._futures.values()))
 
-    def _hand_out(self, task: Task) -> None:
+    def _submit(self, task: Task) -> None:
         """Give a task to the cluster."""
         tries = self._tries[task] = self._tries.get(task, 0) + 1
-        self.store.note("begin", number_of(task))
-        kind, number = next(iter(number_of(task).items()))
+        self.store.note("begin", label(task))
+        kind, number = next(iter(label(task).items()))
         key = f"geohr-{self._id}-{kind}-{number}-{tries}"
-        future = self.client.submit(work, self.name, task, key=key, pure=False)
-        self._held[task] = future
+        future = self.client.submit(
+            carry_out, self.name, task, key=key, pure=False, retries=RETRIES
+        )
+        self._futures[task] = future
         future.add_done_callback(lambda ended: self._ended.put((task, ended)))
 
     def _answer(self, task: Task, future: Future[Answer]) -> Answer | None:
         """What became of a task; None where it is to be handed out again."""
-        del self._held[task]
-        named = " ".join(f"{kind} {number}" for kind, number in number_of(task).items())
+        del self._futures[task]
+        kind, number = next(iter(label(task).items()))
         try:
             answer: Answer = future.result()
         except GeohrError:
             raise
         except KilledWorker as error:
-            if self._tries[task] < TRIES:
+            if self._tries[task] < KILLED_TRIES:
                 return None
             raise EngineError(
-                f"{named} was with {TRIES} times as many workers as Dask gives a task "
-                "when they died; they may have too little memory: give them more, or use a "
+                f"{kind} {number} was with {KILLED_TRIES} times as many workers as Dask gives a "
+                "task when they died; they may have too little memory: give them more, or use a "
                 "smaller --block"
             ) from error
         except (FutureCancelledError, OSError) as error:
             raise lost() from error
         except Exception as error:
             raise GeohrError(
-                f"{named} failed on the cluster: unexpected {describe(error)}"
+                f"{kind} {number} failed on the cluster: unexpected {in_one_line(error)}"
             ) from error
         self._seen = time.monotonic()
         return answer
 
-    def _capacity(self) -> int:
-        """How many tasks may be handed out at once."""
-        if time.monotonic() - self._counted > COUNT_SECONDS:
-            self._count()
-        return max(AHEAD * self._threads, AHEAD_LEAST)
+    def _note_done(self, task: Task, answer: Answer) -> None:
+        """Write into the journal what a task took, and where."""
+        self.store.note(
+            "done",
+            {
+                **label(task),
+                "windows": answer.windows,
+                "worker": answer.worker,
+                "processor": answer.processor,
+                "seconds": round(answer.seconds, 3),
+            },
+        )
 
-    def _count(self) -> None:
-        """Count the workers' threads."""
-        try:
-            self._threads = sum(self.client.nthreads().values())
-        except (OSError, TypeError) as error:
-            raise lost() from error
-        self._counted = time.monotonic()
-        if self._threads:
-            self._seen = self._counted
+    def _capacity(self) -> int:
+        """How many tasks may be handed out at once; the workers' threads are counted anew.
+
+        Raises:
+            EngineError: When the cluster is gone.
+        """
+        now = time.monotonic()
+        if now - self._counted > COUNT_SECONDS:
+            try:
+                self._threads = sum(self.client.nthreads().values())
+            except (OSError, TypeError) as error:
+                raise lost() from error
+            self._counted = now
+            if self._threads:
+                self._seen = now
+        return max(AHEAD * self._threads, AHEAD_LEAST)
 
     def _check(self) -> None:
         """Look whether the cluster is still there.
@@ -220,9 +193,9 @@ class TaskScheduler:
             )
 
 
-def number_of(task: Task) -> dict[str, object]:
+def label(task: Task) -> dict[str, object]:
     """A task, as the journal names it."""
-    return {"block" if isinstance(task, Block) else "band": task.index}
+    return {"block" if isinstance(task, Block) else "strip": task.index}
 
 
 def known_processors(store: WorkFolder) -> dict[str, str]:
@@ -237,11 +210,10 @@ def warn_of_processors(known: dict[str, str], answer: Answer) -> None:
         return
     if known:
         other = next(iter(known.values()))
-        warnings.warn(
+        warn(
             f"worker {answer.worker} has another kind of processor than {other}: scores may "
             "differ in the last bits, by which worker a block comes to; start workers on one kind "
-            "of machine where the same bytes are wanted",
-            stacklevel=2,
+            "of machine where the same bytes are wanted"
         )
     known[answer.processor] = answer.worker
 
@@ -254,6 +226,6 @@ def lost() -> EngineError:
     )
 
 
-def describe(error: Exception) -> str:
-    """An error in one line."""
+def in_one_line(error: Exception) -> str:
+    """An error's kind and what it says."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,187 @@
+"""Every default of a run resolved, and what cannot work refused, before anything is predicted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from geohr._runtime.messages import warn
+from geohr.engines.calibration import Calibration
+from geohr.errors import InputError, UsageError
+from geohr.geodesy import parse_crs
+from geohr.inference.executor import Executor
+from geohr.inference.job import Job
+from geohr.models.card import Card
+from geohr.models.model import Model
+from geohr.options import SegmentOptions
+from geohr.polygons.regularize import WALL_PIXELS
+from geohr.scene import Scene
+from geohr.scene.prepare import SAME_SIZE, ResolutionRange, SceneLike, open_view
+from geohr.scene.stac import acquired
+from geohr.tiling.blocks import BlockSize
+from geohr.tiling.grid import Grid, lattice
+from geohr.tiling.normalize import Normalizer, check_range
+
+
+def prepare(
+    given: SceneLike,
+    model: Model,
+    options: SegmentOptions,
+    executor: Executor,
+    *,
+    block_size: BlockSize | None = None,
+    polygons: bool = True,
+) -> Job:
+    """Describe a run, and open its model on the executor.
+
+    Args:
+        given: The scene, or several that are one mosaic; see `geohr.scene.prepare.open_view`.
+        model: Network and card.
+        options: As they were asked for.
+        executor: Where the job will be done.
+        block_size: How large blocks are; by default as the executor likes them.
+        polygons: Whether polygons are wanted.
+
+    Raises:
+        UsageError: For an option that the model does not allow.
+        InputError: When the scene or the model cannot be used, or does not fit the other.
+        EngineError: When the device is not there.
+    """
+    card = model.card
+    check_one_class(card, options)
+    suits = ResolutionRange(card.gsd, card.gsd_best or card.gsd)
+    scene = open_view(given, options, bands=card.bands, suits=suits)
+    check_out_crs(scene, options)
+    options = resolve_options(options, scene, card)
+    tile = options.tile or card.tile
+    overlap = round(tile * options.overlap)
+    step = lattice(tile, overlap)
+    scene, grid = cut_to_area(scene, Grid(scene.height, scene.width, tile, overlap, step=step))
+    normalizer = Normalizer.of(card, options.scale)
+    check_range(scene, normalizer)
+    warn_of_resolution(scene, card)
+
+    shown, shown_grid = scene, grid
+    if options.calibrate is not None:
+        whole = dataclasses.replace(options, aoi=None, bbox=None)
+        shown = open_view(options.calibrate, whole, bands=card.bands, suits=suits)
+        shown_grid = Grid(shown.height, shown.width, tile, overlap, step=step)
+    calibration = Calibration(shown, shown_grid, normalizer)
+    named = [given] if isinstance(given, (str, Path)) else given
+    return Job(
+        scene,
+        card,
+        model.digest,
+        options,
+        grid,
+        block_size or executor.block_size(grid),
+        calibration,
+        engine=executor.open(model, tile, options, calibration),
+        acquired=acquired(map(str, named), scene.files),
+        polygons=polygons,
+    )
+
+
+def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> SegmentOptions:
+    """The options with what the card says where nothing was asked for."""
+    return dataclasses.replace(
+        options,
+        tile=options.tile or card.tile,
+        threshold=card.threshold if options.threshold is None else options.threshold,
+        min_area=default_min_area(scene, card) if options.min_area is None else options.min_area,
+        simplify=default_simplify(scene, card, options),
+        instances=default_instances(scene, card, options),
+        instance_area=(
+            card.instance_area if options.instance_area is None else options.instance_area
+        ),
+    )
+
+
+def check_one_class(card: Card, options: SegmentOptions) -> None:
+    """Refuse walls where classes meet: an object as large as the scene cannot wait for them."""
+    if options.regularize and len(card.classes) > 1:
+        raise UsageError(
+            f"regularize is for models of one class; {card.name} has {len(card.classes)}, whose "
+            "common borders would tear: use --simplify, which keeps them"
+        )
+
+
+def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> float | None:
+    """From which probability on objects are parted; without a CRS only if that is asked for."""
+    if options.instances is not None or scene.crs is None:
+        return options.instances
+    return card.instances
+
+
+def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float:
+    """What was asked for; else for walls what the card says, but at least two pixels of the scene.
+
+    A tolerance of 0 follows outlines exactly, and draws walls as closely as the pixels allow.
+    """
+    if options.simplify is not None:
+        return options.simplify
+    if not options.regularize or card.walls is None or scene.gsd is None:
+        return 0.0
+    return max(card.walls, WALL_PIXELS * scene.gsd)
+
+
+def default_min_area(scene: Scene, card: Card) -> float | None:
+    """The card's smallest object in square metres; None, with a warning, without a CRS."""
+    if scene.crs is not None or not card.min_area:
+        return card.min_area
+    warn(
+        f"{scene.path}: has no CRS, so that its pixels have no size: areas and lengths are in "
+        f"its own units, objects below the model's {card.min_area:g} m2 are kept, and no check of "
+        "the resolution was made; give it one with gdal_edit.py -a_srs"
+    )
+    return None
+
+
+def cut_to_area(scene: Scene, grid: Grid) -> tuple[Scene, Grid]:
+    """The part of a scene with the windows that its area touches, and these windows.
+
+    They lie where they lie in the whole scene, so that the results there are the same.
+    """
+    bounds = None if scene.area is None else scene.area.bounds(scene.height, scene.width)
+    if bounds is None:
+        return scene, grid
+    window, part = grid.part(bounds)
+    return scene.crop(window), part
+
+
+def check_out_crs(scene: Scene, options: SegmentOptions) -> None:
+    """Refuse a CRS for the polygons that nothing understands, or that the scene has no way to.
+
+    Raises:
+        InputError: When the scene has no CRS of its own.
+        UsageError: When PROJ does not know the CRS.
+    """
+    if options.out_crs is None:
+        return
+    try:
+        parse_crs(options.out_crs)
+    except InputError as error:
+        raise UsageError(f"out-crs: {error}; give one such as EPSG:32636") from error
+    if scene.crs is None:
+        raise InputError(
+            f"{scene.path}: has no CRS, so that polygons cannot be brought into "
+            f"{options.out_crs}; set it with gdal_edit.py -a_srs"
+        )
+
+
+def warn_of_resolution(scene: Scene, card: Card) -> None:
+    """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
+    finest, coarsest = card.gsd
+    own = scene.native.gsd
+    if own is None or finest <= own <= coarsest:
+        return
+    resampled = scene.gsd is not None and abs(scene.gsd / own - 1) > SAME_SIZE
+    told = (
+        f"it is resampled to {scene.gsd:.3g} m, which --gsd native prevents"
+        if resampled
+        else "expect poor results, or have it resampled with --gsd"
+    )
+    warn(
+        f"{scene.path}: {own:.3g} m a pixel, but model {card.name} was trained on "
+        f"{finest:g} to {coarsest:g} m; {told}"
+    )
