@@ -82,7 +82,7 @@ def rounds(
 def bench(variant: str, *, size: int, count: int, clock: Callable[[], float]) -> None:
     """Time one variant and print its line."""
     torch.manual_seed(0)
-    network = HRNetV2(f"hrnetv2_{variant}", classes=CLASSES)
+    network = HRNetV2(f"hrnetv2_{variant}", encoder_weights=None, classes=CLASSES)
     settle(network)
     fused, whole = network.fuse(), with_whole_head(network)
     theirs = TimmV2(network, TIMM_NAMES.get(variant, f"hrnet_{variant}")).eval()
@@ -98,7 +98,9 @@ def bench(variant: str, *, size: int, count: int, clock: Callable[[], float]) ->
     seconds = rounds(forms, count, clock=clock)
     plain, quick, _, timms, product = (median(column) for column in zip(*seconds, strict=True))
     with torch.device("meta"):
-        macs = count_macs(HRNetV2(f"hrnetv2_{variant}", classes=CLASSES), size, size)
+        macs = count_macs(
+            HRNetV2(f"hrnetv2_{variant}", encoder_weights=None, classes=CLASSES), size, size
+        )
     peak = MATRIX**3 / product
     over_plain = median(row[0] / row[1] for row in seconds)
     over_timm = median(row[3] / row[1] for row in seconds)

@@ -27,17 +27,23 @@ from geohr_cli.signals import stop_on_signals
 @click.option(
     "--against",
     metavar="FILE",
-    help="Footprints that exist (OSM, Overture, a cadastre, an earlier result) in place of BEFORE.",
+    help="Existing footprints (OSM, Overture, a cadastre, an earlier result) instead of BEFORE.",
 )
-@click.option("--probs-before", metavar="FILE.tif", help="Probabilities of BEFORE, as geohr wrote.")
-@click.option("--probs-after", metavar="FILE.tif", help="Probabilities of AFTER, as geohr wrote.")
+@click.option(
+    "--probs-before", metavar="FILE.tif", help="Probabilities of BEFORE, written by geohr."
+)
+@click.option("--probs-after", metavar="FILE.tif", help="Probabilities of AFTER, written by geohr.")
 @click.option(
     "--out-osm",
     type=click.Path(path_type=Path),
     metavar="FILE.osc",
-    help="New buildings as an OSM change file, to be reviewed in JOSM; nothing is uploaded.",
+    help="New buildings as an OSM change file, for review in JOSM; nothing is uploaded.",
 )
-@click.option("--model", metavar="NAME|FILE", help="Model for scenes; see `geohr models`.")
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
+)
 @options_of(ChangeOptions)
 @options_of(SegmentOptions)
 @options_of(ResumeOptions)
@@ -56,10 +62,10 @@ def change(
     as_json: bool,
     overwrite: bool,
 ) -> None:
-    """Tell what is new, gone, grown, shrunk or the same between BEFORE and AFTER.
+    """Find objects that are new, gone, grown, shrunk or the same between BEFORE and AFTER.
 
-    Each is a scene, which is segmented first, or a vector file of objects. With --against, name
-    AFTER alone.
+    BEFORE and AFTER are scenes, which are segmented first, or vector files of objects. With
+    --against, give only AFTER.
 
     Example: geohr change 2019.tif 2024.tif --out changes.gpkg
     """

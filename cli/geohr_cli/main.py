@@ -68,6 +68,7 @@ def main() -> None:
     """Run the command line; ends the process with a documented exit code."""
     signal.signal(signal.SIGTERM, interrupt)
     take_over_messages()
+    # Looked for here, as a wrong option ends the parsing before --debug is known.
     debug = "--debug" in sys.argv
     try:
         code = geohr.main(standalone_mode=False, prog_name="geohr")

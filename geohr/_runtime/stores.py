@@ -197,12 +197,10 @@ def check_absent(address: str, *, overwrite: bool) -> None:
     """
     store, key = open_store(address)
     try:
-        store.head(key)
-    except FileNotFoundError:
-        return
+        found = exists(store, key)
     except Exception as error:
         raise as_store_error(error, address) from error
-    if not overwrite:
+    if found and not overwrite:
         raise UsageError(f"{redact(address)}: exists; choose another name or pass --overwrite")
 
 
@@ -223,14 +221,6 @@ class Delivery:
     path: Path
     staged: str
     key: str
-
-    def exists(self) -> bool:
-        """Whether there is an object of that name already."""
-        try:
-            self.store.head(self.key)
-        except FileNotFoundError:
-            return False
-        return True
 
     def publish(self) -> None:
         """Give the uploaded file its name."""
@@ -260,10 +250,9 @@ def deliver(files: Mapping[str, Path]) -> None:
                 each.store.put(each.staged, each.path)
         for each in planned:
             address = each.address
-            fresh = not each.exists()
+            fresh = not exists(each.store, each.key)
             each.publish()
-            if fresh:
-                published.append(each)
+            published += [each] * fresh
     except Exception as error:
         for each in published:
             with suppress(Exception):
@@ -276,11 +265,19 @@ def deliver(files: Mapping[str, Path]) -> None:
                 each.store.delete(each.staged)
 
 
+def exists(store: Any, key: str) -> bool:
+    """Whether there is an object of that key."""
+    try:
+        store.head(key)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def deliveries(address: str, path: Path) -> list[Delivery]:
     """A file and its companions; it comes last, so that whoever sees it finds them."""
     store, key = open_store(address)
-    folder = key.rpartition("/")[0]
-    folder = f"{folder}/" if folder else ""
+    folder = key[: key.rfind("/") + 1]
     stage = f"{folder}{STAGE}-{uuid4().hex[:12]}/"
     parts = [each for each in path.parent.glob(f"{glob.escape(path.stem)}.*") if each.is_file()]
     parts.sort(key=lambda each: (each == path, each.name))

@@ -29,7 +29,7 @@ from geohr.tiling.normalize import Normalizer
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
 """File extensions by format; OpenVINO writes its weights to `.bin` beside it."""
 CARD_SUFFIX = ".card.json"
-"""Of the file with the model card: bands, range, mean, standard deviation, classes, threshold."""
+"""The suffix of the file with the model card, which other programs need besides the network."""
 DIFFERENCE_MAX = 1e-3
 """Largest difference of a score that a float32 file may show."""
 NOISE_WINDOWS = 4
@@ -38,13 +38,13 @@ NOISE_WINDOWS = 4
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and how it compares.
+    """The result of an export, and its comparison with the original network.
 
     Attributes:
         files: Written.
         shape: Windows, bands, rows and columns that the file takes.
         agreement: With the network in float32 on torch.
-        compared_on: What both forms saw.
+        compared_on: The windows that both forms were compared on.
     """
 
     files: tuple[Path, ...]
@@ -113,7 +113,7 @@ def check_call(out: Path, options: ExportOptions) -> None:
     """Refuse what cannot be written.
 
     Raises:
-        UsageError: In one line.
+        UsageError: When a combination of options is not possible.
     """
     suffix = SUFFIXES[options.format]
     if out.suffix.lower() != suffix:
@@ -198,4 +198,4 @@ WRITERS: dict[str, Callable[[Model, Shape, Path, Batch, ExportOptions], Predicto
     "openvino": compiled,
     "torchscript": torchscript,
 }
-"""By format: writes the file and gives a predictor that reads it."""
+"""The function for each format, which writes the file and returns a predictor that reads it."""

@@ -26,7 +26,7 @@ from geohr.tiling.blocks import BlockSize, cut_blocks, square
 from geohr.tiling.grid import Grid
 
 CALIBRATION_SECONDS = 1.0
-"""How long the engine is tried out."""
+"""The seconds for which the engine is tried out."""
 BASE_BYTES = 430_000_000
 """Memory of a run besides what grows with the scene's width: libraries, engine, polygons."""
 SUM_WINDOWS = 3
@@ -35,10 +35,10 @@ SUM_WINDOWS = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take.
+    """The windows, time, memory and disk space that a run will take.
 
     Attributes:
-        scene: Its path.
+        scene: The path of the scene.
         height: Rows.
         width: Columns.
         crs: Coordinate reference system, or None.
@@ -48,7 +48,7 @@ class Plan:
         valid: Estimated share of valid pixels.
         windows: Windows in all.
         predicted: Windows that will be predicted, estimated.
-        engine: What predicts.
+        engine: The name of the engine.
         tile: Window side in pixels.
         overlap: Pixels that neighbouring windows share at least.
         batch: Windows predicted at once by one worker.
@@ -107,12 +107,12 @@ class Plan:
         )
 
     def describe_cluster(self, workers: int) -> str:
-        """What a cluster takes: the time of all cores here, divided by its workers.
+        """The time that a cluster will take: the time of all cores here, divided by its workers.
 
         Starting workers, sharing files and writing outputs come on top of it.
 
         Args:
-            workers: Of the cluster, of one core each.
+            workers: The number of workers of the cluster, of one core each.
         """
         seconds = self.seconds * cores() / min(workers, self.blocks)
         return (
@@ -135,7 +135,7 @@ def plan(
     Args:
         scene: A raster file, an address, a STAC item, or several of them as one mosaic.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: How; by default as the model card says.
+        options: The options of segmentation; by default those of the model card.
         block_size: Windows of a block on a cluster; by default as many down as across.
 
     Raises:
@@ -162,11 +162,11 @@ def make_plan(
     """Estimate what a run takes; see `plan`.
 
     Args:
-        scene: What is to be segmented.
+        scene: The scene to segment.
         card: The model's card.
-        grid: How the scene is cut.
+        grid: The grid of windows of the scene.
         predictor: The model on its engine.
-        outputs: What is to be written.
+        outputs: The outputs to write.
         block_size: Windows of a block on a cluster.
 
     Raises:

@@ -23,7 +23,7 @@ class Prediction:
     Attributes:
         probabilities: `(class, row, col)`, float32 in [0, 1]; NaN where there is no data.
         transform: From (col, row) to coordinates.
-        crs: Of these coordinates.
+        crs: The CRS of these coordinates.
         classes: A name for each channel.
     """
 

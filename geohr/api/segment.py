@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did.
+    """The summary of a run.
 
     Attributes:
         scene: The scene's path.
@@ -48,7 +48,7 @@ class Summary:
         windows: Windows in all.
         predicted: Windows with a valid pixel, which were predicted.
         seconds: From start to end.
-        engine: What predicted.
+        engine: The name of the engine that predicted.
         blocks: Blocks in all.
         reused: Blocks that an earlier run had finished.
         seam_score: How much more happens at tile lines than beside them, as in
@@ -67,7 +67,7 @@ class Summary:
     seam_score: float | None
 
     def describe(self) -> str:
-        """One line for a person or a log."""
+        """The summary in one line, for a person or a log."""
         found = "" if self.objects is None else f"{self.objects} objects; "
         reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
         seams = "" if self.seam_score is None else f"; seam score {self.seam_score:.2f}"
@@ -84,13 +84,13 @@ def segment(
     options: SegmentOptions | None = None,
     progress: Progress | Literal["auto"] | None = "auto",
 ) -> geopandas.GeoDataFrame:
-    """Objects in a scene.
+    """Find objects in a scene.
 
     Args:
-        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
+        scene: A raster file, a URL, a STAC item, or several of them as one mosaic.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: How; by default as the model card says.
-        progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
+        options: The options of segmentation; by default those of the model card.
+        progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
 
     Returns:
@@ -119,13 +119,13 @@ def predict(
     options: SegmentOptions | None = None,
     progress: Progress | Literal["auto"] | None = "auto",
 ) -> Prediction:
-    """Probabilities of a whole scene as an array; for scenes that fit into memory.
+    """Predict the probabilities of a whole scene as an array, for scenes that fit into memory.
 
     Args:
-        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
+        scene: A raster file, a URL, a STAC item, or several of them as one mosaic.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: How; by default as the model card says.
-        progress: Called with windows done and windows in all; `auto` shows a bar on a terminal
+        options: The options of segmentation; by default those of the model card.
+        progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
 
     Returns:
@@ -166,26 +166,26 @@ def segment_to_files(
     resume: bool = True,
     stop: Stop | None = None,
 ) -> Summary:
-    """Objects, classes and probabilities of a scene into files, in memory that stays flat.
+    """Write objects, classes and probabilities of a scene to files, in constant memory.
 
-    The outputs appear together, when all are whole. Finished blocks are kept until then: after
-    a crash the same call goes on where it stopped, and its outputs are the same bytes.
+    The outputs appear together, when all are complete. Finished blocks are kept until then: after
+    a crash, the same call resumes where it stopped, and its outputs are the same bytes.
 
     Args:
-        scene: A raster file, an address, a STAC item, or several of them as one mosaic.
+        scene: A raster file, a URL, a STAC item, or several of them as one mosaic.
         out: Polygons or a raster of classes, by extension; paths, or addresses in an object
             store (`s3://`, `gs://`, `az://`), where they appear when all are whole.
         probs: A raster of probabilities to write, or None.
         disagreement: A raster to write of how far overlapping windows differ, or None; with it,
             no finished blocks are kept, and blocks are predicted in this process.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: How; by default as the model card says.
+        options: The options of segmentation; by default those of the model card.
         stac: Write a STAC Item beside the first output; see `geohr.outputs.stac`.
         block_size: Windows of a block; outputs are the same bytes whatever it is.
-        executor: Where blocks are predicted; by default in this process.
+        executor: The executor of the job; by default this process.
         overwrite: Replace outputs that exist.
-        progress: Called with windows done and windows in all.
-        work_dir: Where finished blocks are kept; by default beside the first output.
+        progress: A function that is called with windows done and windows in all.
+        work_dir: The folder of finished blocks; by default beside the first output.
         resume: Keep finished blocks, and use those of an earlier run.
         stop: When requested, the blocks in hand are finished and the run ends with an error.
 
@@ -293,7 +293,7 @@ def _segment_to_files(
 
 
 def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:
-    """What a run writes, as far as its size goes."""
+    """The outputs of a run, as far as their size depends on them."""
     return OutputCounts(
         classes=len(job.card.classes),
         vectors=len(targets.vectors),

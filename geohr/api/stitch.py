@@ -69,7 +69,7 @@ def stitch(
 
 
 def place(scenes: Sequence[Scene]) -> tuple[GeoBox, list[TilePlace]]:
-    """Where each tile lies on the common grid, from top to bottom.
+    """Find the place of each tile on the common grid, from top to bottom.
 
     Raises:
         InputError: When there is no tile, or one does not fit the first.

@@ -98,6 +98,6 @@ def write_chip(path: Path, scene: Scene, chip: Tile) -> None:
 
 
 def write_labels(path: Path, scene: Scene, chip: Tile, labels: str | Path) -> None:
-    """Write a chip's labels."""
+    """Write the labels of a chip."""
     classes = np.where(chip.valid, read_classes(str(labels), scene, chip.window), np.uint8(255))
     write_raster(path, classes[None], scene.geobox.window(chip.window), nodata=255)

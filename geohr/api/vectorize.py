@@ -53,7 +53,7 @@ def vectorize(
     Args:
         raster: Whole numbers from 0 to 254, one class each.
         out: See `geohr.outputs.vector.EXTENSIONS`.
-        options: How to trace.
+        options: The options of tracing.
         probabilities: uint8 raster on the same grid, band i for class i: probability x 254, 255 =
             no data. Gives confidences, and contours their place.
         overwrite: Replace `out` if it exists.
@@ -111,7 +111,7 @@ def vectorize(
 
 
 def _opened(path: str | Path) -> Any:
-    """The raster, open.
+    """Open the raster.
 
     Raises:
         InputError: When it is missing or no raster.
@@ -217,14 +217,14 @@ def _check_known(classes: Bytes, scores: Any, background: int) -> None:
 def _traced(
     tracer: Tracer, bands: Iterator[tuple[Bytes, Bytes | None]]
 ) -> Iterator[tuple[int, Polygons]]:
-    """Rows traced at a time, and the objects that they complete."""
+    """Trace some rows, and return the objects that they complete."""
     for classes, probability in bands:
         yield len(classes), tracer.push(classes, probability)
     yield 0, tracer.finish()
 
 
 def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
-    """Class rows as uint8.
+    """Convert rows of classes to uint8.
 
     Raises:
         InputError: For ids that do not fit.
@@ -244,7 +244,7 @@ def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
 
 
 def _provenance(raster: str | Path, options: VectorizeOptions) -> dict[str, str]:
-    """What made the output, and when its input was last changed where that is a file."""
+    """The provenance of the output: the program, its options, and the time of its input."""
     path, changed = Path(raster), ""
     if path.is_file():
         time = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -34,7 +34,7 @@ no UTF-8."""
 
 
 @dataclass(frozen=True)
-class Source:
+class BatchInput:
     """A scene of a batch, before it is segmented.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source:
 
 def find_sources(
     named: Sequence[str], *, pattern: str | None = None, asset: str | None = None
-) -> list[Source]:
+) -> list[BatchInput]:
     """Find all scenes, each once, in the order of the arguments; those of a folder by name.
 
     Args:
@@ -69,26 +69,27 @@ def find_sources(
     return list(found.values())
 
 
-def expand(name: str, pattern: str | None, asset: str | None) -> Iterator[Source]:
+def expand(name: str, pattern: str | None, asset: str | None) -> Iterator[BatchInput]:
     """The scenes that one name stands for."""
     path = Path(name)
     if "://" in name:
-        yield Source(checked_address(name, name))
+        yield BatchInput(checked_address(name, name))
     elif path.is_dir():
         yield from in_folder(path, pattern)
+    # Lists before rasters: .json is a STAC item, and no raster has these endings.
     elif path.suffix.lower() in LISTS and path.exists():
         check_size(path)
-        yield from (Source(each) for each in LISTS[path.suffix.lower()](path, asset))
+        yield from (BatchInput(each) for each in LISTS[path.suffix.lower()](path, asset))
     elif path.exists():
-        yield Source(name)
+        yield BatchInput(name)
     elif has_magic(name):
         matches = sorted(glob(name, recursive=True))  # noqa: PTH207  it may be absolute
-        yield from (Source(each, Path(each).parent) for each in matches if Path(each).is_file())
+        yield from (BatchInput(each, Path(each).parent) for each in matches if Path(each).is_file())
     else:
         raise InputError(f"{name}: no such file, folder or list; check the path")
 
 
-def in_folder(folder: Path, pattern: str | None) -> Iterator[Source]:
+def in_folder(folder: Path, pattern: str | None) -> Iterator[BatchInput]:
     """The rasters of a folder, by name; hidden files are left out."""
     try:
         paths = sorted(folder.glob(pattern or "*"))
@@ -98,7 +99,7 @@ def in_folder(folder: Path, pattern: str | None) -> Iterator[Source]:
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         taken = pattern is not None or path.suffix.lower() in RASTERS
         if taken and not hidden and path.is_file():
-            yield Source(str(path), folder)
+            yield BatchInput(str(path), folder)
 
 
 def from_text(path: Path, _: str | None) -> Iterator[str]:
@@ -148,6 +149,7 @@ def read_text(path: Path) -> str:
         InputError: When it cannot be read as UTF-8.
     """
     try:
+        # Excel begins its CSV files with a byte order mark.
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list of scenes ({error})") from error
@@ -169,13 +171,13 @@ def checked_address(name: str, where: str) -> str:
     scheme = name.partition("://")[0].lower()
     if scheme not in SCHEMES:
         raise InputError(
-            f"{where}: addresses of kind {scheme}:// are not read; allowed are "
+            f"{where}: URLs of kind {scheme}:// are not read; allowed are "
             f"{', '.join(f'{each}://' for each in SCHEMES)}"
         )
     return name
 
 
-def check_source(source: Source, *, allow_vrt: bool) -> None:
+def check_source(source: BatchInput, *, allow_vrt: bool) -> None:
     """Refuse a scene that could make geohr read other files.
 
     Raises:
@@ -191,6 +193,7 @@ def check_source(source: Source, *, allow_vrt: bool) -> None:
         raise InputError(f"{path}: is a link out of {source.folder}; name its target instead")
     try:
         with path.open("rb") as file:
+            # GDAL, too, knows a VRT by its first bytes, whatever its name.
             head = file.read(4096)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
@@ -198,7 +201,7 @@ def check_source(source: Source, *, allow_vrt: bool) -> None:
         raise InputError(f"{path}: is a VRT, which can read other files; allow it with --allow-vrt")
 
 
-def is_growing(source: Source, seconds: float) -> bool:
+def is_growing(source: BatchInput, seconds: float) -> bool:
     """Whether a file changed within the last `seconds`, so that more of it may come."""
     if source.remote or seconds == 0:
         return False
@@ -220,6 +223,7 @@ def check_template(template: str) -> None:
         parts = list(Formatter().parse(template))
     except ValueError as error:
         raise UsageError(f"name {template!r}: {error}; write {{stem}}.gpkg") from error
+    # Attributes, conversions and widths of a format could read objects or fill the memory.
     for _, name, form, conversion in parts:
         if name is not None and (name not in FIELDS or form or conversion):
             raise UsageError(

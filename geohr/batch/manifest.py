@@ -92,6 +92,7 @@ class Manifest:
         self._remember(entry)
         try:
             line = json.dumps(redact_all(dataclasses.asdict(entry)), ensure_ascii=False)
+            # Appended, never rewritten: a crash costs the line in hand alone.
             with self.path.open("ab+") as file:
                 if (
                     file.seek(0, os.SEEK_END)
@@ -108,6 +109,7 @@ class Manifest:
     def _remember(self, entry: Entry) -> None:
         """Take note of an entry, and of the outputs that a batch has begun to write."""
         self.last[entry.scene] = entry
+        # Also of runs that were cut short, whose half outputs may be replaced.
         if entry.state in ("running", "done"):
             self._written.update(entry.outputs)
 

@@ -72,6 +72,7 @@ def merge_files(
     frames = [read_objects(path) for path in dict.fromkeys(files)]
     crs = frames[0].crs
     frames = [frame if crs is None or frame.crs is None else frame.to_crs(crs) for frame in frames]
+    # Numbers, as scenes of two folders may share their name.
     frames = [frame.assign(**{FILE: number}) for number, frame in enumerate(frames)]
     joined = geopandas.GeoDataFrame(pd.concat(frames, ignore_index=True), crs=crs)
     kept = joined[once(joined)]

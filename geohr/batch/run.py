@@ -8,7 +8,7 @@ from pathlib import Path
 from geohr._runtime.locks import locked
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.inputs import Source, check_template, find_sources, is_growing
+from geohr.batch.inputs import BatchInput, check_template, find_sources, is_growing
 from geohr.batch.manifest import Entry, Manifest
 from geohr.batch.options import BatchOptions
 from geohr.batch.scene import Batch, Listener, make_folder, process_scene
@@ -88,7 +88,7 @@ def run_batch(
     return list(batch.entries.values())
 
 
-def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Source]:
+def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[BatchInput]:
     """The scenes that there are now.
 
     Raises:
@@ -102,7 +102,7 @@ def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Sou
     return found
 
 
-def one_pass(batch: Batch, sources: Sequence[Source], *, last: bool) -> None:
+def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None:
     """Process all scenes that have stopped growing.
 
     Args:

@@ -16,7 +16,7 @@ from geohr import __version__
 from geohr._runtime.files import as_output_error
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.inputs import Source, check_source, output_path
+from geohr.batch.inputs import BatchInput, check_source, output_path
 from geohr.batch.manifest import Entry, Manifest, relative
 from geohr.batch.options import BatchOptions
 from geohr.batch.worker import Outcome, Task, Worker, failed
@@ -78,7 +78,7 @@ class Batch:
     states: dict[str, object] = field(default_factory=dict)
     claimed: dict[Path, str] = field(default_factory=dict)
 
-    def close(self, source: Source, entry: Entry) -> None:
+    def close(self, source: BatchInput, entry: Entry) -> None:
         """Count a scene's last entry, and tell the listener."""
         self.entries[source.name] = entry
         self.listener.ended(entry)
@@ -91,12 +91,13 @@ class Batch:
         return self.stop.requested or (most is not None and failures >= most)
 
 
-def process_scene(batch: Batch, source: Source, *, place: int, count: int) -> None:
+def process_scene(batch: Batch, source: BatchInput, *, place: int, count: int) -> None:
     """Segment a scene, or find why not to; whatever happens is written down."""
     started = time.monotonic()
     entry = Entry(redact(source.name), "failed")
     try:
         state = identify(input_files(source))
+        # While watching, a scene is looked at in every pass and tried once a change.
         if batch.states.get(source.name) == state:
             return
         batch.states[source.name] = state
@@ -123,6 +124,7 @@ def process_scene(batch: Batch, source: Source, *, place: int, count: int) -> No
     except (GeohrError, OSError, UnicodeError) as error:
         code = error.exit_code if isinstance(error, GeohrError) else OutputError.exit_code
         outcome, attempts = failed(str(error), code), 1
+    # Its line stays at `running`, and the next run goes on with it.
     if outcome.code == InterruptedRunError.exit_code:
         return
     entry = dataclasses.replace(
@@ -143,7 +145,7 @@ def process_scene(batch: Batch, source: Source, *, place: int, count: int) -> No
     batch.close(source, entry)
 
 
-def input_files(source: Source) -> list[str]:
+def input_files(source: BatchInput) -> list[str]:
     """The names of the files that a scene is read from, as far as they are there.
 
     Raises:
@@ -159,7 +161,7 @@ def input_files(source: Source) -> list[str]:
     return [source.name, *(name for name in beside if Path(name).is_file())]
 
 
-def outputs_of(batch: Batch, source: Source) -> tuple[list[Path], Path | None]:
+def outputs_of(batch: Batch, source: BatchInput) -> tuple[list[Path], Path | None]:
     """The outputs of a scene and its raster of probabilities.
 
     Raises:
@@ -222,7 +224,7 @@ def is_done(batch: Batch, entry: Entry, paths: Sequence[Path]) -> bool:
 
 
 def attempt(
-    batch: Batch, source: Source, outputs: Sequence[Path], probs: Path | None, *, replaces: bool
+    batch: Batch, source: BatchInput, outputs: Sequence[Path], probs: Path | None, *, replaces: bool
 ) -> tuple[Outcome, int]:
     """Segment a scene, several times where it is read over a network; how it ended, how often."""
     options = batch.options
@@ -248,6 +250,7 @@ def attempt(
             stop=batch.stop,
             progress=lambda done, total: batch.listener.progress(task.scene, done, total),
         )
+        # Only what could not be read may be readable a little later.
         if outcome.code != InputError.exit_code or wait is None:
             break
         batch.stop.sleep(wait)

@@ -1,4 +1,4 @@
-"""What `change` can be told."""
+"""The options of `change`."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ class ChangeOptions(Options):
 
     shift: float = opt(
         3.0,
-        "Largest shift in metres between the two dates that is estimated and taken out; 0 takes "
-        "them as they lie.",
+        "Largest shift between the two dates that is estimated and corrected, in metres; 0 "
+        "corrects none.",
         low=0,
         high=100,
         metavar="M",
     )
     lean: float = opt(
         4.0,
-        "Largest distance in metres that one object may move beyond the shift of its surroundings "
-        "and still count as the same, as roofs lean in images taken at an angle.",
+        "Distance in metres that an object may move beyond the shift of its surroundings and still "
+        "count as the same; roofs lean in images taken at an angle.",
         low=0,
         high=50,
         metavar="M",
     )
     grown: float = opt(
         0.25,
-        "Share of its area by which an object must grow or shrink to count as changed.",
+        "Relative change of area from which an object counts as grown or shrunk.",
         low=0.01,
         high=10,
     )
     min_change: float = opt(
-        10.0, "Smallest change of area that counts, in square metres.", low=0, metavar="M2"
+        10.0, "Smallest change of area that is reported, in square metres.", low=0, metavar="M2"
     )
     certainty: float = opt(
         0.6, "Confidence below which a change is reported as unsure.", low=0, high=1

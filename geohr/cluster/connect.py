@@ -19,7 +19,7 @@ from geohr.cluster.worker import geohr_version
 from geohr.errors import EngineError, UsageError
 
 CONNECT_SECONDS = 10.0
-"""How long a scheduler may take to answer."""
+"""The seconds that a scheduler may take to answer."""
 QUIET_SETTINGS = {
     # A worker's stack looked at a hundred times a second, for a page that nobody opens.
     "distributed.worker.profile.enabled": False,
@@ -151,7 +151,7 @@ def check_versions(found: Mapping[str, Any]) -> None:
     """Refuse a cluster whose processes are not of the versions here.
 
     Args:
-        found: As `distributed.Client.get_versions` gives it.
+        found: The result of `distributed.Client.get_versions`.
 
     Raises:
         EngineError: Naming the process, what it has and what is here.
@@ -181,16 +181,16 @@ def check_geohr(found: Mapping[str, Any]) -> None:
 
 
 def versions(process: Mapping[str, Any]) -> dict[str, str | None]:
-    """Of Python, to the minor version, and of Dask's scheduler."""
+    """The versions of Python, to the minor version, and of Dask's scheduler."""
     python = ".".join(str(process["host"]["python"]).split(".")[:2])
     return {"python": python, "distributed": process["packages"].get("distributed")}
 
 
 def compare(there: Mapping[str, str | None], here: Mapping[str, str | None], who: str) -> None:
-    """Refuse one process.
+    """Refuse a process whose versions differ.
 
     Raises:
-        EngineError: In one sentence.
+        EngineError: When a version differs.
     """
     for name, version in there.items():
         if version != here[name]:

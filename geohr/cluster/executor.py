@@ -31,9 +31,9 @@ from geohr.tiling.grid import Grid
 
 MODEL_FILE = "model.safetensors"
 FIRST_SECONDS = 600.0
-"""How long the first worker may take to join and to open the model."""
+"""The seconds that the first worker may take to join and to open the model."""
 SHARED_SECONDS = 30.0
-"""How long a file that a worker has written may take until it is seen here."""
+"""The seconds until a file that a worker has written must be visible here."""
 
 
 class DaskExecutor:
@@ -43,7 +43,7 @@ class DaskExecutor:
     names and numbers pass the scheduler.
 
     Args:
-        client: Of the cluster.
+        client: The client of the cluster.
     """
 
     # Workers' processors are noted for each block; where a job meets several kinds, it warns.
@@ -87,7 +87,7 @@ class DaskExecutor:
         return engine
 
     def block_size(self, grid: Grid) -> BlockSize:
-        """As many windows down as across, so that blocks share the fewest pixels."""
+        """Square blocks, which share the fewest pixels."""
         return square(grid)
 
     def chunks(

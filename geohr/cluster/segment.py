@@ -39,14 +39,14 @@ def segment(
     the block size, the number of workers, and what became of them.
 
     Args:
-        client: Of the cluster; see `geohr.cluster.connected`.
+        client: The client of the cluster; see `geohr.cluster.connected`.
         scene: A raster that all workers find under this name.
         out: Polygons or a raster of classes, by extension; addresses in an object store need a
             `work_dir` that all share.
         probs: A raster of probabilities to write, or None.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
             It need not be where workers find it.
-        options: How; by default as the model card says.
+        options: The options of segmentation; by default those of the model card.
         stac: Write a STAC Item beside the first output.
         block_size: Windows of a block; by default as many down as across.
         overwrite: Replace outputs that exist.

@@ -23,20 +23,20 @@ from geohr.inference.postprocess import Strip
 from geohr.tiling.blocks import Block
 
 IDLE_SECONDS = 600.0
-"""How long a run waits where no worker is left."""
+"""The seconds that a run waits for workers when none is left."""
 POLL_SECONDS = 1.0
-"""How often is looked whether the cluster is still there."""
+"""The seconds between two checks that the cluster still answers."""
 COUNT_SECONDS = 10.0
-"""How often the workers' threads are counted."""
+"""The seconds between two counts of the workers' threads."""
 AHEAD = 2
 """Tasks handed out for each thread of a worker, one in hand and one waiting: a scheduler that holds
 all blocks of a large scene at once gets slow."""
 AHEAD_LEAST = 8
 """Tasks handed out where there are hardly any workers; a cluster that adapts sees work."""
 RETRIES = 2
-"""How often Dask tries a task again that failed: shared storage does now and then."""
+"""The number of times that Dask retries a failed task: shared storage fails now and then."""
 KILLED_TRIES = 3
-"""How often a task is handed out of which Dask says that it kills workers."""
+"""The number of times that a task is submitted that kills workers, according to Dask."""
 
 
 @dataclass
@@ -44,9 +44,9 @@ class TaskQueue:
     """Hands out tasks, a few for each thread of the workers, and notes those that are done.
 
     Attributes:
-        client: Of the cluster.
-        name: Of the job's plugin.
-        store: Where blocks and strips are kept.
+        client: The client of the cluster.
+        name: The name of the job's plugin.
+        store: The work folder of blocks and strips.
         stop: When requested, the tasks handed out are finished and no other is.
     """
 
@@ -123,7 +123,7 @@ class TaskQueue:
         future.add_done_callback(lambda ended: self._ended.put((task, ended)))
 
     def _answer(self, task: Task, future: Future[Answer]) -> Answer | None:
-        """What became of a task; None where it is to be handed out again."""
+        """The answer to a task, or None if it is to be submitted again."""
         del self._futures[task]
         kind, number = next(iter(label(task).items()))
         try:
@@ -161,7 +161,7 @@ class TaskQueue:
         )
 
     def _capacity(self) -> int:
-        """How many tasks may be handed out at once; the workers' threads are counted anew.
+        """The number of tasks that may be submitted at once, by the current number of threads.
 
         Raises:
             EngineError: When the cluster is gone.

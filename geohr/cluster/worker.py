@@ -30,18 +30,18 @@ from geohr.tiling.blocks import Block
 MODELS_MAX = 4
 """Models that a worker holds at once."""
 Task = Block | Strip
-"""What a worker is given: a block to predict, or a strip of rows to finish."""
+"""A task of a worker: a block to predict, or a strip of rows to finish."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the driver learns of a task that is done.
+    """The answer of a worker that has done a task.
 
     Attributes:
         windows: Windows that were predicted.
         processor: The kind of the worker's processor.
         worker: The worker's address.
-        seconds: How long it took.
+        seconds: The duration of the task.
     """
 
     windows: int
@@ -54,10 +54,10 @@ class JobPlugin(WorkerPlugin):
     """A job on a worker: one plugin, so that a task is only a name and a number.
 
     Args:
-        job: What is done; its files have names that hold on all workers.
+        job: The job; the names of its files are valid on all workers.
         folder: The work folder, which all share.
         model: The model file in it.
-        name: Of the plugin; the same for the same outputs.
+        name: The name of the plugin; the same for the same outputs.
     """
 
     def __init__(self, job: Job, folder: Path, model: Path, name: str) -> None:
@@ -68,7 +68,7 @@ class JobPlugin(WorkerPlugin):
         self._version = __version__
 
     def setup(self, worker: Worker) -> None:
-        """Take note of the worker."""
+        """Remember the worker."""
         self._worker = worker
 
     def carry_out(self, task: Task) -> Answer:
@@ -137,7 +137,7 @@ def carry_out(name: str, task: Task) -> Answer:
 
 
 def with_worker(error: GeohrError) -> GeohrError:
-    """The same error with the worker's name, for the driver."""
+    """Add the name of the worker to an error."""
     return type(error)(f"worker {get_worker().address}: {error}")
 
 
@@ -147,10 +147,10 @@ def engine_of(
     """Open a model, and say what this worker predicts it with.
 
     Args:
-        content: Of the model file.
+        content: The bytes of the model file.
         digest: SHA-256 of it.
         tile: Side of a window in pixels.
-        options: Of the engine.
+        options: The options of the engine.
         calibration: Windows to fit int8 to.
 
     Raises:
@@ -183,7 +183,7 @@ def open_once(
         path: The model file; read only when the model is not open yet.
         digest: SHA-256 that it must have.
         tile: Side of a window in pixels.
-        options: Of the engine.
+        options: The options of the engine.
         calibration: Windows to fit int8 to.
 
     Raises:

@@ -27,13 +27,13 @@ ENVIRONMENT = "GEOHR_CACHE"
 FORMAT = "1"
 """Changes when what lies in an entry changes."""
 MAKING = ".making-"
-"""How the names of folders begin in which an entry is made."""
+"""The prefix of temporary folders, in which entries are made."""
 ABANDONED = 24 * 3600
 """Seconds after which such a folder belongs to no process any more: making takes minutes."""
 
 
 def cache_folder() -> Path:
-    """Where compiled networks are kept: $GEOHR_CACHE, else the user's cache folder."""
+    """The folder of compiled networks: $GEOHR_CACHE, else the user's cache folder."""
     if ENVIRONMENT in os.environ:
         return Path(os.environ[ENVIRONMENT])
     home = os.environ.get("XDG_CACHE_HOME")
@@ -43,7 +43,7 @@ def cache_folder() -> Path:
 def cached(
     key: Mapping[str, object], build: Callable[[Path], None], load: Callable[[Path], T]
 ) -> T:
-    """What `load` makes of the entry for `key`; `build` fills the entry where there is none.
+    """Load the entry for `key` with `load`, after filling it with `build` if there is none.
 
     Args:
         key: All that the content depends on.

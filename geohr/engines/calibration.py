@@ -22,8 +22,8 @@ class Calibration:
     """Windows spread evenly over a scene, the same for the same scene and grid.
 
     Attributes:
-        scene: What to read.
-        grid: How it is cut into windows.
+        scene: The scene to read.
+        grid: The grid of windows of the scene.
         normalizer: From the scene's values to the network's.
     """
 
@@ -45,7 +45,7 @@ class Calibration:
                     yield tile
 
     def windows(self) -> Batch:
-        """All windows, normalised: `(n, band, row, col)` with n at least 1.
+        """Read and normalise the windows: `(n, band, row, col)` with n at least 1.
 
         Raises:
             InputError: When the scene cannot be read, or has no valid pixel where looked at.

@@ -24,11 +24,11 @@ AGREEMENT = "agreement.json"
 
 @dataclass(frozen=True)
 class Compiler:
-    """How one engine makes, shrinks and loads a network.
+    """The functions with which one engine converts, quantises and loads a network.
 
     Attributes:
         backend: A name in `geohr.engines.BACKENDS`.
-        version: Of the engine.
+        version: The version of the engine.
         network: File name of a network in its format.
         write: Writes a model for batches of one shape to a path.
         quantise: Reads a network's path, calibration batches and a path to write int8 to.

@@ -8,7 +8,7 @@ from pathlib import Path
 Shape = tuple[int, int, int, int]
 """Windows, bands, rows and columns of a batch."""
 PIXELS, SCORES = "pixels", "scores"
-"""Names of a network's input and output."""
+"""The names of a network's input and output."""
 
 
 _callers: int | None = None
@@ -18,7 +18,7 @@ def share_cores(callers: int) -> None:
     """Say that this process has threads that call engines, each of which may use one core.
 
     Args:
-        callers: How many; engines that are opened from now on compute on one core for each.
+        callers: The number of callers; engines opened from now on use one core for each.
     """
     global _callers
     _callers = callers

@@ -62,7 +62,7 @@ def quiet() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two predictions of the same windows, compared.
+    """The comparison of two predictions of the same windows.
 
     Attributes:
         overlap: Pixels that both give the same class, over pixels that either gives one.
@@ -77,11 +77,11 @@ class Agreement:
     largest_difference: float
 
     def to_json(self) -> str:
-        """As JSON."""
+        """The comparison as JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
     def describe(self) -> str:
-        """One line for a person."""
+        """The comparison in one line."""
         return (
             f"objects overlap {self.overlap:.4f} over {self.objects} pixels; scores differ by "
             f"{self.mean_difference:.2g} in the mean and {self.largest_difference:.2g} at most"
@@ -113,7 +113,7 @@ def measure(
 
     Args:
         exact: The float32 network.
-        cheaper: Its other form.
+        cheaper: The predictor with the cheaper form of the network.
         windows: `(n, band, row, col)`, normalised.
         threshold: From which a pixel belongs to a class, as in `classify`.
     """

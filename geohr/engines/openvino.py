@@ -17,7 +17,7 @@ from geohr.errors import EngineError
 from geohr.models.model import Model
 
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""What OpenVINO calls the format of numbers that are not int8."""
+"""OpenVINO's names of the number formats other than int8."""
 
 
 class OpenVINOPredictor:
@@ -113,7 +113,7 @@ def check_precision(compiled: Any, precision: str) -> None:
     """Refuse a network that computes in another format than was asked for.
 
     Raises:
-        EngineError: Where the processor does not have it.
+        EngineError: When the processor does not support the format.
     """
     computes = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if computes != HINTS[precision]:

@@ -12,7 +12,7 @@ from geohr.encoding import Batch
 
 @dataclass(frozen=True)
 class Engine:
-    """What computes.
+    """The engine that predicts.
 
     Attributes:
         name: Name, version, number format and device, as provenance has them.
@@ -24,11 +24,11 @@ class Engine:
 
 
 class Predictor(Protocol):
-    """Pixels in, scores out.
+    """A network on an engine: normalised pixels in, scores out.
 
     Attributes:
         batch: Windows taken at once; a batch has always this many.
-        workers: How many threads may call `predict` at the same time, to keep every core busy.
+        workers: The number of threads that should call `predict` at the same time.
         engine: Name and version of what computes, for provenance.
     """
 
@@ -52,7 +52,7 @@ class AveragePredictor:
     """The mean of a predictor over the eight flips and rotations of a square window.
 
     Args:
-        predictor: What predicts each of the eight.
+        predictor: The predictor of each of the eight poses.
     """
 
     def __init__(self, predictor: Predictor) -> None:

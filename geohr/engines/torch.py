@@ -54,7 +54,7 @@ class ScoreNetwork(nn.Module):
 
 
 class TorchPredictor:
-    """A network on torch.
+    """A predictor that runs a network on torch.
 
     Args:
         network: Scores from normalised pixels.

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geohr.errors import UsageError
-from geohr.hrnet.variants import BOTTLENECK_EXPANSION, STEM_CHANNELS, Variant, get_variant
+from geohr.hrnet.variants import (
+    BOTTLENECK_EXPANSION,
+    STEM_CHANNELS,
+    STEM_STRIDES,
+    Variant,
+    get_variant,
+)
+
+PUBLISHED_STRIDE = 4
+"""Stride of the finest stream in the paper's networks."""
 
 FUSIONS = ("nearest", "bilinear")
 """How streams are upsampled: nearest in classification and pose, bilinear in segmentation."""
@@ -82,21 +91,23 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions with a shortcut (He et al., 2016, figure 5 right)."""
 
-    def __init__(self, in_channels: int, planes: int) -> None:
+    def __init__(self, in_channels: int, planes: int, *, stride: int = 1) -> None:
         super().__init__()
         out_channels = planes * BOTTLENECK_EXPANSION
         self.conv1 = nn.Conv2d(in_channels, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.downsample: nn.Module | None = None
         if in_channels != out_channels:
-            self.downsample = conv_bn(in_channels, out_channels, kernel=1, relu=False)
+            self.downsample = conv_bn(
+                in_channels, out_channels, kernel=1, stride=stride, relu=False
+            )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, in channel, row, col) to (n, 4 * planes, row, col)."""
+        """Map (n, in channel, row, col) to (n, 4 * planes, row / stride, col / stride)."""
         out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         out = functional.relu(self.bn2(self.conv2(out)), inplace=True)
         out = self.bn3(self.conv3(out))
@@ -180,7 +191,7 @@ def _transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
 class HRNet(nn.Module):
     """The HRNet trunk (Wang et al., "Deep High-Resolution Representation Learning", section 3).
 
-    Any input size works; stream b has ceil(size / (4 * 2**b)) rows and columns.
+    Any input size works; stream b has ceil(size / (stem_stride * 2**b)) rows and columns.
 
     Args:
         variant: Name in ``VARIANTS``, for example "w18" or "w18_small_v2".
@@ -188,7 +199,10 @@ class HRNet(nn.Module):
         fusion: Upsampling between streams, "nearest" (ImageNet and pose weights) or "bilinear".
         align_corners: For bilinear fusion (True in the released OCR code, else False).
         stages: Stages that are built: 4 gives four streams, 3 three, 2 two.
-        multi_scale: False ends in the stride-4 stream alone (the V1 of the paper).
+        streams: Streams that the last stage gives, the finest ones; None for all, 1 for the V1 of
+            the paper.
+        stem_stride: Stride of the finest stream, one of 1, 2, 4 and 8. The tensors are the same at
+            any of them, so published weights (made at 4) load at all.
 
     Raises:
         UsageError: An unknown variant or fusion, or counts out of range.
@@ -202,68 +216,68 @@ class HRNet(nn.Module):
         fusion: str = "bilinear",
         align_corners: bool = False,
         stages: int = 4,
-        multi_scale: bool = True,
+        streams: int | None = None,
+        stem_stride: int = PUBLISHED_STRIDE,
     ) -> None:
         super().__init__()
         if in_channels < 1:
             raise UsageError(f"in_channels must be at least 1, got {in_channels}")
         if stages not in (2, 3, 4):
             raise UsageError(f"stages must be 2, 3 or 4, got {stages}")
+        if stem_stride not in STEM_STRIDES:
+            raise UsageError(f"stem_stride must be 1, 2, 4 or 8, got {stem_stride}")
         self.variant: Variant = get_variant(variant)
         self.interpolation = Interpolation(fusion, align_corners)
         self.stages = stages
-        self.conv1 = nn.Conv2d(in_channels, STEM_CHANNELS, 3, 2, 1, bias=False)
+        self.out_streams = stages if streams is None else streams
+        self.stem_stride = stem_stride
+        first, second, self._stage1_stride = _stem_steps(stem_stride)
+        self.conv1 = nn.Conv2d(in_channels, STEM_CHANNELS, 3, first, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
-        self.conv2 = nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 3, 2, 1, bias=False)
+        self.conv2 = nn.Conv2d(STEM_CHANNELS, STEM_CHANNELS, 3, second, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(STEM_CHANNELS)
         self.layer1 = self._stage1()
         before: Sequence[int] = (self.variant.stage1_channels,)
         for stage in range(2, stages + 1):
             after = self.variant.channels[:stage]
-            last = stage == stages
             self.add_module(f"transition{stage - 1}", _transition(before, after))
             self.add_module(
-                f"stage{stage}", self._stage(stage, multi_scale=multi_scale or not last)
+                f"stage{stage}", self._stage(stage, self.out_streams if stage == stages else stage)
             )
             before = after
         initialize_trunk(self)
 
-    @property
-    def out_streams(self) -> int:
-        """How many streams ``forward`` gives."""
-        last = self.get_submodule(f"stage{self.stages}.{self.variant.modules[self.stages - 2] - 1}")
-        assert isinstance(last, HighResolutionModule)
-        return len(last.fuse_layers)
-
     def _stage1(self) -> nn.Sequential:
         planes, channels = self.variant.stage1_planes, self.variant.stage1_channels
         blocks = [
-            Bottleneck(STEM_CHANNELS if index == 0 else channels, planes)
-            for index in range(self.variant.stage1_blocks)
+            Bottleneck(channels if index else STEM_CHANNELS, planes, stride=stride)
+            for index, stride in enumerate(
+                (self._stage1_stride, *[1] * (self.variant.stage1_blocks - 1))
+            )
         ]
         return nn.Sequential(*blocks)
 
-    def _stage(self, stage: int, *, multi_scale: bool) -> nn.ModuleList:
+    def _stage(self, stage: int, outputs: int) -> nn.ModuleList:
         channels = self.variant.channels[:stage]
         count = self.variant.modules[stage - 2]
         return nn.ModuleList(
             HighResolutionModule(
                 channels,
                 blocks=self.variant.blocks,
-                outputs=stage if multi_scale or index < count - 1 else 1,
+                outputs=outputs if index == count - 1 else stage,
                 interpolation=self.interpolation,
             )
             for index in range(count)
         )
 
-    def stem_half(self, pixels: Tensor) -> Tensor:
-        """The first half of the stem: (n, band, row, col) to 64 channels at stride 2."""
-        return functional.relu(self.bn1(self.conv1(pixels)), inplace=True)
+    def stem(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (n, band, row, col) to what the two stem convolutions give, 64 channels each."""
+        first = functional.relu(self.bn1(self.conv1(pixels)), inplace=True)
+        return first, functional.relu(self.bn2(self.conv2(first)), inplace=True)
 
-    def streams(self, half: Tensor) -> list[Tensor]:
-        """From the stride-2 feature of ``stem_half`` to the streams, finest first."""
-        quarter = functional.relu(self.bn2(self.conv2(half)), inplace=True)
-        streams = [self.layer1(quarter)]
+    def streams(self, stem: Tensor) -> list[Tensor]:
+        """From the second feature of ``stem`` to the streams, finest first."""
+        streams = [self.layer1(stem)]
         for stage in range(2, self.stages + 1):
             transition = self.get_submodule(f"transition{stage - 1}")
             assert isinstance(transition, nn.ModuleList)
@@ -278,7 +292,14 @@ class HRNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Map (n, band, row, col) to the streams at strides 4, 8, 16, 32 with C to 8C channels."""
-        return self.streams(self.stem_half(pixels))
+        return self.streams(self.stem(pixels)[1])
+
+
+def _stem_steps(stem_stride: int) -> tuple[int, int, int]:
+    """The strides of the two stem convolutions and of stage 1, whose product is ``stem_stride``."""
+    # Beyond 4 the first bottleneck takes the step, as in a ResNet: a 3x3 convolution of stride 4
+    # would skip every fourth pixel.
+    return {1: (1, 1, 1), 2: (2, 1, 1), 4: (2, 2, 1), 8: (2, 2, 2)}[stem_stride]
 
 
 def initialize_trunk(module: nn.Module) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from geohr.errors import UsageError
-from geohr.hrnet.backbone import Bottleneck, HRNet, initialize_trunk
+from geohr.hrnet.backbone import PUBLISHED_STRIDE, Bottleneck, HRNet, initialize_trunk
 from geohr.hrnet.variants import BOTTLENECK_EXPANSION
 
 HEAD_PLANES = (32, 64, 128, 256)
@@ -28,6 +28,7 @@ class HRNetClassifier(HRNet):
         in_channels: Bands of the input.
         fusion: Upsampling inside the trunk; the published weights were trained with "nearest".
         align_corners: For bilinear fusion.
+        stem_stride: Stride of the finest stream.
         head_bias: Biases in the head's convolutions, absent from the SSLD weights.
 
     Raises:
@@ -42,10 +43,15 @@ class HRNetClassifier(HRNet):
         in_channels: int = 3,
         fusion: str = "nearest",
         align_corners: bool = False,
+        stem_stride: int = PUBLISHED_STRIDE,
         head_bias: bool = True,
     ) -> None:
         super().__init__(
-            variant, in_channels=in_channels, fusion=fusion, align_corners=align_corners
+            variant,
+            in_channels=in_channels,
+            fusion=fusion,
+            align_corners=align_corners,
+            stem_stride=stem_stride,
         )
         if classes < 1:
             raise UsageError(f"classes must be at least 1, got {classes}")
@@ -74,7 +80,7 @@ class HRNetClassifier(HRNet):
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
         """Map (n, band, row, col) to class logits (n, class)."""
-        streams = self.streams(self.stem_half(pixels))
+        streams = self.streams(self.stem(pixels)[1])
         widened = [widen(x) for widen, x in zip(self.incre_modules, streams, strict=True)]
         total = widened[0]
         for downsample, coarser in zip(self.downsamp_modules, widened[1:], strict=True):

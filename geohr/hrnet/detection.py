@@ -6,17 +6,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geohr.errors import UsageError
-from geohr.hrnet.backbone import HRNet
+from geohr.hrnet.backbone import PUBLISHED_STRIDE, HRNet
 from geohr.hrnet.heads import concatenate
 
 LEVELS = 5
-"""Pyramid levels of the released code: strides 4, 8, 16, 32 and 64."""
+"""Pyramid levels of the released codes: strides 4, 8, 16, 32 and 64."""
 
 
 class HRNetV2p(nn.Module):
     """HRNetV2p: the V2 representation, pooled into a pyramid (paper, section 3.3, figure 4 c).
 
-    The input must have at least ``4 * 2**(levels - 1)`` rows and columns, 64 for five levels.
+    The input must have at least ``stem_stride * 2**(levels - 1)`` rows and columns, 64 for five
+    levels at stem stride 4.
 
     ``torchvision.models.detection.FasterRCNN(HRNetV2p("w18"), ...)`` takes it as a backbone; its
     anchor generator needs as many sizes as there are levels.
@@ -25,10 +26,11 @@ class HRNetV2p(nn.Module):
         variant: Name in ``VARIANTS``.
         in_channels: Bands of the input.
         out_channels: Channels of every level.
-        levels: Pyramid levels, strides 4, 8, ...
+        levels: Pyramid levels, strides ``stem_stride``, twice that, ...
         share_conv: One 3x3 convolution for all levels instead of one each.
-        fusion: Upsampling inside the trunk.
+        fusion: Upsampling inside the trunk, nearest in both released codes.
         align_corners: For every bilinear upsampling.
+        stem_stride: Stride of the finest stream.
 
     Raises:
         UsageError: An unknown variant or fusion, or a count below one.
@@ -42,8 +44,9 @@ class HRNetV2p(nn.Module):
         out_channels: int = 256,
         levels: int = LEVELS,
         share_conv: bool = False,
-        fusion: str = "bilinear",
+        fusion: str = "nearest",
         align_corners: bool = False,
+        stem_stride: int = PUBLISHED_STRIDE,
     ) -> None:
         super().__init__()
         if min(out_channels, levels) < 1:
@@ -54,7 +57,11 @@ class HRNetV2p(nn.Module):
         self.out_channels = out_channels
         self.levels = levels
         self.trunk = HRNet(
-            variant, in_channels=in_channels, fusion=fusion, align_corners=align_corners
+            variant,
+            in_channels=in_channels,
+            fusion=fusion,
+            align_corners=align_corners,
+            stem_stride=stem_stride,
         )
         concatenated = sum(self.trunk.variant.channels)
         self.reduction_conv = nn.Conv2d(concatenated, out_channels, 1)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from geohr.hrnet.heads import SplitV2Decoder, V2Decoder
@@ -23,16 +24,19 @@ def fold_batch_norms(network: nn.Module) -> None:
     for parent in list(network.modules()):
         children = list(parent.named_children())
         for (name, conv), (norm_name, norm) in pairwise(children):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, _BatchNorm):
                 setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, nn.Identity())
 
 
 def split_heads(network: nn.Module) -> None:
-    """Put the split head in place of every V2 head whose batch norm is folded."""
+    """Put the split head in place of every V2 head whose batch norm is folded.
+
+    A norm of another kind, such as GroupNorm, needs the whole of the head's sum and keeps it.
+    """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, V2Decoder):
+            if isinstance(child, V2Decoder) and isinstance(child.project[1], nn.Identity):
                 mix = child.project[0]
                 assert isinstance(mix, nn.Conv2d)
                 split = SplitV2Decoder(mix, child.channels, align_corners=child.align_corners)

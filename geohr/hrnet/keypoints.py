@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from geohr.errors import UsageError
-from geohr.hrnet.backbone import HRNet
+from geohr.hrnet.backbone import PUBLISHED_STRIDE, HRNet
 
 
 class HRNetHeatmaps(HRNet):
@@ -19,6 +19,7 @@ class HRNetHeatmaps(HRNet):
         in_channels: Bands of the input.
         fusion: Upsampling inside the trunk; the published weights were trained with "nearest".
         align_corners: For bilinear fusion.
+        stem_stride: Stride of the finest stream.
 
     Raises:
         UsageError: An unknown variant or fusion, or a count below one.
@@ -32,13 +33,15 @@ class HRNetHeatmaps(HRNet):
         in_channels: int = 3,
         fusion: str = "nearest",
         align_corners: bool = False,
+        stem_stride: int = PUBLISHED_STRIDE,
     ) -> None:
         super().__init__(
             variant,
             in_channels=in_channels,
             fusion=fusion,
             align_corners=align_corners,
-            multi_scale=False,
+            streams=1,
+            stem_stride=stem_stride,
         )
         if keypoints < 1:
             raise UsageError(f"keypoints must be at least 1, got {keypoints}")
@@ -46,5 +49,5 @@ class HRNetHeatmaps(HRNet):
 
     def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]
         """Map (n, band, row, col) to heatmaps (n, keypoint, row, col) at stride 4."""
-        heatmaps: Tensor = self.final_layer(self.streams(self.stem_half(pixels))[0])
+        heatmaps: Tensor = self.final_layer(self.streams(self.stem(pixels)[1])[0])
         return heatmaps

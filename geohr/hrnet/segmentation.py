@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar, Self
 
 import segmentation_models_pytorch as smp
@@ -10,14 +13,11 @@ from segmentation_models_pytorch.base.hub_mixin import supports_config_loading
 from torch import Tensor, nn
 
 from geohr.errors import UsageError
-from geohr.hrnet.backbone import resize_bilinear
+from geohr.hrnet.backbone import PUBLISHED_STRIDE, resize_bilinear
 from geohr.hrnet.encoder import build_encoder
 from geohr.hrnet.fuse import fuse
 from geohr.hrnet.heads import FinestStream, V2Decoder
 from geohr.hrnet.ocr import OCRDecoder
-
-FIRST_STREAM = 2
-"""Where the streams start among an encoder's features, after the input and the stem."""
 
 DEFAULT_ENCODER = "hrnetv2_w18_small_v2"
 
@@ -29,6 +29,23 @@ class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
     requires_divisible_input_shape = False
 
     align_corners: bool
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Refuse an argument that is not there, by the network's name and with what is meant.
+
+        Raises:
+            TypeError: As Python would, but of this class and not of one that it is made from.
+        """
+        known = set(inspect.signature(cls.__init__).parameters)
+        for name in kwargs.keys() - known:
+            if not name.startswith("_"):
+                near = get_close_matches(name, known, n=1)
+                hint = (
+                    f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
+                )
+                raise TypeError(f"{cls.__name__} takes no argument {name!r}; {hint}")
+        made: Self = super().__new__(cls, *args, **kwargs)
+        return made
 
     def _finish(self, *, channels: int, classes: int, name: str) -> None:
         """Add the 1x1 classifier and draw the weights of decoder and head."""
@@ -47,6 +64,18 @@ class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
     def _upsample(self, logits: Tensor, pixels: Tensor) -> Tensor:
         return resize_bilinear(logits, pixels.shape[-2:], align_corners=self.align_corners)
 
+    def _streams(self, pixels: Tensor) -> list[Tensor]:
+        features: list[Tensor] = self.encoder(pixels)
+        return features[self.encoder.first_stream :]
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        if isinstance(self.encoder.bn1, nn.Identity):
+            raise UsageError(
+                "a fused network cannot be saved for from_pretrained, as its parameters have "
+                "other names: save the network that it was made from, and fuse after loading"
+            )
+        super()._save_pretrained(save_directory)
+
     def fuse(self) -> Self:
         """The inference form of this network, a copy; see ``geohr.hrnet.fuse``."""
         return fuse(self)
@@ -57,32 +86,36 @@ class OneHead(HRNetSegmentation):
 
     Args:
         encoder_name: "hrnetv2_" and a variant, for example "hrnetv2_w48".
-        encoder_weights: None draws new weights, "imagenet" fetches timm's from the hub.
+        encoder_weights: A tag of ``TIMM_REPOSITORIES``, whose weights are fetched from the hub, or
+            None for new ones; "imagenet" unless said otherwise, as in all of SMP.
         in_channels: Bands of the input.
         classes: Classes of the output.
         align_corners: For every bilinear upsampling, in the trunk and after it.
         fusion: Upsampling inside the trunk, "bilinear" or "nearest".
         extra_bands: How ImageNet weights serve other than 3 bands, a key of
             ``bands.EXTRA_BANDS``.
+        stem_stride: Stride of the finest stream: 1, 2, 4 or 8. A finer one sees smaller objects,
+            a coarser one is quicker; the tensors are the same.
 
     Raises:
         UsageError: An unknown name or value.
     """
 
-    multi_scale: ClassVar[bool]
-    """Whether the last module of the trunk fuses into all streams, or into the finest alone."""
+    streams: ClassVar[int | None] = None
+    """Streams that the last module of the trunk fuses into, the finest ones; None for all."""
 
     @supports_config_loading  # type: ignore[untyped-decorator]
     def __init__(
         self,
         encoder_name: str = DEFAULT_ENCODER,
         *,
-        encoder_weights: str | None = None,
+        encoder_weights: str | None = "imagenet",
         in_channels: int = 3,
         classes: int = 1,
         align_corners: bool = False,
         fusion: str = "bilinear",
         extra_bands: str = "mean",
+        stem_stride: int = PUBLISHED_STRIDE,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
@@ -93,7 +126,8 @@ class OneHead(HRNetSegmentation):
             fusion=fusion,
             align_corners=align_corners,
             extra_bands=extra_bands,
-            multi_scale=self.multi_scale,
+            stem_stride=stem_stride,
+            streams=self.streams,
         )
         self.decoder, channels = self._build_decoder()
         name = f"{type(self).__name__.lower()}-{encoder_name}"
@@ -105,7 +139,7 @@ class OneHead(HRNetSegmentation):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (n, band, row, col) to logits (n, class, row, col) of the same rows and columns."""
-        return self._logits(self.decoder(self.encoder(pixels)[FIRST_STREAM:]), pixels)
+        return self._logits(self.decoder(self._streams(pixels)), pixels)
 
 
 class HRNetV1(OneHead):
@@ -115,7 +149,7 @@ class HRNetV1(OneHead):
     are those of ``HRNetV2``.
     """
 
-    multi_scale = False
+    streams = 1
 
     def _build_decoder(self) -> tuple[nn.Module, int]:
         return FinestStream(), self.encoder.variant.width
@@ -128,8 +162,6 @@ class HRNetV2(OneHead):
     be any, odd ones included.
     """
 
-    multi_scale = True
-
     def _build_decoder(self) -> tuple[nn.Module, int]:
         decoder = V2Decoder(self.encoder.variant.channels, align_corners=self.align_corners)
         return decoder, decoder.out_channels
@@ -140,7 +172,7 @@ class HRNetOCR(HRNetSegmentation):
 
     Args:
         encoder_name: See ``HRNetV2``, as those that are not listed here.
-        encoder_weights: None or "imagenet".
+        encoder_weights: As for ``HRNetV2``.
         in_channels: Bands of the input.
         classes: Classes of the output.
         align_corners: For every bilinear upsampling; the released OCR weights need True.
@@ -148,6 +180,7 @@ class HRNetOCR(HRNetSegmentation):
         extra_bands: How ImageNet weights serve other than 3 bands.
         ocr_channels: Channels of the pixel representations; None for 512, less on narrow trunks.
         key_channels: Channels of the attention; None for half of those.
+        stem_stride: Stride of the finest stream.
 
     Raises:
         UsageError: An unknown name or value.
@@ -158,7 +191,7 @@ class HRNetOCR(HRNetSegmentation):
         self,
         encoder_name: str = DEFAULT_ENCODER,
         *,
-        encoder_weights: str | None = None,
+        encoder_weights: str | None = "imagenet",
         in_channels: int = 3,
         classes: int = 1,
         align_corners: bool = False,
@@ -166,6 +199,7 @@ class HRNetOCR(HRNetSegmentation):
         extra_bands: str = "mean",
         ocr_channels: int | None = None,
         key_channels: int | None = None,
+        stem_stride: int = PUBLISHED_STRIDE,
     ) -> None:
         super().__init__()
         self.align_corners = align_corners
@@ -176,6 +210,7 @@ class HRNetOCR(HRNetSegmentation):
             fusion=fusion,
             align_corners=align_corners,
             extra_bands=extra_bands,
+            stem_stride=stem_stride,
         )
         self.decoder = OCRDecoder(
             self.encoder.variant.channels,
@@ -193,7 +228,7 @@ class HRNetOCR(HRNetSegmentation):
         In training mode the auxiliary logits, of the same shape, come second; see
         ``auxiliary_loss``.
         """
-        representation, auxiliary = self.decoder(self.encoder(pixels)[FIRST_STREAM:])
+        representation, auxiliary = self.decoder(self._streams(pixels))
         logits = self._logits(representation, pixels)
         if self.training:
             return logits, self._upsample(auxiliary, pixels)

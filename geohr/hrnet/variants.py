@@ -9,6 +9,9 @@ from geohr.errors import UsageError
 STEM_CHANNELS = 64
 """Channels of the stem (strides 2 and 4), the same for every variant."""
 
+STEM_STRIDES = (1, 2, 4, 8)
+"""Strides at which the finest stream can be kept; the paper and every published network use 4."""
+
 BOTTLENECK_EXPANSION = 4
 """A bottleneck block gives four times its planes (He et al., 2016, table 1)."""
 

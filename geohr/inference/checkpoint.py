@@ -49,7 +49,7 @@ class WorkFolder:
 
     Args:
         folder: Named by the run's fingerprint; made where it is missing.
-        note: What identifies the run, for whoever reads the journal.
+        note: The identity of the run, for readers of the journal.
 
     Attributes:
         finished: Indices of the blocks that an earlier run finished.
@@ -81,7 +81,7 @@ class WorkFolder:
         self.note("begin", {"block": block.index})
 
     def save(self, block: Block, scores: BlockScores) -> None:
-        """Keep a block.
+        """Write a finished block.
 
         Raises:
             OutputError: When the disk is full or went away.
@@ -94,7 +94,7 @@ class WorkFolder:
         self.note("done", {"block": block.index, **values})
 
     def load(self, block: Block) -> BlockScores:
-        """A block that is kept.
+        """Read a finished block.
 
         Raises:
             OutputError: When it went away.
@@ -133,7 +133,7 @@ def save_block(folder: Path, block: Block, scores: BlockScores) -> None:
 
 
 def load_block(folder: Path, block: Block) -> BlockScores:
-    """A block that is kept.
+    """Read a finished block.
 
     Raises:
         OutputError: When it went away.
@@ -142,7 +142,7 @@ def load_block(folder: Path, block: Block) -> BlockScores:
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """What `save_arrays` was given.
+    """Read what `save_arrays` wrote.
 
     Raises:
         OutputError: When it went away.
@@ -178,7 +178,7 @@ def held_elsewhere(outputs: Iterable[Path], root: Path, name: str) -> Iterator[N
     Args:
         outputs: The final names.
         root: The folder of all work folders, in which the run holds its own lock.
-        name: Of what is written.
+        name: The name of the outputs; see `work_name`.
 
     Raises:
         LockedError: When another run writes there under this name.
@@ -204,7 +204,7 @@ def work_folder(
 
     Args:
         root: The folder of all work folders.
-        name: Of what is written; two runs that write the same have the same name.
+        name: The name of the outputs; two runs that write the same outputs have the same name.
         fingerprint: All that the blocks depend on.
         resume: Keep what an earlier run with this fingerprint has left.
 
@@ -250,7 +250,7 @@ def read_journal(folder: Path) -> list[dict[str, object]]:
 
 
 def to_arrays(scores: BlockScores) -> dict[str, Any]:
-    """A block as named arrays."""
+    """The sums of a block as named arrays."""
     arrays: dict[str, Any] = {
         "finished": scores.finished,
         "windows": np.array(scores.windows),
@@ -290,7 +290,7 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> BlockScores:
 
 
 def corners(window: Window) -> NDArray[np.int64]:
-    """A window as four numbers."""
+    """The corners of a window as four numbers."""
     return np.array([window.row, window.col, window.height, window.width], np.int64)
 
 
@@ -304,7 +304,7 @@ def is_whole(path: Path) -> bool:
 
 
 def machine() -> str:
-    """What the bits of a floating point result may depend on besides the engine."""
+    """The kind of processor and libraries, on which the last bits of scores depend."""
     told = [processor(), str(os.cpu_count()), os.environ.get("OMP_NUM_THREADS", "")]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
 

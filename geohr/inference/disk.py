@@ -27,10 +27,10 @@ COPIES = 2
 
 @dataclass(frozen=True)
 class OutputCounts:
-    """What a run writes.
+    """The outputs of a run, as far as their size depends on them.
 
     Attributes:
-        classes: Of the model.
+        classes: The number of classes of the model.
         vectors: Files of polygons.
         rasters: Rasters of classes, or of as much as one.
         probabilities: Rasters of probabilities.
@@ -60,10 +60,10 @@ def disk_bytes(
     """Disk that a run needs while it lasts, and that its outputs keep.
 
     Args:
-        scene: What is to be segmented.
-        grid: How it is cut.
+        scene: The scene to segment.
+        grid: The grid of windows of the scene.
         valid: Share of valid pixels.
-        outputs: What is to be written.
+        outputs: The outputs to write.
         resume: Whether finished blocks are kept while it lasts.
     """
     pixels = scene.height * scene.width * valid
@@ -82,11 +82,11 @@ def check_disks(
     """Refuse a run whose disk, or whose work folder's, cannot hold what goes there.
 
     Args:
-        folder: Where outputs and temporary files go.
+        folder: The folder of outputs and temporary files.
         root: The folder of all work folders; it need not be there yet.
-        scene: What is to be segmented.
-        grid: How it is cut.
-        outputs: What is to be written.
+        scene: The scene to segment.
+        grid: The grid of windows of the scene.
+        outputs: The outputs to write.
         keeps: Whether finished blocks are kept in the work folder while the run lasts.
 
     Raises:
@@ -106,10 +106,10 @@ def check_disk(
     """Refuse a run whose disk cannot hold the result.
 
     Args:
-        folder: Where outputs and temporary files go.
-        scene: What is to be segmented.
-        grid: How it is cut.
-        outputs: What is to be written.
+        folder: The folder of outputs and temporary files.
+        scene: The scene to segment.
+        grid: The grid of windows of the scene.
+        outputs: The outputs to write.
         resume: Whether finished blocks are kept while it lasts.
 
     Raises:

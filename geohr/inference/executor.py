@@ -1,4 +1,4 @@
-"""Where a job is done: in this process, or elsewhere behind the same `chunks`."""
+"""Executors of a job: this process, or another place with the same `chunks`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Executor(Protocol):
     """Opens a model, predicts the blocks of a job with it, and gives finished rows and polygons.
 
     Attributes:
-        machine: What the last bits of scores depend on besides the engine.
+        machine: The kind of machine, on which the last bits of scores depend.
         shares_blocks: Whether blocks pass through the work folder, so that a job always has one.
     """
 
@@ -42,7 +42,7 @@ class Executor(Protocol):
         """
 
     def block_size(self, grid: Grid) -> BlockSize:
-        """How large blocks are, where nothing else is said."""
+        """The default size of blocks."""
 
     def chunks(
         self,
@@ -53,7 +53,7 @@ class Executor(Protocol):
         stop: Stop | None = None,
         disagreement: WriteRows | None = None,
     ) -> Generator[Chunk]:
-        """What goes into the outputs, top to bottom. Close it where it is not taken to its end.
+        """Yield what the outputs receive, from top to bottom; close it if it is not exhausted.
 
         Args:
             job: A job that was prepared with this executor.
@@ -73,10 +73,10 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Predicts in this process.
+    """The executor that predicts in this process.
 
     Args:
-        predictor: What predicts; by default the engine that the options of a job name.
+        predictor: The predictor; by default one on the engine that the options of a job name.
     """
 
     shares_blocks = False

@@ -1,4 +1,4 @@
-"""One run described: everything that predicting, tracing and writing depend on."""
+"""A job: everything that predicting, tracing and writing of a run depend on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
 
 EVEN = 0.5
-"""Where a contour runs when the likeliest class is taken, whatever its probability."""
+"""The probability of contours when each pixel takes its most probable class."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Job:
         scene: The scene, with the bands that the model takes.
         card: The model's card.
         digest: SHA-256 of the model file, hexadecimal.
-        options: What was asked for; tile, threshold and smallest area are set.
-        grid: How the scene is cut into windows.
-        block_size: How large blocks of windows are.
+        options: The options, with every default resolved.
+        grid: The grid of windows of the scene.
+        block_size: The size of blocks of windows.
         calibration: Windows that int8 is fitted to.
-        engine: What predicts.
+        engine: The engine that predicts.
         acquired: When the scene was taken, as `geohr.scene.stac.acquired` gives it, or None.
         polygons: Whether polygons are wanted; without them nothing is traced.
     """
@@ -73,7 +73,7 @@ class Job:
 
     @cached_property
     def geobox(self) -> GeoBox:
-        """Where these pixels lie."""
+        """The grid of the pixels that outputs hold."""
         return self.scene.area_geobox
 
     @cached_property
@@ -97,7 +97,7 @@ class Job:
 
     @property
     def trace_settings(self) -> TraceSettings:
-        """How the rows that outputs hold are traced."""
+        """The settings with which the rows of outputs are traced."""
         return TraceSettings(
             self.geobox,
             options=self.options,
@@ -110,10 +110,10 @@ class Job:
         return reprojected(polygons, self.scene.crs, self.crs)
 
     def fingerprint(self, machine: str) -> dict[str, object]:
-        """All that a block's scores depend on, and how blocks are cut.
+        """A digest of everything that the scores of blocks depend on, and of their size.
 
         Args:
-            machine: What the last bits of scores depend on besides the engine.
+            machine: The kind of machine, on which the last bits of scores depend.
         """
         return {
             "scene": identify(self.scene.files),
@@ -126,7 +126,7 @@ class Job:
         }
 
     def provenance(self) -> dict[str, str]:
-        """What made the outputs: text by name. No time of day, so that outputs repeat."""
+        """The provenance of the outputs, as text by name, without a time, so that they repeat."""
         return {
             "geohr_version": __version__,
             "geohr_scene": redact(Path(self.scene.path).name),

@@ -30,13 +30,13 @@ from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
 
 Progress = Callable[[int, int], None]
-"""Called with windows done and windows in all."""
+"""A function that is called with the windows done and the windows in all."""
 WriteRows = Callable[[NDArray[np.uint8]], None]
 """Takes the next rows of a raster."""
 
 
 class BlockStore(Protocol):
-    """Where finished blocks are kept, so that another run need not predict them again."""
+    """A store of finished blocks, so that another run need not predict them again."""
 
     @property
     def finished(self) -> frozenset[int]:
@@ -46,14 +46,14 @@ class BlockStore(Protocol):
         """Take note that a block's windows are being read."""
 
     def save(self, block: Block, scores: BlockScores) -> None:
-        """Keep a block."""
+        """Store a block."""
 
     def load(self, block: Block) -> BlockScores:
-        """A block that is kept."""
+        """Return a stored block."""
 
 
 class NoStore:
-    """Keeps nothing."""
+    """A store that keeps nothing."""
 
     finished: frozenset[int] = frozenset()
 
@@ -87,13 +87,13 @@ def predict_rows(
     Close it where it is not taken to its end: several threads work ahead of it.
 
     Args:
-        scene: What to read.
+        scene: The scene to read.
         grid: How it is cut into windows.
         predictor: Scores of windows.
         normalizer: From the scene's values to the network's.
         classes: Channels of the scores.
         blend: A name in `geohr.stitching.weights.BLENDS`.
-        block_size: How large blocks are; by default such that the scene is read downwards.
+        block_size: The size of blocks; by default such that the scene is read downwards.
         progress: Called after each batch.
         store: Keeps finished blocks, and has those of an earlier run.
         stop: When requested, the blocks in hand are finished and no other is begun.
@@ -152,7 +152,7 @@ def predict_block(
     classes: int,
     blend: str,
 ) -> BlockScores:
-    """One block in the calling thread; the same as among others in `predict_rows`.
+    """Predict one block in the calling thread, with the result that `predict_rows` would have.
 
     Args:
         reader: The open scene.
@@ -181,7 +181,7 @@ def predict_block(
 def score_batches(
     batches: Iterable[WindowBatch], predictor: Predictor, normalizer: Normalizer, stop: Stop
 ) -> Iterator[tuple[WindowBatch, Batch | None]]:
-    """Each batch with its scores `(n, class, row, col)`; None for a batch without windows.
+    """Predict batches: each with its scores `(n, class, row, col)`, or None if it has no windows.
 
     Raises:
         InterruptedRunError: When the blocks in hand take too long after a request to stop.
@@ -208,7 +208,7 @@ def compare(
     disagreement: Disagreement,
     write: WriteRows,
 ) -> Iterator[tuple[WindowBatch, Batch | None]]:
-    """The same, with rows written as soon as all windows on them have been compared."""
+    """Pass batches on, and write the disagreement of rows once all their windows are compared."""
 
     def finish(block: Block) -> None:
         rows = disagreement.complete(block)
@@ -234,7 +234,7 @@ def report(
     known: int,
     total: int,
 ) -> Iterator[tuple[WindowBatch, Batch | None]]:
-    """The same, with `progress` called after each batch; `known` windows were done before."""
+    """Pass batches on, and call `progress` after each; `known` windows were done before."""
     for waiting, scores in scored:
         yield waiting, scores
         if progress is not None:

@@ -26,7 +26,7 @@ from geohr.stitching.mosaic import ProbabilityRows, classify
 from geohr.tiling.blocks import Block, extent
 
 STRIP_ROWS = 4 * SQUARE
-"""Rows of a strip: those around it that are read as well are then few."""
+"""The number of rows of a strip; the rows around it that are read too are few in comparison."""
 STRIP_PIXELS = 2**27
 """Pixels of a strip, at most, where it has more than one row of squares: they are held at once."""
 LAST_ROWS = 4 * SQUARE
@@ -36,7 +36,7 @@ several workers finish them."""
 
 @dataclass(frozen=True)
 class Chunk:
-    """What goes into the outputs next.
+    """The next part of the outputs.
 
     Attributes:
         classes: `(row, col)` class ids of the next rows that outputs hold, perhaps none.
@@ -52,10 +52,10 @@ class Chunk:
 
 
 def postprocess(job: Job, finished: Generator[ProbabilityRows]) -> Generator[Chunk]:
-    """Chunks out of rows of the whole scene, from top to bottom.
+    """Make chunks from rows of the whole scene, from top to bottom.
 
     Args:
-        job: How to classify, clip and trace.
+        job: The job, which says how to classify, clip and trace.
         finished: The rows; closed at the end, whatever it is.
     """
     tracer = Tracer(job.trace_settings) if job.polygons else None
@@ -79,21 +79,21 @@ def class_rows(job: Job, rows: ProbabilityRows) -> ClassRows:
 
 
 def no_rows(job: Job) -> ClassRows:
-    """The same of no row."""
+    """Empty rows of classes and probabilities."""
     width = job.window.width
     return np.zeros((0, width), np.uint8), np.zeros((len(job.card.classes), 0, width), np.uint8)
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of a job's window that are finished together: `[start, stop)`."""
+    """Rows `[start, stop)` of a job's window that are finished together."""
 
     index: int
     start: int
     stop: int
 
     def path(self, folder: Path) -> Path:
-        """Its file in a work folder."""
+        """The file of the strip in a work folder."""
         return folder / f"strip-{self.start:08d}-{self.stop:08d}.npz"
 
 
@@ -112,7 +112,7 @@ def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
 
 
 def strip_edges(height: int, width: int) -> list[int]:
-    """Rows between which strips are cut, where nothing else is said."""
+    """The rows at which strips are cut by default."""
     rows = max(SQUARE, min(STRIP_ROWS, STRIP_PIXELS // width // SQUARE * SQUARE))
     last = max(0, height - LAST_ROWS) // SQUARE * SQUARE
     first = [*range(rows, last, rows), last] if last else []
@@ -146,7 +146,7 @@ def finish_strip(
     Args:
         job: The job.
         strip: Which rows.
-        folder: Where its file goes.
+        folder: The folder for the strip's file.
         load: Gives the scores of a block.
 
     Raises:
@@ -184,7 +184,7 @@ def finish_strip(
 
 
 def chunks_of_strips(job: Job, folder: Path, strips: Iterable[Strip]) -> Generator[Chunk]:
-    """What goes into the outputs, out of all strips in order, each as soon as it is finished."""
+    """Yield what the outputs receive from all strips in order, each as soon as it is finished."""
     joiner = StripJoiner(job.trace_settings) if job.polygons else None
     for strip in strips:
         arrays = load_arrays(strip.path(folder))

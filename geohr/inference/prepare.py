@@ -1,4 +1,4 @@
-"""Every default of a run resolved, and what cannot work refused, before anything is predicted."""
+"""Preparation of a job: defaults are resolved, and what cannot work is refused."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def prepare(
     Args:
         given: The scene, or several that are one mosaic; see `geohr.scene.prepare.open_view`.
         model: Network and card.
-        options: As they were asked for.
-        executor: Where the job will be done.
-        block_size: How large blocks are; by default as the executor likes them.
+        options: The options that were asked for.
+        executor: The executor of the job.
+        block_size: The size of blocks; by default that of the executor.
         polygons: Whether polygons are wanted.
 
     Raises:
@@ -107,14 +107,14 @@ def check_one_class(card: Card, options: SegmentOptions) -> None:
 
 
 def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> float | None:
-    """From which probability on objects are parted; without a CRS only if that is asked for."""
+    """The probability of cores that split objects; without a CRS only if it is asked for."""
     if options.instances is not None or scene.crs is None:
         return options.instances
     return card.instances
 
 
 def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float:
-    """What was asked for; else for walls what the card says, but at least two pixels of the scene.
+    """The tolerance asked for; else, for walls, that of the card, but at least two pixels.
 
     A tolerance of 0 follows outlines exactly, and draws walls as closely as the pixels allow.
     """

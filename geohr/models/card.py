@@ -88,6 +88,7 @@ class Card:
             has none (its logit is a sigmoid's); several are a softmax.
         align_corners: Of every bilinear step in the network.
         fusion: `bilinear` or `nearest`, how streams are brought to one size.
+        stem_stride: Stride of the finest stream of an HRNet encoder.
         bands: Names of the bands, in the order expected.
         dtype: Of the training scenes.
         range: Scene values that span [0, 1].
@@ -119,6 +120,7 @@ class Card:
     background: bool = False
     align_corners: bool = False
     fusion: str = "bilinear"
+    stem_stride: int = 4
     bands: tuple[str, ...] = ("red", "green", "blue")
     dtype: str = "uint8"
     range: tuple[float, float] = (0.0, 255.0)

@@ -12,6 +12,7 @@ from torch import nn
 
 from geohr.errors import InputError
 from geohr.hrnet import HRNetOCR, HRNetV1, HRNetV2
+from geohr.hrnet.encoder import encoder_at
 from geohr.models.card import Card
 
 SMP_DECODERS = (
@@ -28,10 +29,12 @@ def build_hrnet(card: Card) -> nn.Module:
     """HRNet with one of its heads."""
     network: nn.Module = HRNETS[card.architecture](
         card.encoder,
+        encoder_weights=None,
         in_channels=len(card.bands),
         classes=card.channels,
         fusion=card.fusion,
         align_corners=card.align_corners,
+        stem_stride=card.stem_stride,
     )
     return network
 
@@ -40,7 +43,7 @@ def build_smp(card: Card) -> nn.Module:
     """A model of segmentation-models-pytorch on any encoder it knows."""
     network: nn.Module = smp.create_model(
         card.architecture,
-        encoder_name=card.encoder,
+        encoder_name=encoder_at(card.encoder, card.stem_stride),
         encoder_weights=None,
         in_channels=len(card.bands),
         classes=card.channels,

@@ -46,7 +46,7 @@ STRAIGHT = 1e-7
 
 
 def item_beside(output: str | Path) -> str | Path:
-    """Where the Item of an output lies, on disk or in an object store."""
+    """The path or URL of the Item of an output."""
     text = str(output)
     name = text.rpartition("/")[2]
     beside = text.removesuffix(name) + name.removesuffix(Path(name).suffix) + SUFFIX
@@ -57,9 +57,9 @@ def write_item(path: Path, job: Job, outputs: Sequence[str | Path]) -> None:
     """Write the Item of a run.
 
     Args:
-        path: Of the Item.
+        path: The path of the Item.
         job: The run, described.
-        outputs: Where its outputs will lie, beside the Item.
+        outputs: The final paths of the outputs, beside the Item.
 
     Raises:
         OutputError: When it cannot be written.
@@ -70,7 +70,7 @@ def write_item(path: Path, job: Job, outputs: Sequence[str | Path]) -> None:
 
 
 def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[str, Any]:
-    """The Item as plain types."""
+    """The Item as a dictionary."""
     names = [str(each).rpartition("/")[2] for each in outputs]
     provenance = job.provenance()
     footprint = footprint_of(job)
@@ -140,7 +140,7 @@ def times(job: Job) -> dict[str, Any]:
 
 
 def model_fields(job: Job) -> dict[str, Any]:
-    """What the MLM extension says of the model."""
+    """The fields of the MLM extension, which describe the model."""
     card, side = job.card, job.options.tile or job.card.tile
     order = ["batch", "channel", "height", "width"]
     classes = [
@@ -180,7 +180,7 @@ def model_fields(job: Job) -> dict[str, Any]:
 
 
 def footprint_of(job: Job) -> Any | None:
-    """What the outputs cover, in longitude and latitude; None without a CRS."""
+    """The footprint of the outputs in longitude and latitude; None without a CRS."""
     geobox = job.scene.area_geobox
     if geobox.crs is None:
         return None

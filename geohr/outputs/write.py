@@ -26,7 +26,7 @@ RASTER_SUFFIXES = (".tif", ".tiff")
 
 @dataclass
 class WriteCounts:
-    """How much went into the outputs.
+    """The numbers of what was written.
 
     Attributes:
         objects: Polygons.
@@ -76,26 +76,26 @@ class OutputPaths:
 
     @property
     def vectors(self) -> tuple[Path, ...]:
-        """Files of polygons."""
+        """The files of polygons."""
         return tuple(path for path in self.out if path.suffix.lower() in EXTENSIONS)
 
     @property
     def rasters(self) -> tuple[Path, ...]:
-        """Rasters of classes."""
+        """The rasters of classes."""
         return tuple(path for path in self.out if path.suffix.lower() not in EXTENSIONS)
 
     @property
     def made(self) -> tuple[Path, ...]:
-        """All but the Item, which describes them."""
+        """All outputs but the STAC Item, which describes them."""
         return (*self.out, *(each for each in (self.probs, self.disagreement) if each))
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """All of them."""
+        """All outputs."""
         return self.made if self.item is None else (*self.made, self.item)
 
     def under(self, names: Mapping[Path, Path]) -> OutputPaths:
-        """The same under other names."""
+        """Replace the names of the outputs."""
         return OutputPaths(
             tuple(names[path] for path in self.out),
             self.probs and names[self.probs],
@@ -108,7 +108,7 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
     """Write chunks as polygons, classes and probabilities, and look for seams in them.
 
     Args:
-        job: What the chunks are of.
+        job: The job of the chunks.
         chunks: Top to bottom; closed at the end, whatever it is.
         targets: The files; all are closed at the end.
 
@@ -143,7 +143,7 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
 
 
 def vector_writer(job: Job, path: Path) -> VectorWriter:
-    """What writes polygons."""
+    """A writer of polygons."""
     return open_vector(
         path,
         crs=job.crs,
@@ -155,7 +155,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
 
 
 def raster_of_classes(job: Job, path: Path) -> RowWriter:
-    """What writes class ids, coloured as the card says."""
+    """A writer of class ids, in the colours of the card."""
     colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
@@ -165,13 +165,13 @@ def raster_of_classes(job: Job, path: Path) -> RowWriter:
 
 
 def raster_of_probabilities(job: Job, path: Path) -> RowWriter:
-    """What writes probabilities, a band a class."""
+    """A writer of probabilities, one band per class."""
     return raster_of_shares(job, path, [label.name for label in job.card.classes])
 
 
 @contextmanager
 def raster_of_disagreement(job: Job, path: Path | None) -> Iterator[WriteRows | None]:
-    """What writes the largest less the smallest score that overlapping windows give.
+    """A writer of the largest minus the smallest score that overlapping windows give a pixel.
 
     Args:
         job: The run.
@@ -197,7 +197,7 @@ def raster_of_disagreement(job: Job, path: Path | None) -> Iterator[WriteRows | 
 
 
 def raster_of_shares(job: Job, path: Path, names: Sequence[str]) -> RowWriter:
-    """What writes numbers from 0 to 1, a band a name."""
+    """A writer of numbers from 0 to 1, one band per name."""
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
         return probability_writer(target, geobox, names, job.provenance())
@@ -206,7 +206,7 @@ def raster_of_shares(job: Job, path: Path, names: Sequence[str]) -> RowWriter:
 
 
 def on_own_grid(job: Job, path: Path, make: MakeWriter, *, bands: int, classes: bool) -> RowWriter:
-    """What takes rows of the job's window, for a raster on the scene's own grid."""
+    """A writer that takes rows of the job's window, for a raster on the scene's own grid."""
     if job.own_scene is job.scene:
         return make(path, job.geobox)
     return ReprojectedWriter(

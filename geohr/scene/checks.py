@@ -17,7 +17,7 @@ BLOCK_BYTES_MAX = 2**30
 CLAIMED_BYTES = 2**36
 """Up to this size a scene may be as sparse as it likes."""
 CLAIMED_RATIO = 100_000
-"""How many times its file's bytes a larger scene may claim; the best codecs reach a thousandth."""
+"""The largest ratio of a large scene's bytes to its file's; the best codecs reach a thousand."""
 
 
 def check_raster(
@@ -27,8 +27,8 @@ def check_raster(
 
     Args:
         raster: Open, as rasterio opens it.
-        path: Its name, for the message.
-        colours: What each band means.
+        path: The name of the raster, for the message.
+        colours: The colour interpretation of each band.
         dtypes: The data type of each band.
 
     Raises:

@@ -30,7 +30,7 @@ from geohr.scene.checks import check_raster
 from geohr.scene.source import BLOCK_ROWS_MAX, PixelReader
 
 RETRIES = 4
-"""How often a part of a remote file is asked for again, with the file opened anew."""
+"""The number of times that a failed read of a remote file is repeated, with the file reopened."""
 RETRY_SECONDS = 0.5
 """Before the first time; each wait is twice the one before."""
 LOG = logging.getLogger("geohr")
@@ -113,7 +113,7 @@ class FileSource:
         return first if all(_same(each, first) for each in others) else None
 
     def open(self) -> PixelReader:
-        """The file, open."""
+        """Open the file."""
         return FileReader(self)
 
     def row_block(self) -> int:
@@ -129,7 +129,7 @@ class FileSource:
         )
 
     def describe(self) -> dict[str, object]:
-        """What pixels depend on besides the bytes of the file."""
+        """The settings, besides the bytes of the file, that the pixels depend on."""
         return {"bands": list(self.bands), "nodata": repr(self.nodata_values)}
 
     def absolute(self) -> Self:
@@ -143,7 +143,7 @@ def _same(one: float | None, other: float | None) -> bool:
 
 
 class FileReader:
-    """A file, open.
+    """A reader of an open file.
 
     Args:
         source: Which file, and how.
@@ -176,7 +176,7 @@ class FileReader:
             ) from error
 
     def _read(self, window: Window, pixels: Pixels, valid: Mask) -> None:
-        """Read, once."""
+        """Read without a retry."""
         source = self._source
         if source.one_type:
             self._raster.read(list(source.bands), window=window.slices, out=pixels)
@@ -236,7 +236,7 @@ class FileReader:
 
 
 def is_valid(pixels: Pixels, nodata: Sequence[float | None], match: Literal["all", "any"]) -> Mask:
-    """Where pixels are neither nodata nor NaN nor infinite.
+    """A mask, True where pixels are neither nodata nor NaN nor infinite.
 
     Args:
         pixels: `(band, row, col)`.
@@ -280,11 +280,11 @@ NETWORK = {
     # What was read of a file before may be of another version of it.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
 }
-"""How GDAL reads over a network; what the environment sets wins."""
+"""GDAL's settings for reading over a network; variables of the environment take precedence."""
 ARCHIVES = ("zip", "tar", "gzip")
 """Kinds of names that lead into a file."""
 FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
-"""What rasterio raises for a file that it cannot make sense of."""
+"""The exceptions that rasterio raises for a file that it cannot understand."""
 
 
 def is_remote(path: str | Path) -> bool:
@@ -348,7 +348,7 @@ def open_with(path: str, drivers: Sequence[str]) -> rasterio.DatasetReader:
 
 
 def members(path: Path) -> str:
-    """How to name what lies in an archive."""
+    """The names under which the members of an archive can be opened."""
     with zipfile.ZipFile(path) as archive:
         held = [each for each in archive.namelist() if not each.endswith("/")]
     if not held:
@@ -358,7 +358,7 @@ def members(path: Path) -> str:
 
 
 def refusal(path: str | Path, error: BaseException) -> str:
-    """What is wrong with a raster that cannot be opened, and what to do."""
+    """The message for a raster that cannot be opened: the cause, and what to do."""
     told = str(error)
     if not is_remote(path):
         return f"{path}: not a raster that GDAL can read ({told})"
@@ -367,7 +367,7 @@ def refusal(path: str | Path, error: BaseException) -> str:
     if denied and kind in CREDENTIALS:
         return f"{path}: access is refused ({told}); {CREDENTIALS[kind]}"
     if "404" in told or "does not exist" in told or "NoSuch" in told:
-        return f"{path}: nothing is there ({told}); check the address"
+        return f"{path}: nothing is there ({told}); check the URL"
     if "urn response code" in told or "CURL" in told or "HTTP" in told or "resolve" in told:
-        return f"{path}: cannot be reached ({told}); check the address and the network"
+        return f"{path}: cannot be reached ({told}); check the URL and the network"
     return f"{path}: not a raster that GDAL can read, or not reachable ({told})"

@@ -44,7 +44,7 @@ class MosaicSource:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of all scenes' files, each once."""
+        """The names of the files of all scenes, each once."""
         return tuple(dict.fromkeys(name for part in self.parts for name in part.scene.files))
 
     @property
@@ -59,7 +59,7 @@ class MosaicSource:
 
     @property
     def block_height(self) -> int:
-        """Rows of the highest block of any scene."""
+        """The height in rows of the highest block of any scene."""
         return max(part.scene.block_height for part in self.parts)
 
     def open(self) -> PixelReader:

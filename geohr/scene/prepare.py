@@ -32,7 +32,7 @@ from geohr.scene.stac import is_stac, rasters_of
 from geohr.scene.warped import WarpedSource
 
 FACTOR = 1.25
-"""How much finer or coarser than suits a model best pixels may be before they are resampled."""
+"""The factor by which pixels may be finer or coarser than the model's range without resampling."""
 ENLARGED_MAX = 4.0
 """No scene is enlarged by more, and none whose pixels are that much coarser than any trained on."""
 SAME_SIZE = 0.01
@@ -40,7 +40,7 @@ SAME_SIZE = 0.01
 OFF_GRID = 0.01
 """Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of."""
 SQUARE = 1.1
-"""How many times longer one side of a pixel may be than the other, on the ground, to be square."""
+"""The largest ratio of the sides of a pixel, on the ground, that counts as square."""
 WIDEST_DEGREES = 20.0
 """A scene that spans more longitude has no one local metric CRS."""
 
@@ -72,9 +72,9 @@ def open_view(
     """The scene that was asked for.
 
     Args:
-        given: A file, an address, a STAC Item or ItemCollection, or several of them, which are
+        given: A file, a URL, a STAC Item or ItemCollection, or several of them, which are
             read as one mosaic: where two have a valid pixel, the later one's is taken.
-        options: How to look at it.
+        options: The options of reading.
         bands: Names of the bands of the model that it is for; None for all bands.
         suits: Resolutions that suit this model.
 
@@ -95,7 +95,7 @@ def names_of(given: SceneLike, asset: str | None) -> list[str]:
     """The rasters that were named, those that STAC names among them."""
     named = [given] if isinstance(given, (str, Path)) else list(given)
     if not named:
-        raise UsageError("no scene named; give a file or an address")
+        raise UsageError("no scene named; give a file or a URL")
     found = []
     for each in map(str, named):
         found += rasters_of(each, asset) if is_stac(each) else [each]
@@ -105,7 +105,7 @@ def names_of(given: SceneLike, asset: str | None) -> list[str]:
 
 
 def display_name(given: SceneLike) -> str:
-    """What a scene, or several, are called."""
+    """The name of a scene, or of several, for people."""
     if isinstance(given, (str, Path)):
         return str(given)
     first = str(given[0]) if given else ""

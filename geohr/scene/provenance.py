@@ -21,14 +21,14 @@ def identify(files: Iterable[str]) -> list[list[object]]:
     """What changes when an input changes: name, size, time of modification or entity tag.
 
     Args:
-        files: Paths and addresses that make up an input. One whose state cannot be asked for
+        files: Paths and URLs that make up an input. One whose state cannot be asked for
             counts as changed each time.
     """
     return [[redact(name), *state(name)] for name in files]
 
 
 def state(name: str) -> tuple[object, ...]:
-    """Size and time of a file, entity tag and length at an address."""
+    """Size and time of a file, entity tag and length at a URL."""
     stored = object_address(name)
     if stored is not None:
         return state_of(stored)

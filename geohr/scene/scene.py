@@ -40,7 +40,7 @@ class Scene:
     Attributes:
         path: The file, or any name GDAL can open; of a mosaic, what it is called.
         geobox: The pixel grid: CRS, transform, height and width.
-        source: Where pixels come from.
+        source: The source of the pixels.
         band_names: What the file calls the bands in use, in lower case: their description, else
             their colour. Empty where they were asked for by number.
         gsd: Ground sampling distance at the scene's centre in metres, or None without a CRS.
@@ -88,22 +88,22 @@ class Scene:
 
     @property
     def transform(self) -> Affine:
-        """From (col, row) of pixel corners to coordinates."""
+        """The affine transform from (col, row) of pixel corners to coordinates."""
         return self.geobox.transform
 
     @property
     def height(self) -> int:
-        """Rows of the scene."""
+        """The number of rows of the scene."""
         return self.geobox.height
 
     @property
     def width(self) -> int:
-        """Columns of the scene."""
+        """The number of columns of the scene."""
         return self.geobox.width
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of all files that pixels depend on; the first is a raster."""
+        """The names of all files that the pixels depend on; the first is a raster."""
         return self.source.files
 
     @property
@@ -133,7 +133,7 @@ class Scene:
 
     @property
     def block_height(self) -> int:
-        """Rows that are decoded together."""
+        """The number of rows that are decoded together."""
         return self.source.block_height
 
     @property
@@ -153,7 +153,7 @@ class Scene:
         return self.geobox.window(self.area_window)
 
     def clip(self, start: int, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Rows of the scene without what lies beyond its area.
+        """Set the pixels of rows outside the area of interest to nodata.
 
         Args:
             start: First row in the scene.
@@ -175,7 +175,7 @@ class Scene:
         return clipped
 
     def select(self, names: Sequence[str]) -> Scene:
-        """The same scene with the bands in use that a model wants.
+        """Select the bands that a model wants.
 
         Args:
             names: Of the model's bands. Where the file names all of them, they are taken by name,
@@ -195,7 +195,7 @@ class Scene:
         return self.with_bands(places)
 
     def with_bands(self, places: Sequence[int]) -> Scene:
-        """The same scene with some of its bands in use, by their place among `bands`."""
+        """Select bands by their place among `bands`."""
         native = self.warped_from
         return replace(
             self,
@@ -230,7 +230,7 @@ class Scene:
         return replace(self, area=area_of(self.geobox, self.path, aoi=aoi, bbox=bbox))
 
     def absolute(self) -> Scene:
-        """The same scene under names that hold in any working folder."""
+        """Replace relative paths, so that the scene can be opened from any working folder."""
         native = self.warped_from
         return replace(
             self,
@@ -240,7 +240,7 @@ class Scene:
         )
 
     def describe(self) -> dict[str, object]:
-        """All that pixels depend on besides the bytes of the files, as JSON."""
+        """The settings, besides the bytes of the files, that the pixels depend on, as JSON."""
         return {
             "path": redact(self.path),
             "crs": None if self.crs is None else self.crs.to_wkt(),
@@ -252,7 +252,7 @@ class Scene:
         }
 
     def read(self, window: Window) -> Tile:
-        """One window; see `geohr.scene.SceneReader.read`."""
+        """Read one window; see `geohr.scene.SceneReader.read`."""
         with SceneReader(self) as reader:
             return reader.read(window)
 
@@ -261,7 +261,7 @@ class SceneReader:
     """A scene with its files open; a context manager.
 
     Args:
-        scene: What to read.
+        scene: The scene to read.
 
     Raises:
         InputError: When a file is gone or no longer a raster.

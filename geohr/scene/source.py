@@ -32,11 +32,11 @@ class PixelReader(Protocol):
 
 
 class Source(Protocol):
-    """Where pixels come from. It holds no open file, so that it can be pickled."""
+    """A source of pixels. It holds no open file, so that it can be pickled."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of all files that pixels depend on; the first is a raster."""
+        """The names of all files that the pixels depend on; the first is a raster."""
 
     @property
     def bands(self) -> tuple[int, ...]:
@@ -60,10 +60,10 @@ class Source(Protocol):
 
     @property
     def block_height(self) -> int:
-        """Rows that are decoded together."""
+        """The number of rows that are decoded together."""
 
     def open(self) -> PixelReader:
-        """The files, open.
+        """Open the files.
 
         Raises:
             InputError: When a file is gone or no longer a raster.
@@ -76,7 +76,7 @@ class Source(Protocol):
         """The source with some of its bands in use, named by their place among `bands`."""
 
     def describe(self) -> dict[str, object]:
-        """All that pixels depend on besides the bytes of the files, as JSON."""
+        """The settings, besides the bytes of the files, that the pixels depend on, as JSON."""
 
     def absolute(self) -> Self:
         """The source under names that hold in any working folder."""

@@ -18,13 +18,13 @@ from geohr.errors import InputError
 from geohr.scene.files import FAILURES, open_raster
 
 RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
-"""What rasters end in."""
+"""The extensions of rasters."""
 SUFFIXES = (".json", ".geojson")
-"""What STAC Items and ItemCollections end in."""
+"""The extensions of STAC Items and ItemCollections."""
 BYTES_MAX = 200_000_000
 """A larger list is refused unread."""
 SECONDS = 30.0
-"""How long a server may take to answer."""
+"""The seconds that a server may take to answer."""
 
 
 def is_stac(name: str) -> bool:
@@ -34,10 +34,10 @@ def is_stac(name: str) -> bool:
 
 
 def rasters_of(name: str, asset: str | None) -> list[str]:
-    """The rasters that a STAC Item or ItemCollection at a path or address names.
+    """The rasters that a STAC Item or ItemCollection at a path or URL names.
 
     Args:
-        name: A path or an http(s) address.
+        name: A path or an http(s) URL.
         asset: Key of the asset; by default the first that is a raster.
 
     Raises:
@@ -47,7 +47,7 @@ def rasters_of(name: str, asset: str | None) -> list[str]:
 
 
 def hrefs(text: str, name: str, asset: str | None) -> Iterator[str]:
-    """The addresses in a STAC Item or ItemCollection, as they stand there."""
+    """The URLs in a STAC Item or ItemCollection, as they stand there."""
     try:
         read: Any = json.loads(text)
         items = read["features"] if read["type"] == "FeatureCollection" else [read]
@@ -78,7 +78,7 @@ def asset_of(item: Any, key: str | None) -> Any:
 
 
 def read_text(name: str) -> str:
-    """The text at a path or an http(s) address.
+    """The text at a path or an http(s) URL.
 
     Raises:
         InputError: When it cannot be had.
@@ -102,7 +102,7 @@ def read_text(name: str) -> str:
 
 
 def beside(name: str, href: str) -> str:
-    """An address in a list: as it is, or from the list's own place on."""
+    """Resolve a path or URL in a list against the place of the list."""
     if "://" in href or href.startswith("/vsi"):
         return href
     if "://" in name:
@@ -111,7 +111,7 @@ def beside(name: str, href: str) -> str:
 
 
 FORMS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
-"""How TIFF 6.0 (tag 306) and GDAL's readers of satellite metadata write times."""
+"""The formats of times in TIFF 6.0 (tag 306) and in GDAL's readers of satellite metadata."""
 SATELLITE = "IMAGERY"
 """GDAL's metadata domain of what IMD, RPB and other companions of a raster say; UTC."""
 
@@ -123,7 +123,7 @@ def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
     for example of a .IMD file), then the TIFF's own tag. A time without a zone is the tag's.
 
     Args:
-        names: What was given: rasters, STAC Items or ItemCollections.
+        names: The names that were given: rasters, STAC Items or ItemCollections.
         files: The rasters.
     """
     found = {time for name in names if is_stac(name) for time in _of_stac(name)}
@@ -135,7 +135,7 @@ def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
 
 
 def _of_stac(name: str) -> Iterator[str]:
-    """The times of the Items at a path or address, which has been read as STAC before."""
+    """The times of the Items at a path or URL, which has been read as STAC before."""
     read: Any = json.loads(read_text(name))
     for item in read["features"] if read["type"] == "FeatureCollection" else [read]:
         told = item.get("properties") or {}

@@ -17,7 +17,7 @@ class Tile:
     """The pixels of one window.
 
     Attributes:
-        window: Where in the scene; it may reach beyond the edge, where pixels are reflected.
+        window: The window of the scene; beyond the edge of the scene, pixels are reflected.
         pixels: `(band, row, col)`, in the scene's data type.
         valid: `(row, col)`, True = valid.
     """
@@ -45,7 +45,7 @@ def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, shape: tuple[
     Args:
         pixels: `(band, row, col)` of the part `held`.
         valid: `(row, col)` of the part `held`.
-        held: What the pixels cover; at least the window's `reach`.
+        held: The window that the pixels cover; at least the window's `reach`.
         window: The tile's.
         shape: Rows and columns of the scene.
     """
@@ -64,7 +64,7 @@ def cut(pixels: Pixels, valid: Mask, held: Window, window: Window, shape: tuple[
 
 
 def nothing(window: Window, bands: int, dtype: str) -> Tile:
-    """A tile without data."""
+    """Make a tile without data."""
     size = (window.height, window.width)
     return Tile(window, np.zeros((bands, *size), dtype), np.zeros(size, bool))
 

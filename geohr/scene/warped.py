@@ -39,7 +39,7 @@ class WarpedSource:
     """Another pixel grid for a scene; see `geohr.scene.source.Source` for what a source does.
 
     Attributes:
-        scene: What is resampled.
+        scene: The scene that is resampled.
         geobox: The grid; its CRS is None where the source has none.
         nearest: Whether a pixel is the nearest one of the source, as for class ids.
     """
@@ -55,7 +55,7 @@ class WarpedSource:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the scene's files."""
+        """The names of the files of the scene."""
         return self.scene.files
 
     @property
@@ -69,7 +69,7 @@ class WarpedSource:
         return self.scene.dtype
 
     def open(self) -> PixelReader:
-        """The scene's files, open."""
+        """Open the files of the scene."""
         return WarpedReader(self)
 
     def row_block(self) -> int:

@@ -161,8 +161,8 @@ class Assembler:
         """Take the next block, and return the rows that no later block touches.
 
         Args:
-            block: In the grid's order.
-            scores: Its scores.
+            block: The next block, in the order of the grid.
+            scores: The sums of the block.
         """
         self._windows += scores.windows
         self._parts += scores.parts

@@ -30,7 +30,7 @@ classes, and the sum of the absolute differences of probability in 1/254."""
 
 @dataclass(frozen=True)
 class SeamScore:
-    """How much more happens at tile lines than beside them; 1 is no more.
+    """The ratio of what happens at tile lines to what happens beside them; 1 means no seams.
 
     Attributes:
         changes: Rate of class changes at tile lines over the rate beside; None where objects
@@ -71,11 +71,11 @@ class SeamMeter:
     `PHASE` away, where the ground is much the same.
 
     Args:
-        grid: How the scene was cut.
+        grid: The grid of windows of the scene.
         window: The part of the scene whose rows come; by default all of it.
 
     Attributes:
-        counts: What was counted so far.
+        counts: The counts so far.
     """
 
     def __init__(self, grid: Grid, window: Window | None = None) -> None:
@@ -132,7 +132,7 @@ def count_pairs(
 
     Args:
         classes: The one and the other pixels' class ids, each of the same shape.
-        scores: Their probabilities, `(class, ...)`.
+        scores: The probabilities of the pixels, `(class, ...)`.
     """
     both = (classes[0] != NODATA) & (classes[1] != NODATA)
     difference = np.abs(scores[0].astype(np.int16) - scores[1])
@@ -170,8 +170,8 @@ class Disagreement:
     """The largest less the smallest score that overlapping windows give a pixel, row by row.
 
     Args:
-        grid: How the scene is cut.
-        blocks: How its windows are gathered.
+        grid: The grid of windows of the scene.
+        blocks: The blocks of its windows.
     """
 
     def __init__(self, grid: Grid, blocks: Iterable[Block]) -> None:
@@ -185,7 +185,7 @@ class Disagreement:
         self._first = 0
 
     def add(self, window: Window, valid: Mask, scores: Batch) -> None:
-        """Take one window's scores.
+        """Add the scores of one window.
 
         Args:
             window: Where; not above the rows that were handed out.

@@ -18,7 +18,7 @@ from geohr.tiling.grid import Grid
 BLOCK_WINDOWS = 16
 """Windows of a block, about: seconds of work, so that little is lost or waited for."""
 FILL_ROWS = 64
-"""Rows joined at a time, so that their sums take little memory."""
+"""The number of rows that are joined at a time, so that their sums take little memory."""
 BLOCK_PIXELS = 2**24
 """Pixels of the windows of a block, at most, where a block has several windows."""
 
@@ -42,13 +42,13 @@ class Block:
     col_stop: int
 
     def __len__(self) -> int:
-        """How many windows it has."""
+        """The number of windows."""
         return (self.row_stop - self.row) * (self.col_stop - self.col)
 
 
 @dataclass(frozen=True)
 class BlockSize:
-    """How large blocks are.
+    """The size of blocks, in windows.
 
     Attributes:
         rows: Windows down, at least 1.
@@ -69,7 +69,7 @@ class BlockSize:
 
     @classmethod
     def parse(cls, text: str | None) -> Self | None:
-        """What `ROWSxCOLS` says, such as 4x4; None where nothing is said.
+        """Parse `ROWSxCOLS`, such as 4x4; None gives None.
 
         Raises:
             UsageError: When it says something else.
@@ -99,7 +99,7 @@ def cut_blocks(grid: Grid, cut: BlockSize | None = None) -> tuple[Block, ...]:
 
     Args:
         grid: The scene's grid.
-        cut: How large they are; by default as `downward` says.
+        cut: The size of blocks; by default that of `downward`.
     """
     down, across = grid.shape
     cut = cut or downward(grid)

@@ -48,7 +48,7 @@ class Grid:
         """Refuse a grid that cannot cover.
 
         Raises:
-            UsageError: In one sentence with what came and what is allowed.
+            UsageError: When the windows cannot cover the scene.
         """
         if self.height < 1 or self.width < 1:
             raise UsageError(f"a scene has at least 1 x 1 pixels; got {self.height} x {self.width}")
@@ -86,7 +86,7 @@ class Grid:
         return len(self.row_starts), len(self.col_starts)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """The number of windows."""
         rows, cols = self.shape
         return rows * cols
 
@@ -172,7 +172,7 @@ def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> t
 
 
 def ceil_div(amount: int, part: int) -> int:
-    """How many parts hold an amount."""
+    """The number of parts that hold an amount: the quotient, rounded up."""
     return -(-amount // part)
 
 

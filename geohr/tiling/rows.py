@@ -20,7 +20,7 @@ class RowBuffer:
 
     Args:
         reader: The open scene.
-        grid: How it is cut.
+        grid: The grid of windows.
     """
 
     def __init__(self, reader: SceneReader, grid: Grid) -> None:
@@ -45,7 +45,7 @@ class RowBuffer:
         """The windows `[start, stop)` of a grid row; by default all. They own their pixels.
 
         Args:
-            index: Of the grid row; not above the last one asked for.
+            index: The index of the grid row; not above that of an earlier call.
             start: First grid column.
             stop: The grid column after the last.
 

@@ -32,6 +32,7 @@ def colour(rng: np.random.Generator, image: Floats32) -> Floats32:
     gain = rng.uniform(0.7, 1.35) * rng.uniform(0.8, 1.25, (bands, 1, 1))
     offset = rng.uniform(-0.1, 0.1) + rng.uniform(-0.08, 0.08, (bands, 1, 1))
     middle = image.mean(dtype=np.float64)
+    # About the mean, so that a gain changes contrast and leaves brightness to the offset.
     image = (image - middle) * np.float32(gain) + np.float32(middle + offset)
     brightness = image.mean(axis=0, keepdims=True)
     saturated: Floats32 = brightness + (image - brightness) * np.float32(rng.uniform(0.0, 1.6))
@@ -47,6 +48,7 @@ def gamma(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 def grey(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Replace colours by brightness, or shuffle the bands."""
+    # Other than red, green, blue has no brightness that all bands could show.
     if len(image) != RGB or rng.random() < 0.5:
         return image[rng.permutation(len(image))]
     return np.repeat(np.tensordot(GREY, image, axes=1)[None], RGB, axis=0)
@@ -85,9 +87,11 @@ def blur(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 def coarse(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Make pixels up to four times coarser and enlarge them, as coarse scenes are when read."""
+    # Up to as much as a scene is enlarged when it is read; see `scene.prepare.ENLARGED_MAX`.
     factor = float(np.exp(rng.uniform(np.log(1.3), np.log(4.0))))
     small = tuple(max(round(side / factor), 1) for side in image.shape[1:])
     pixels = torch.from_numpy(np.ascontiguousarray(image))[None]
+    # Averaged over the larger pixels, as a sensor does, and then enlarged.
     seen = F.interpolate(pixels, small, mode="bilinear", antialias=True)
     enlarged = F.interpolate(seen, image.shape[1:], mode="bicubic")
     again: Floats32 = enlarged[0].numpy()
@@ -102,6 +106,7 @@ def noise(rng: np.random.Generator, image: Floats32) -> Floats32:
 
 def jpeg(rng: np.random.Generator, image: Floats32) -> Floats32:
     """Compress as JPEG and decompress; images without three bands are compressed band by band."""
+    # From web maps to orthophotos.
     quality = int(rng.integers(25, 90))
     values = np.clip(image * 255 + 0.5, 0, 255).astype(np.uint8)
     if len(values) == RGB:

@@ -65,8 +65,10 @@ def finish(run: TrainingJob, state: State, out: Path) -> TrainResult:
             names = [each.name for each in card.classes]
             metrics[place] |= dict(zip(names, class_ious(table), strict=True))
     threshold, temperature = card.threshold, 1.0
+    # A softmax has no single threshold to go with a temperature.
     if counts and not card.background:
         temperature = fit_temperature(list(counts.values()))
+        # Into the weights, so that exported models are calibrated too.
         divide_logits(network, temperature)
         for place, table in counts.items():
             error = reliability(table, temperature).error

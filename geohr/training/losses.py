@@ -77,6 +77,7 @@ def dice(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tenso
     """
     truth, counts = channel_truth(logits, target, weights)
     guess = probabilities(logits)
+    # The background, which is most of a scene, would drown the classes.
     first = 0 if logits.shape[1] == 1 else 1
     guess, truth = (guess * counts)[:, first:], (truth * counts)[:, first:]
     overlap = (guess * truth).sum((0, 2, 3))
@@ -97,6 +98,7 @@ def lovasz(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Ten
     """
     truth, counts = channel_truth(logits, target, weights)
     kept = counts[:, 0] > 0
+    # A 0 that is still a function of the logits, so that the pass has gradients.
     if not kept.any():
         return logits.sum() * 0
     if logits.shape[1] == 1:
@@ -130,6 +132,7 @@ def boundary(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> T
     """Cross-entropy over the pixels within 2 of a change of class."""
     truth, counts = channel_truth(logits, target, weights)
     ids = target.masked_fill(target == IGNORE, 0).to(logits.dtype).unsqueeze(1)
+    # Max-pooling dilates each class; where the largest and the smallest id differ is an edge.
     highest = F.max_pool2d(ids, 5, stride=1, padding=2)
     lowest = -F.max_pool2d(-ids, 5, stride=1, padding=2)
     return mean_over(log_likelihood(logits, truth), counts * (highest != lowest))

@@ -23,6 +23,17 @@ class NetworkOptions(Options):
     encoder: str | None = opt(
         None, "Encoder; by default that of --init, else hrnetv2_w18_small_v2."
     )
+    stem_stride: Literal[1, 2, 4, 8] | None = opt(
+        None,
+        "Stride of an HRNet's finest stream: 2 for small objects, 8 for speed; by default that of "
+        "--init, else 4.",
+    )
+    encoder_weights: str | None = opt(
+        None,
+        "Published weights that the encoder starts from: imagenet, ssld, a file, or a repository "
+        "on the Hugging Face hub.",
+        metavar="TAG|FILE|hf://OWNER/NAME",
+    )
     init: str | None = opt(
         None, "Model to start from: a bundled name or a file.", metavar="NAME|FILE"
     )

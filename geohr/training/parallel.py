@@ -101,6 +101,7 @@ class Team:
         total = torch.tensor([loss], device=self.device)
         tensors = [total, *(each.grad for each in held if each.grad is not None)]
         tensors += [each for each in network.buffers() if each.is_floating_point()]
+        # One sum of all: many small ones would wait for the network each.
         flat = torch.cat([each.flatten() for each in tensors])
         dist.all_reduce(flat)
         flat /= self.size

@@ -87,6 +87,7 @@ def join(rng: np.random.Generator, place: Place, side: int, store: Store) -> Lab
         side: The side of the square, in pixels.
         store: The reader of the images.
     """
+    # Squares of one side fit together; one more than needed leaves room to shift the canvas.
     first = place.pick(rng)
     cell = min(first.scene.height, first.scene.width)
     count = -(-side // cell) + 1

@@ -52,6 +52,7 @@ class Reliability:
 
 def level_logits(levels: int) -> Floats:
     """The logit at the middle of each probability level; the outer levels are half as wide."""
+    # The outermost levels hold all that is surer than half a step: their logits are not infinite.
     step = 1 / (levels - 1)
     likely = np.clip(np.arange(levels) * step, step / 4, 1 - step / 4)
     return np.asarray(np.log(likely / (1 - likely)))
@@ -76,6 +77,7 @@ def fit_temperature(tables: Sequence[Ints]) -> float:
         against, towards = np.logaddexp(0, scaled), np.logaddexp(0, -scaled)
         return float((truth[0] * against + truth[1] * towards).sum())
 
+    # Over its logarithm: 0.5 is as far from 1 as 2 is.
     found = minimize_scalar(surprise, bounds=np.log(SPAN), method="bounded")
     return round(float(np.exp(found.x)), 3)
 

@@ -13,6 +13,7 @@ from torch import nn
 from geohr.engines.torch import choose_device
 from geohr.errors import InputError, UsageError
 from geohr.models.card import Card
+from geohr.models.encoder_weights import find_weights, load_encoder
 from geohr.models.model import resolve_model
 from geohr.models.networks import build
 from geohr.tiling.normalize import Normalizer, check_range
@@ -23,7 +24,8 @@ from geohr.training.samples import Sample, Split
 from geohr.training.store import Store
 
 NETWORK_ENTRIES = (
-    "architecture", "encoder", "align_corners", "fusion", "mean", "std", "range", "dtype",
+    "architecture", "encoder", "stem_stride", "align_corners", "fusion", "mean", "std", "range",
+    "dtype",
 )  # fmt: skip
 """Entries of a card that describe the network: a model that is trained further keeps them."""
 OBJECT_ENTRIES = ("tile", "min_area", "instances", "instance_area", "walls", "licence", "notes")
@@ -71,6 +73,7 @@ class TrainingJob:
                 f"the card of {card.name!r} has {len(card.classes)} classes and no background; "
                 'training needs "background": true where there are several'
             )
+        # A team has shared out the devices already.
         device = team.device or choose_device(options.device)
         network, card = start_network(card, options)
         splits: dict[str, tuple[Sample, ...]] = {
@@ -127,10 +130,17 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
             card,
             architecture=options.architecture or "hrnetv2",
             encoder=options.encoder or "hrnetv2_w18_small_v2",
+            stem_stride=options.stem_stride or card.stem_stride,
         )
-        return build(card), card
+        network = build(card)
+        if options.encoder_weights is not None:
+            weights = find_weights(options.encoder_weights, card.encoder)
+            card = load_encoder(network, card, weights)
+        return network, card
+    if options.encoder_weights is not None:
+        raise UsageError("the model of --init has its encoder's weights; leave encoder_weights out")
     model = resolve_model(options.init)
-    for name in ("architecture", "encoder"):
+    for name in ("architecture", "encoder", "stem_stride"):
         asked, held = getattr(options, name), getattr(model.card, name)
         if asked not in (None, held):
             raise UsageError(f"{name} is {asked}, but {options.init} is a {held}; leave one out")

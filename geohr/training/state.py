@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +26,12 @@ WARM_AVERAGE = 10
 """The average forgets faster in the first steps: decay (1 + step) / (this + step) at most."""
 
 
-Groups = list[dict[str, Any]]
-"""Parameters with what holds for them, as torch's optimisers take them."""
-
-
-def adamw(groups: Groups, rate: float) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter, 2019)."""
-    return torch.optim.AdamW(groups, lr=rate)
-
-
-def sgd(groups: Groups, rate: float) -> torch.optim.Optimizer:
-    """Stochastic gradient descent with Nesterov's momentum, as HRNet's authors train."""
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
-
-
-OPTIMIZERS = {"adamw": adamw, "sgd": sgd}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    # Loshchilov and Hutter, 2019.
+    "adamw": torch.optim.AdamW,
+    # As HRNet's authors train.
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+}
 """By the names that `--optimizer` knows."""
 
 
@@ -74,13 +67,14 @@ class State:
     def start(cls, network: nn.Module, hints: nn.Module | None, options: TrainOptions) -> State:
         """The state before the first step."""
         every = [*network.parameters(), *(hints.parameters() if hints else ())]
+        # Shrinking biases and the scales of normalisation would regularise nothing.
         decayed = [each for each in every if each.ndim > 1]
         others = [each for each in every if each.ndim <= 1]
         groups = [
             {"params": decayed, "weight_decay": options.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        optimizer = OPTIMIZERS[options.optimizer](groups, options.learning_rate)
+        optimizer = OPTIMIZERS[options.optimizer](groups, lr=options.learning_rate)
         average = copy.deepcopy(network).eval().requires_grad_(False)
         return cls(network, average, hints, optimizer)
 
@@ -89,6 +83,7 @@ class State:
         decay = min(decay, (1 + self.step) / (WARM_AVERAGE + self.step))
         current = self.network.state_dict()
         for name, kept in self.average.state_dict().items():
+            # Counters of batches are whole numbers.
             if kept.is_floating_point():
                 kept.lerp_(current[name], 1 - decay)
             else:

@@ -71,6 +71,7 @@ class Store:
             return self._held[key]
         loaded = self._held[key] = read_labelled(sample, window)
         self._bytes += size(loaded)
+        # The one in hand stays, however large.
         while self._bytes > self._capacity and len(self._held) > 1:
             self._bytes -= size(self._held.popitem(last=False)[1])
         return loaded

@@ -37,6 +37,7 @@ from geohr.training.validate import check_target, count_pixels, scores
 from geohr.training.windows import Windows
 
 CHECKPOINT = "checkpoint.pt"
+# As Sun et al., High-Resolution Representations for Labeling Pixels and Regions, 2019.
 POLY_POWER = 0.9
 GRADIENT_NORM_MAX = 5.0
 """Longer gradients are shortened to this: one strange window must not undo many steps."""
@@ -241,6 +242,7 @@ def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.network.train()
+    # Each step by itself, so that a resumed run needs no state of the generator.
     torch.manual_seed(step_seed(options.seed, state.step, run.team.rank))
     total = 0.0
     for pixels, target in passes:
@@ -249,6 +251,7 @@ def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]
         loss = pass_loss(run, pixels, target.to(run.device)) / len(passes)
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
+    # The same in all processes: either all go on, or all refuse.
     total = run.team.average(total, state.network, state.optimizer)
     if not math.isfinite(total):
         raise InputError(

@@ -76,6 +76,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Normalised pixels `(band, row, col)`, float32, and class ids `(row, col)`, uint8."""
+        # By index alone, so that workers, processes and resumed runs draw the same window.
         rng = np.random.default_rng((self._options.seed, self._start + index))
         bands, classes = self._shape(rng, self._draw(rng))
         if "paste" in self._options.augment and rng.random() < PASTE_SHARE:
@@ -87,6 +88,7 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
         weights = np.array([place.weight for place in self._places])
         place = self._places[rng.choice(len(weights), p=weights / weights.sum())]
         wants_object = bool(rng.random() < self._options.objects)
+        # Drawn again rather than searched for: labels of large scenes are read by window alone.
         for _ in range(TRIES):
             sample = place.pick(rng)
             gsd = pick_gsd(rng, sample.gsd, self._options.gsd_range)

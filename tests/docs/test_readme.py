@@ -65,7 +65,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with rasterio.open(folder / "predictions" / "p.tif", "w", **scores) as tile:
         tile.write(pixels[:1].astype(np.float32) / 255)
     outlines = geopandas.read_file(data / "kampala_buildings.gpkg")
-    for name in ("truth.gpkg", "a.gpkg"):
+    for name in ("truth.gpkg", "a.gpkg", "before.gpkg", "after.gpkg"):
         outlines.to_file(folder / name)
     shutil.copytree(data, folder / "examples" / "data")
     return folder
@@ -80,7 +80,7 @@ def test_commands_run(command: str, workplace: Path) -> None:
     program, name, *rest = shlex.split(command)
     assert program == "geohr", f"{command}: not a command that the tests know"
     arguments = [name, *rest, *SHORT.get(name, [])]
-    if name in ("segment", "tile", "stitch", "vectorize", "train"):
+    if name in ("segment", "tile", "stitch", "vectorize", "train", "change"):
         arguments.append("--overwrite")
     done = subprocess.run(
         [sys.executable, "-m", "geohr_cli", *arguments],

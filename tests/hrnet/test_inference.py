@@ -15,10 +15,10 @@ SMALL = "hrnetv2_w18_small_v1"
 
 def networks() -> dict[str, nn.Module]:
     return {
-        "V1": HRNetV1(SMALL, classes=2),
-        "V2": HRNetV2(SMALL, classes=2),
-        "V2 aligned": HRNetV2(SMALL, classes=2, align_corners=True),
-        "OCR": HRNetOCR(SMALL, classes=2),
+        "V1": HRNetV1(SMALL, encoder_weights=None, classes=2),
+        "V2": HRNetV2(SMALL, encoder_weights=None, classes=2),
+        "V2 aligned": HRNetV2(SMALL, encoder_weights=None, classes=2, align_corners=True),
+        "OCR": HRNetOCR(SMALL, encoder_weights=None, classes=2),
         "classification": HRNetClassifier("w18_small_v1", classes=5),
         "heatmaps": HRNetHeatmaps("w18_small_v1", keypoints=2),
         "V2p": HRNetV2p("w18_small_v1", out_channels=32),
@@ -50,7 +50,7 @@ def test_the_fused_form_is_the_same_function(name: str) -> None:
 @pytest.mark.parametrize("variant", ["w18_small_v2", *reference.FULL_DEPTH])
 def test_the_fused_form_of_every_variant_is_the_same_function(variant: str) -> None:
     torch.manual_seed(0)
-    network = HRNetV2(f"hrnetv2_{variant}", classes=3)
+    network = HRNetV2(f"hrnetv2_{variant}", encoder_weights=None, classes=3)
     reference.settle(network, torch.randn(2, 3, 64, 64))
     exact = copy.deepcopy(network).double()
     pixels = torch.randn(1, 3, 64, 75, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_the_fused_form_of_every_variant_is_the_same_function(variant: str) -> N
 
 
 def test_fusing_leaves_the_network_alone() -> None:
-    network = HRNetV2(SMALL).train()
+    network = HRNetV2(SMALL, encoder_weights=None).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     fused = network.fuse()
     assert network.training
@@ -70,7 +70,7 @@ def test_fusing_leaves_the_network_alone() -> None:
 
 
 def test_fused_weights_are_channels_last() -> None:
-    for layer in HRNetV2(SMALL).fuse().modules():
+    for layer in HRNetV2(SMALL, encoder_weights=None).fuse().modules():
         if isinstance(layer, nn.Conv2d):
             assert layer.weight.is_contiguous(memory_format=torch.channels_last)
 

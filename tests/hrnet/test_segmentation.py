@@ -41,9 +41,15 @@ def test_every_network_has_the_published_parameters() -> None:
     for head, variant in TOTALS:
         with torch.device("meta"):
             network: nn.Module = (
-                HRNetV2(f"hrnetv2_{variant}", classes=19)
+                HRNetV2(f"hrnetv2_{variant}", encoder_weights=None, classes=19)
                 if head == "V2"
-                else HRNetOCR(f"hrnetv2_{variant}", classes=19, ocr_channels=512, key_channels=256)
+                else HRNetOCR(
+                    f"hrnetv2_{variant}",
+                    encoder_weights=None,
+                    classes=19,
+                    ocr_channels=512,
+                    key_channels=256,
+                )
             )
         counted[head, variant] = sum(parameter.numel() for parameter in network.parameters())
     assert counted == TOTALS
@@ -51,7 +57,7 @@ def test_every_network_has_the_published_parameters() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_logits_have_the_size_of_any_input(model: type[HRNetSegmentation]) -> None:
-    network = model(SMALL, in_channels=4, classes=2).eval()
+    network = model(SMALL, encoder_weights=None, in_channels=4, classes=2).eval()
     with torch.no_grad():
         for size in ((32, 32), (101, 75), (65, 128)):
             assert network(torch.rand(1, 4, *size)).shape == (1, 2, *size)
@@ -62,7 +68,9 @@ def test_a_saved_model_comes_back_with_its_state(
     model: type[HRNetSegmentation], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
-    saved = model(SMALL, classes=3, in_channels=2, fusion="nearest", align_corners=True).eval()
+    saved = model(
+        SMALL, encoder_weights=None, classes=3, in_channels=2, fusion="nearest", align_corners=True
+    ).eval()
     saved.save_pretrained(tmp_path)
     loaded = smp.from_pretrained(tmp_path).eval()
     assert type(loaded) is model
@@ -99,7 +107,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -
 
 def test_counts_of_other_heads_are_checked() -> None:
     with pytest.raises(ValueError, match="ocr_channels and key_channels must be positive"):
-        HRNetOCR(SMALL, ocr_channels=1)
+        HRNetOCR(SMALL, encoder_weights=None, ocr_channels=1)
     with pytest.raises(ValueError, match="classes must be at least 1"):
         HRNetClassifier("w18_small_v1", classes=0)
     with pytest.raises(ValueError, match="keypoints must be at least 1"):
@@ -113,7 +121,7 @@ def test_ocr_channels_stay_below_the_width_of_narrow_trunks() -> None:
 
 def test_ocr_trains_on_both_outputs() -> None:
     torch.manual_seed(0)
-    network = HRNetOCR(SMALL, classes=2).train()
+    network = HRNetOCR(SMALL, encoder_weights=None, classes=2).train()
     pixels = torch.rand(2, 3, 64, 64)
     target = torch.zeros(2, 64, 64, dtype=torch.long)
     target[..., 32:] = 1
@@ -141,7 +149,7 @@ def test_the_auxiliary_loss_is_a_weighted_sum() -> None:
 
 def test_every_parameter_learns_in_v1_and_v2() -> None:
     for model in (HRNetV1, HRNetV2):
-        network = model(SMALL).train()
+        network = model(SMALL, encoder_weights=None).train()
         network(torch.rand(2, 3, 64, 64)).square().mean().backward()
         assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -162,7 +170,7 @@ def test_regions_are_gathered_in_float32_under_autocast() -> None:
 
 def test_autocast_stays_near_float32() -> None:
     torch.manual_seed(0)
-    network = HRNetOCR(SMALL, classes=4).eval()
+    network = HRNetOCR(SMALL, encoder_weights=None, classes=4).eval()
     pixels = torch.rand(1, 3, 128, 128)
     reference.settle(network, torch.rand(2, 3, 64, 64))
     with torch.no_grad():
@@ -175,7 +183,7 @@ def test_autocast_stays_near_float32() -> None:
 
 
 def test_a_frozen_encoder_stays_as_it_is() -> None:
-    network = HRNetV2(SMALL)
+    network = HRNetV2(SMALL, encoder_weights=None)
     network.freeze_encoder()
     network.train()
     before = network.encoder.bn1.running_mean.clone()

@@ -179,7 +179,7 @@ def test_fewer_stages_and_a_single_scale_are_parts_of_the_whole() -> None:
     pixels = torch.randn(1, 3, 64, 64)
     whole = HRNet("w18_small_v2").eval()
     reference.settle(whole, torch.randn(2, 3, 64, 64))
-    single = HRNet("w18_small_v2", multi_scale=False).eval()
+    single = HRNet("w18_small_v2", streams=1).eval()
     assert single.out_streams == 1
     assert set(single.state_dict()) < set(whole.state_dict())
     single.load_state_dict({key: whole.state_dict()[key] for key in single.state_dict()})

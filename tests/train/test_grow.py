@@ -13,7 +13,10 @@ from recipes.grow import grow
 @pytest.mark.parametrize("encoder", ["hrnetv2_w18_small_v2", "hrnetv2_w18"])
 def test_a_larger_network_starts_with_the_function_of_the_small_one(encoder: str) -> None:
     torch.manual_seed(0)
-    small, large = HRNetV2("hrnetv2_w18_small_v1").eval(), HRNetV2(encoder).eval()
+    small, large = (
+        HRNetV2("hrnetv2_w18_small_v1", encoder_weights=None).eval(),
+        HRNetV2(encoder).eval(),
+    )
     for layer in small.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.0)
@@ -29,7 +32,10 @@ def test_a_larger_network_starts_with_the_function_of_the_small_one(encoder: str
 
 def test_what_is_added_learns_from_the_first_step_on() -> None:
     torch.manual_seed(0)
-    small, large = HRNetV2("hrnetv2_w18_small_v1"), HRNetV2("hrnetv2_w18_small_v2")
+    small, large = (
+        HRNetV2("hrnetv2_w18_small_v1", encoder_weights=None),
+        HRNetV2("hrnetv2_w18_small_v2", encoder_weights=None),
+    )
     grow(small, large)
     large(torch.randn(2, 3, 64, 64)).square().mean().backward()
     added = large.get_parameter("encoder.stage3.2.branches.0.0.bn2.weight")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from geohr._runtime.redact import redact, redact_all
-from geohr.batch.inputs import Source, check_template, find_sources, is_growing, output_path
+from geohr.batch.inputs import BatchInput, check_template, find_sources, is_growing, output_path
 from geohr.batch.manifest import Entry, Manifest
 from geohr.batch.options import BatchOptions
 from geohr.errors import GeohrError, InputError, UsageError
@@ -63,7 +63,7 @@ def test_lists_tables_and_stac(tree: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("x.txt", "vrt://b.tif?bands=1", "addresses of kind vrt:// are not read"),
+        ("x.txt", "vrt://b.tif?bands=1", "URLs of kind vrt:// are not read"),
         ("x.txt", "\xff", "cannot be read as a list"),
         ("x.csv", "id,place\n1,2\n", "has no column scene, path, url, href or file"),
         ("x.json", "[", "not a STAC Item"),
@@ -79,11 +79,11 @@ def test_broken_lists_are_refused(name: str, text: str, line: str, tree: Path) -
 
 
 def test_a_file_is_growing_until_it_has_settled(tree: Path) -> None:
-    source = Source(str(tree / "b.tif"))
+    source = BatchInput(str(tree / "b.tif"))
     assert is_growing(source, 30)
     os.utime(source.name, (1, 1))
     assert not is_growing(source, 30)
-    assert not is_growing(Source("https://host/x.tif"), 30)
+    assert not is_growing(BatchInput("https://host/x.tif"), 30)
 
 
 @pytest.mark.parametrize(
