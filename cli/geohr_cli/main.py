@@ -15,6 +15,7 @@ from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr_cli.batch import batch
 from geohr_cli.change import change
+from geohr_cli.check import check
 from geohr_cli.clean import clean
 from geohr_cli.completion import completion
 from geohr_cli.doctor import doctor
@@ -46,6 +47,7 @@ for command in (
     segment,
     batch,
     change,
+    check,
     clean,
     tile,
     stitch,

@@ -118,8 +118,10 @@ def segment_date(
     there = [each for each in (objects, probs) if each.exists()]
     if there:
         made = provenance_of(probs) if probs.exists() else {}
-        job = prepare(scene, model, options, LocalExecutor())
-        if len(there) == 2 and made.items() >= job.provenance().items():
+        noted = prepare(scene, model, options, LocalExecutor()).provenance()
+        # A TIFF keeps no empty tags.
+        wanted = {name: text for name, text in noted.items() if text}
+        if len(there) == 2 and made.items() >= wanted.items():
             return date
         if not made:
             raise UsageError(f"{there[0]}: exists and is no result of geohr; move it away")

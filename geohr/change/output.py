@@ -17,6 +17,7 @@ from geohr._runtime.files import written_whole
 from geohr.change.layers import DateObjects
 from geohr.change.verdicts import Changes
 from geohr.encoding import Floats, Geometries
+from geohr.outputs.qgis_style import EPOCH, category_style, write_styles
 
 COLOURS = {
     "new": "#1a9641",
@@ -29,8 +30,6 @@ COLOURS = {
 }
 """Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
 lightness, and every kind has its name in the legend."""
-EPOCH = "1970-01-01T00:00:00.000Z"
-"""Written where a GPKG notes the time of day, so that equal runs give equal bytes."""
 
 
 class ChangeWriter:
@@ -119,6 +118,7 @@ def open_changes(path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> Iterator[Cha
         with closing(sqlite3.connect(part)) as database, database:
             database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
             add_description(database, writer.facts)
+            write_styles(database, "changes", [("change", category_style("change", COLOURS), True)])
 
 
 def add_description(database: sqlite3.Connection, facts: dict[str, Any]) -> None:

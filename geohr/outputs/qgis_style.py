@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from xml.etree import ElementTree as Xml
 
 from geohr.outputs.layers import LayerInfo
@@ -41,23 +42,39 @@ def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
         database: The GPKG.
         info: The description of the layer.
     """
+    several = len(info.colours) > 1
+    write_styles(
+        database,
+        info.name,
+        (
+            ("class", category_style("class", info.colours), several),
+            ("confidence", confidence_style(), not several),
+        ),
+    )
+
+
+def write_styles(
+    database: sqlite3.Connection, layer: str, styles: Sequence[tuple[str, str, bool]]
+) -> None:
+    """Add the table of styles to a GPKG, for one of its layers.
+
+    Args:
+        database: The GPKG.
+        layer: Name of the layer.
+        styles: Column that colours follow, QML, and whether the style is the default.
+    """
     database.execute(_TABLE)
     database.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, last_change) "
         "VALUES ('layer_styles', 'attributes', 'layer_styles', ?)",
         (EPOCH,),
     )
-    several = len(info.colours) > 1
-    styles = (
-        ("class", class_style(info.colours), several),
-        ("confidence", confidence_style(), not several),
-    )
     for name, qml, default in styles:
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
             "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
             "update_time) VALUES ('', '', ?, 'geom', ?, ?, '', ?, ?, '', ?)",
-            (info.name, name, qml, default, f"Coloured by {name}", EPOCH),
+            (layer, name, qml, default, f"Coloured by {name}", EPOCH),
         )
 
 
@@ -82,10 +99,10 @@ def confidence_style() -> str:
     return _text(root)
 
 
-def class_style(colours: dict[str, str]) -> str:
+def category_style(column: str, colours: dict[str, str]) -> str:
     """QML with one category for each class name, and one for all others."""
     root, renderer, symbols = _document("categorizedSymbol")
-    renderer.set("attr", "class")
+    renderer.set("attr", column)
     categories = Xml.SubElement(renderer, "categories")
     for index, (name, colour) in enumerate([*colours.items(), ("", FALLBACK_COLOUR)]):
         Xml.SubElement(

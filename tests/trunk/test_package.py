@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("outputs", "evaluation"),
     ("api", "training"),
-    ("cluster", "viewer", "change"),
+    ("cluster", "viewer", "change", "check"),
     ("batch",),
 )
 """Packages by layer, lowest first; each imports only from its own layer or lower ones."""

@@ -1,0 +1,73 @@
+"""`geohr check`: how good a map is, by a sample of it that a person judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from geohr.check.options import EstimateOptions, SampleOptions
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+
+
+@click.group()
+def check() -> None:
+    """Tell how good a map is, by a sample of it that you judge.
+
+    Example: geohr check sample buildings.gpkg --probs probs.tif --minutes 20 --out check.gpkg
+    """
+
+
+@check.command()
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option(
+    "--probs",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="Probabilities that geohr wrote with the result.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.gpkg",
+    help="The sample: objects and places to judge.",
+)
+@options_of(SampleOptions)
+@config_option
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@debug_option
+def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
+    """Draw objects and places of RESULT to judge.
+
+    Set `answer` to 1 (yes) or 0 (no) in QGIS: in the layer `objects`, is the object right; in
+    `places`, is there an object that the map misses. Draw missed objects into a layer `traced`.
+
+    Example: geohr check sample buildings.gpkg --probs probs.tif --out check.gpkg
+    """
+    options = chosen(SampleOptions)
+
+    from geohr.check.sample import draw_sample
+
+    counts = draw_sample(result, probs, out, options=options, overwrite=overwrite)
+    click.echo(f"{out}: {counts.describe()}")
+
+
+@check.command()
+@click.argument("judged", metavar="SAMPLE", type=click.Path(path_type=Path))
+@options_of(EstimateOptions)
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the estimate as JSON.")
+@debug_option
+def estimate(judged: Path, as_json: bool) -> None:
+    """Estimate precision, recall, counts and areas from a judged SAMPLE.
+
+    Example: geohr check estimate check.gpkg --cost 2
+    """
+    options = chosen(EstimateOptions)
+
+    from geohr.check.estimate import estimate as estimate_map
+
+    told = estimate_map(judged, options=options)
+    click.echo(told.to_json() if as_json else told.describe())
