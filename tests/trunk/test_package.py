@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,75 @@ def test_layers_import_only_from_lower_ones() -> None:
         for name, _ in imports:
             if name.startswith("geohr."):
                 assert level[name.split(".")[1]] <= level[part], f"{part} imports {name}"
+
+
+def graph() -> dict[str, set[str]]:
+    """By module of the package: the modules that it imports anywhere, also inside functions."""
+    names = {
+        ".".join(("geohr", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        ): path
+        for path in ROOT.rglob("*.py")
+    }
+    edges: dict[str, set[str]] = {}
+    for name, path in names.items():
+        edges[name] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for each in node.names:
+                    inner = f"{node.module}.{each.name}"
+                    edges[name].add(inner if inner in names else node.module)
+        edges[name] &= names.keys()
+    # The lazy table of the package's own __init__ names everything, and imports nothing itself.
+    edges["geohr"] = set()
+    return edges
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    TopologicalSorter(graph()).prepare()
+
+
+def classes() -> list[tuple[str, str]]:
+    """Module and name of every public class of the package."""
+    return [
+        (str(path.relative_to(ROOT)), node.name)
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+
+
+def test_no_module_is_named_for_a_doing() -> None:
+    assert [
+        path for path in ROOT.rglob("*.py") if path.stem.endswith("ing") and path.stem != "encoding"
+    ] == []
+
+
+def test_no_class_is_named_by_a_participle() -> None:
+    named = [(where, name) for where, name in classes() if re.search(r"[a-z](ed|ing)$", name)]
+    assert named == []
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for where, name in classes():
+        places.setdefault(name, []).append(where)
+    assert {name: each for name, each in places.items() if len(each) > 1} == {}
+
+
+def test_modules_and_functions_stay_short() -> None:
+    for path in ROOT.rglob("*.py"):
+        text = path.read_text("utf-8")
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 80, f"{path}: {node.name} has {length} lines"
+
+
+def test_the_package_is_a_map_that_fits_on_a_screen() -> None:
+    shown = [each for each in ROOT.iterdir() if not each.name.startswith("__pycache__")]
+    assert len(shown) <= 27
 
 
 @pytest.mark.parametrize("heavy", HEAVY)
