@@ -92,7 +92,7 @@ function firstShown() {
 
 function showCount() {
   const all = byConfidence.length;
-  part("count").textContent = `${all - firstShown()} of ${all} objects at ${threshold().toFixed(2)} and more`;
+  part("count").textContent = `${all - firstShown()} of ${all} objects from ${threshold().toFixed(2)}`;
 }
 
 // The slider begins at the lowest confidence, or a twentieth below it.
