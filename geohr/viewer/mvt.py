@@ -5,7 +5,7 @@ features are integers on a grid of `EXTENT`, drawn by commands (section 4.3).
 
 No library takes this module's place yet. mapbox-vector-tile 2.2 encodes one feature at a time: for
 a tile of 100,000 houses that were already cut and simplified it needs 7.4 s of CPU time, this
-module 1.0 s. It also requires protobuf below 7, which the extras `onnx` and `train` have left behind.
+module 1.0 s. It also requires protobuf below 7, while the extras `onnx` and `train` install 7.
 """
 
 from __future__ import annotations
