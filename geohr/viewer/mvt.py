@@ -3,9 +3,9 @@
 The format is that of the Mapbox Vector Tile Specification 2.1: a protocol buffer of layers, whose
 features are integers on a grid of `EXTENT`, drawn by commands (section 4.3).
 
-No library takes this module's place yet. mapbox-vector-tile 2.2 needs four to six times as long
-(a tile with 10,000 or 100,000 houses, already cut and simplified), as it encodes one feature at a
-time, and it requires protobuf below 7, which the extras `onnx` and `train` have left behind.
+No library takes this module's place yet. mapbox-vector-tile 2.2 encodes one feature at a time: for
+a tile of 100,000 houses that were already cut and simplified it needs 7.4 s of CPU time, this
+module 1.0 s. It also requires protobuf below 7, while the extras `onnx` and `train` install 7.
 """
 
 from __future__ import annotations
