@@ -15,8 +15,8 @@ from geohr.models.card import METADATA_KEY, Card, read_card
 if TYPE_CHECKING:
     from torch import nn
 
+# The bundled model that is used where none is named.
 DEFAULT_MODEL = "buildings"
-"""The bundled model that is used where none is named."""
 
 
 class Model:

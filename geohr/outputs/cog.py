@@ -25,8 +25,8 @@ from geohr.geobox import GeoBox
 from geohr.scene import CACHE_BYTES
 from geohr.scene.files import FAILURES
 
+# Side in pixels of the output's internal tiles.
 BLOCK = 512
-"""Side in pixels of the output's internal tiles."""
 
 
 class RasterWriter:

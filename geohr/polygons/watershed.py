@@ -21,10 +21,10 @@ from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
 
+# The side, in pixels, of the squares that are processed at a time.
 SQUARE = 512
-"""The side, in pixels, of the squares that are processed at a time."""
+# The width, in pixels, of the margin that is read around a square: more than half a building.
 MARGIN = 256
-"""The width, in pixels, of the margin that is read around a square: more than half a building."""
 
 
 class Splitter:

@@ -14,8 +14,8 @@ from geohr.geobox import Window
 from geohr.scene.scene import Scene, SceneReader
 from geohr.scene.source import PixelReader
 
+# Scenes of a mosaic that are open at once.
 OPEN_MAX = 64
-"""Scenes of a mosaic that are open at once."""
 
 
 @dataclass(frozen=True)

@@ -22,16 +22,16 @@ from geohr.geobox import GeoBox, Window
 from geohr.scene.scene import Scene, SceneReader
 from geohr.scene.source import PixelReader
 
+# Side in pixels of the blocks in which pixels are made.
 LATTICE = 512
-"""Side in pixels of the blocks in which pixels are made."""
+# Widened by GDAL where pixels become larger, so that all of the source counts.
 RESAMPLING = Resampling.cubic
-"""Widened by GDAL where pixels become larger, so that all of the source counts."""
+# Pixels that the kernel reaches, in the larger of the two sizes of pixels.
 RADIUS = 2
-"""Pixels that the kernel reaches, in the larger of the two sizes of pixels."""
+# Places along each side of a block that are followed to the source.
 EDGE_POINTS = 17
-"""Places along each side of a block that are followed to the source."""
+# Share of valid source pixels, weighted by the kernel, from which a pixel is valid.
 HALF = 0.5
-"""Share of valid source pixels, weighted by the kernel, from which a pixel is valid."""
 
 
 @dataclass(frozen=True)

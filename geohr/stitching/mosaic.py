@@ -17,13 +17,13 @@ from geohr.errors import UsageError
 from geohr.geobox import Window
 from geohr.stitching.weights import weights
 
+# A score of 1 in fixed point: 12 bits, finer than the uint8 of the result by a factor of 16.
 SCORE_MAX = 4095
-"""A score of 1 in fixed point: 12 bits, finer than the uint8 of the result by a factor of 16."""
+# The largest sum of weights over one pixel for which scores times weights fit into 32 bits: the sum
+# of 16 windows of the largest weight.
 WEIGHTS_MAX = (2**32 - 1) // SCORE_MAX
-"""The largest sum of weights over one pixel for which scores times weights fit into 32 bits: the
-sum of 16 windows of the largest weight."""
+# The number of rows that are processed at a time, so that they stay in the processor's cache.
 CHUNK_ROWS = 32
-"""The number of rows that are processed at a time, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
