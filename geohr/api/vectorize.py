@@ -28,6 +28,7 @@ from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import Polygons
 from geohr.polygons.tracer import Tracer, TraceSettings
+from geohr.scene.files import open_raster, settings
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
 
@@ -73,11 +74,11 @@ def vectorize(
     check_extension(out)
     check_writable(out, overwrite=overwrite)
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(raster))
+        source = stack.enter_context(open_raster(raster))
         _check_classes(source, options.band)
         scores = None
         if probabilities is not None:
-            scores = stack.enter_context(_opened(probabilities))
+            scores = stack.enter_context(open_raster(probabilities))
             _check_scores(scores, source)
         tracer = Tracer(
             TraceSettings(
@@ -108,20 +109,6 @@ def vectorize(
             if progress is not None:
                 progress(done, source.height)
     return sink.count
-
-
-def _opened(path: str | Path) -> Any:
-    """Open the raster.
-
-    Raises:
-        InputError: When it is missing or no raster.
-    """
-    try:
-        return rasterio.open(path)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(
-            f"{redact(str(path))}: cannot be read as a raster ({redact(str(error))})"
-        ) from error
 
 
 def _acquired(source: Any) -> str | None:
@@ -174,7 +161,7 @@ def _bands(
     block = source.block_shapes[band - 1][0]
     rows = max(block, BAND_PIXELS // source.width // block * block)
     rows = min(rows, max(1, 4 * BAND_PIXELS // source.width))
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **settings(source.name)):
         for start in range(0, source.height, rows):
             window = Window(0, start, source.width, min(rows, source.height - start))
             try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyogrio
 
 from geohr.options import SceneOptions
-from geohr.scene.labels import first_layer
+from geohr.scene.vectors import first_layer
 from geohr.viewer.server import PageServer, page_server
 
 if TYPE_CHECKING:

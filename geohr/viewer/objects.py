@@ -23,7 +23,7 @@ from pyproj.enums import TransformDirection
 from geohr.errors import InputError, UsageError
 from geohr.geobox import Bounds
 from geohr.geodesy import parse_crs
-from geohr.scene.labels import first_layer
+from geohr.scene.vectors import first_layer
 from geohr.viewer.mvt import BUFFER, EXTENT, Features, encode_tile
 
 LAYER = "objects"
