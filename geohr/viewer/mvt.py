@@ -21,25 +21,25 @@ import shapely
 
 from geohr.encoding import Ints
 
+# Units along a tile's side.
 EXTENT = 4096
-"""Units along a tile's side."""
+# Units beyond the tile's edge up to which shapes are kept, so that outlines of the cut stay out of
+# sight.
 BUFFER = 128
-"""Units beyond the tile's edge up to which shapes are kept, so that outlines of the cut stay
-out of sight."""
+# Units: what is smaller in both directions is drawn as a square of this side, one pixel of a tile
+# of 512, or it would vanish.
 LEAST = 8
-"""Units: what is smaller in both directions is drawn as a square of this side, one pixel of a
-tile of 512, or it would vanish."""
+# Units that a simplified outline may depart from the true one: a quarter of a pixel.
 FINEST = 2
-"""Units that a simplified outline may depart from the true one: a quarter of a pixel."""
+# Outlines of so many points are not worth simplifying.
 PLAIN = 12
-"""Outlines of so many points are not worth simplifying."""
+# Numbers of the drawing commands.
 MOVE, LINE, CLOSE = 1, 2, 7
-"""Numbers of the drawing commands."""
 
+# Numbers that take one byte.
 SMALL = [bytes([low]) for low in range(128)]
-"""Numbers that take one byte."""
+# The field that says that a feature is an area.
 POLYGON = bytes([3 << 3, 3])
-"""The field that says that a feature is an area."""
 
 
 @dataclass(frozen=True)
