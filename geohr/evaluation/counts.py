@@ -192,6 +192,7 @@ def neighbourhood(layers: Layers, bounds: Bounds) -> tuple[Geometries, Geometrie
 
     A partner of such an object may reach further out, and so may another candidate of that partner.
     """
+    # Three rounds: an object, its partners, and their other candidates.
     for _ in range(3):
         truth = layers.truth.objects(layers.geobox.crs, bounds)
         found = layers.predicted.objects(layers.geobox.crs, bounds)

@@ -238,6 +238,7 @@ def intervals(sums: pd.DataFrame, options: EvaluateOptions) -> dict[str, tuple[f
     """The 95% interval of each measure but the counts, by a bootstrap over blocks of ground."""
     if not options.replicates:
         return {}
+    # Neighbouring pixels are not independent, so blocks of ground are drawn instead of pixels.
     drawn = metrics.bootstrap(sums.to_numpy(), options.replicates, seed=options.seed)
     replicates = score(dict(zip(sums.columns, drawn.T, strict=True)), options)
     tail = (100 - LEVEL) / 2

@@ -118,6 +118,7 @@ class MosaicReader:
             fine = np.empty((part.height, part.width), bool)
             self._reader(number, scene).read_into(part.relative_to(place), held, fine)
             where = part.relative_to(window).slices
+            # Later scenes lie on top, but only where they have data.
             np.copyto(pixels[:, *where], held, where=fine)
             valid[where] |= fine
 

@@ -104,6 +104,7 @@ class WarpedSource:
         if crs is not None and own is not None and crs != own:
             x, y = rasterio.warp.transform(crs, own, x, y)
             if own.is_geographic:
+                # Beyond the antimeridian, longitudes come back on the other side of the globe.
                 x = around(np.asarray(x), self.scene)
         return self.scene.geobox.to_pixels(np.asarray(x), np.asarray(y))
 
