@@ -59,7 +59,7 @@ def shrink(name: str) -> None:
     """Reduce a picture to few colours, which keeps its file small."""
     with Image.open(IMAGES / name) as picture:
         # The usual method would give the few pixels of a legend the colours of the scene.
-        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        few = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
     few.save(IMAGES / name, optimize=True)
 
 
