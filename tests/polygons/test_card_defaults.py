@@ -35,5 +35,5 @@ def test_a_card_names_an_outline_that_there_is() -> None:
 
 
 def test_the_command_has_both_flags(geohr: Geohr) -> None:
-    said = geohr("segment", "--help").stdout
+    said = geohr("segment", "--help").out
     assert "--regularize / --no-regularize" in said
