@@ -121,7 +121,7 @@ def check_call(out: Path, options: ExportOptions) -> None:
     if options.precision == "int8" and options.format == "torchscript":
         raise UsageError("torchscript is written in float32 only; int8 needs onnx or openvino")
     if options.precision == "int8" and options.calibrate is None:
-        raise UsageError("int8 needs a scene to be fitted to; name one with --calibrate")
+        raise UsageError("int8 needs a scene to calibrate on; name one with --calibrate")
 
 
 def check(agreement: Agreement, out: Path, options: ExportOptions) -> None:

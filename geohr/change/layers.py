@@ -103,7 +103,7 @@ class ObjectLayer:
             crs, bounds, self.count = info["crs"], info["total_bounds"], info["features"]
             self._fields = set(info["fields"])
         if crs is None:
-            raise InputError(f"{path}: has no CRS, so that it has no place; assign one first")
+            raise InputError(f"{path}: has no CRS, so its place is unknown; assign one first")
         self.crs = parse_crs(crs if isinstance(crs, str) else crs.to_wkt())
         self._bounds = bounds
 

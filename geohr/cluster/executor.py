@@ -176,7 +176,7 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise OutputError(
-                f"{path}: a worker has written it, and it is not here; name a folder that all "
+                f"{path}: a worker wrote it, but it is not visible here; name a folder that all "
                 "workers and this machine share with --work-dir"
             )
         time.sleep(SHARED_SECONDS / 100)

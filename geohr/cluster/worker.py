@@ -82,7 +82,7 @@ class JobPlugin(WorkerPlugin):
         started = time.monotonic()
         if self._version != __version__:
             raise EngineError(
-                f"has geohr {__version__}, and the run is of {self._version}; install the "
+                f"has geohr {__version__}, but the run uses {self._version}; install the "
                 "same version everywhere"
             )
         windows = 0

@@ -32,7 +32,7 @@ def check_extension(path: Path) -> str:
     extension = path.suffix.lower()
     if extension not in WRITERS:
         raise UsageError(
-            f"{path}: {extension or 'no extension'} is no vector format; "
+            f"{path}: {extension or 'no extension'} is not a vector format; "
             f"name a file that ends in {', '.join(EXTENSIONS)}"
         )
     return extension

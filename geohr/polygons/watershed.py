@@ -53,8 +53,8 @@ class Splitter:
     ) -> None:
         if geobox.crs is None:
             raise InputError(
-                "parting touching objects takes areas in square metres, and the raster has no "
-                "CRS; give it one (gdal_edit -a_srs) or say --instances 1"
+                "splitting touching objects needs areas in square metres, and the raster has no "
+                "CRS; give it one (gdal_edit -a_srs) or use --instances 1"
             )
         self._level = int(np.ceil(level * PROBABILITY_MAX))
         self._least_area = least_area
@@ -76,7 +76,7 @@ class Splitter:
         """
         if probabilities is None:
             raise UsageError(
-                "touching objects are parted by their probabilities; give them with --probs"
+                "splitting touching objects needs probabilities; give them with --probs"
             )
         if self._scores is None:
             self._scores = probabilities[:, :0]

@@ -102,7 +102,7 @@ def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ..
     """
     if geobox.crs is None:
         raise InputError(
-            f"{name}: has no CRS, so that an area has no place on it; "
+            f"{name}: has no CRS, so an area cannot be placed on it; "
             "set it with gdal_edit.py -a_srs"
         )
     shapes = [] if aoi is None else [on_grid(*read_polygons(aoi), geobox)]

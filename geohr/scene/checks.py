@@ -103,5 +103,5 @@ def check_claim(raster: Any, path: str | Path, dtypes: Sequence[str]) -> None:
     if claimed > CLAIMED_RATIO * held:
         raise InputError(
             f"{path}: claims {raster.height} x {raster.width} pixels in a file of {held} bytes; "
-            "it is damaged, or has no data to speak of"
+            "it is damaged, or almost all of it is nodata"
         )

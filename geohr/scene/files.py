@@ -172,7 +172,7 @@ class FileReader:
             raise InputError(
                 f"{source.path}: cannot be read at rows {window.row} to {window.row_stop} "
                 f"({error.__cause__ or error}); the file may be truncated or damaged, in which "
-                "case --on-read-error nodata goes on without the blocks that are lost"
+                "case --on-read-error nodata continues without those blocks"
             ) from error
 
     def _read(self, window: Window, pixels: Pixels, valid: Mask) -> None:

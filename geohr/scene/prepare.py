@@ -122,7 +122,7 @@ def mosaic(scenes: Sequence[Scene]) -> Scene:
     for scene in scenes:
         if scene.crs is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that it has no place in a mosaic; "
+                f"{scene.path}: has no CRS, so it cannot be placed in a mosaic; "
                 "set it with gdal_edit.py -a_srs"
             )
         for what, here, there in (
@@ -219,7 +219,7 @@ def wanted_gsd(scene: Scene, asked: str, suits: ResolutionRange | None) -> float
     if asked != "auto":
         if scene.gsd is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that its resolution is not known; "
+                f"{scene.path}: has no CRS, so its resolution is unknown; "
                 "give it with --scene-gsd METRES"
             )
         return float(asked)

@@ -58,7 +58,7 @@ class Images:
         """
         if scene.crs is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that it has no place on a map; "
+                f"{scene.path}: has no CRS, so it cannot be placed on a map; "
                 "give it one with gdal_edit.py -a_srs"
             )
         transform, width, height = calculate_default_transform(

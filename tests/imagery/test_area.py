@@ -144,7 +144,7 @@ def test_areas_that_cannot_be_used_give_one_line(
         (scene, points, "holds no polygon"),
         (scene, text, "cannot be read as an area"),
         (scene, tmp_path / "none.gpkg", "cannot be read as an area"),
-        (unplaced, far, "has no CRS, so that an area has no place on it"),
+        (unplaced, far, "has no CRS, so an area cannot be placed on it"),
     ):
         ended = geohr(
             "segment", given, "--aoi", aoi, "--out", tmp_path / "o.gpkg", "--model", model

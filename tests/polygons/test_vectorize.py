@@ -190,7 +190,7 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
         vectorize(mask, tmp_path / "x.gpkg", options=VectorizeOptions(band=2))
     with pytest.raises(InputError, match="no such file"):
         vectorize(tmp_path / "none.tif", tmp_path / "x.gpkg")
-    with pytest.raises(UsageError, match="no vector format"):
+    with pytest.raises(UsageError, match="not a vector format"):
         vectorize(mask, tmp_path / "x.csv")
     with pytest.raises(UsageError, match="simplify must be at least 0; got -1"):
         VectorizeOptions(simplify=-1)
