@@ -171,9 +171,9 @@ def test_no_python_is_run_for_a_vrt(
 ) -> None:
     monkeypatch.setenv("GDAL_VRT_ENABLE_PYTHON", "YES")
     mask, vrt = write(tmp_path / "mask.tif", np.ones((128, 128), np.uint8)), python_in_vrt(tmp_path)
-    named = {"raster": vrt} if which == "classes" else {"raster": mask, "probabilities": vrt}
+    raster, probabilities = (vrt, None) if which == "classes" else (mask, vrt)
     with pytest.raises(InputError):
-        vectorize(out=tmp_path / "x.gpkg", **named)
+        vectorize(raster, tmp_path / "x.gpkg", probabilities=probabilities)
     assert not (tmp_path / "ran").exists()
 
 
