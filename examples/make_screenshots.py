@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from examples.make_picture import COLOURS, IMAGES, SCENE
+from examples.make_picture import IMAGES, SCENE
 from geohr.api.segment import segment_to_files
 from geohr.viewer import page_server
 from geohr.viewer.report import write_report
@@ -58,7 +58,8 @@ def save(page: Page, name: str) -> None:
 def shrink(name: str) -> None:
     """Reduce a picture to few colours, which keeps its file small."""
     with Image.open(IMAGES / name) as picture:
-        few = picture.convert("RGB").quantize(COLOURS)
+        # The usual method would give the few pixels of a legend the colours of the scene.
+        few = picture.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE)
     few.save(IMAGES / name, optimize=True)
 
 

@@ -18,8 +18,8 @@ from geohr.encoding import Floats
 if TYPE_CHECKING:
     from rasterio.crs import CRS
 
+# Left, bottom, right and top.
 Bounds = tuple[float, float, float, float]
-"""Left, bottom, right and top."""
 
 
 @dataclass(frozen=True, order=True)

@@ -23,14 +23,14 @@ from geohr.encoding import Floats, Geometries
 from geohr.errors import InputError
 from geohr.geobox import GeoBox
 
+# The largest size, in metres, of an object with one scale; the error is below one in a million.
 LOCAL_EXTENT = 5_000.0
-"""The largest size, in metres, of an object with one scale; the error is below one in a million."""
+# Half the distance, in metres, over which the map is differentiated numerically.
 _STEP = 10.0
-"""Half the distance, in metres, over which the map is differentiated numerically."""
 _LATITUDE_MAX = 90.0
+# Size of an outline's small steps, as a share of the square root of its area: half a metre for a
+# house of 100 square metres, which is more than the pixels of scenes that show houses.
 _STEPS = 0.05
-"""Size of an outline's small steps, as a share of the square root of its area: half a metre for a
-house of 100 square metres, which is more than the pixels of scenes that show houses."""
 
 
 @lru_cache(maxsize=32)

@@ -248,8 +248,10 @@ class TileOptions(GridOptions, ViewOptions):
 class PolygonOptions(Options):
     """How objects become polygons. Lengths in metres, areas in square metres, in any CRS."""
 
-    outline: Literal["pixel", "contour"] = opt(
-        "pixel", "Trace along pixel edges (pixel), or along the threshold's contour between pixels."
+    outline: Literal["pixel", "contour"] | None = opt(
+        None,
+        "Trace along pixel edges (pixel), or along the threshold's contour between pixels; by "
+        "default what the model card says, else pixel.",
     )
     connectivity: Literal[4, 8] = opt(
         4, "With 8, pixels that touch only at a corner belong to one object; with 4 they do not."
@@ -267,7 +269,11 @@ class PolygonOptions(Options):
         low=0,
         metavar="M",
     )
-    regularize: bool = opt(False, "Draw buildings with straight walls and right angles.")
+    regularize: bool | None = opt(
+        None,
+        "Draw buildings with straight walls and right angles; by default what the model card says, "
+        "else not.",
+    )
     instances: float | None = opt(
         None,
         "Split touching objects: cores above this probability become separate objects; 1 never "
@@ -292,12 +298,17 @@ class PolygonOptions(Options):
 
 @dataclass(frozen=True)
 class VectorizeOptions(PolygonOptions):
-    """How a class raster becomes polygons."""
+    """How a raster of classes or probabilities becomes polygons."""
 
     background: int = opt(0, "Class value of the background, which is not traced.", low=0, high=255)
     band: int = opt(1, "Band that holds the classes, counted from 1.", low=1)
-    threshold: float = opt(
-        0.5, "Probability of the contour between object and background.", low=THRESHOLD_MIN, high=1
+    threshold: float | None = opt(
+        None,
+        "Probability from which a pixel belongs to a class, where the raster holds probabilities; "
+        "by default that of the run that made them. For classes, that of the contour between "
+        "object and background, by default 0.5.",
+        low=THRESHOLD_MIN,
+        high=1,
     )
 
 

@@ -368,6 +368,7 @@ def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
     places = [kampala(data, folder, "a"), *coarser, lyon(data, folder)]
     card = choose(model, places)
     card = dataclasses.replace(card, walls=choose_walls(Model(model.network, card), places))
+    card = dataclasses.replace(card, outline="contour", regularize=True)
     report(data, Model(model.network, card), out, folder=folder)
 
 

@@ -1,4 +1,4 @@
-"""`geohr check`: how good a map is, by a sample of it that a person judges."""
+"""`geohr check`: the quality of a map, from a sample that a person judges."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 @click.group()
 def check() -> None:
-    """Tell how good a map is, by a sample of it that you judge.
+    """Estimate how good a map is from a sample that you judge.
 
     Example: geohr check sample buildings.gpkg --probs probs.tif --minutes 20 --out check.gpkg
     """
@@ -25,7 +25,7 @@ def check() -> None:
     required=True,
     type=click.Path(path_type=Path),
     metavar="FILE.tif",
-    help="Probabilities that geohr wrote with the result.",
+    help="Probabilities that geohr wrote together with RESULT.",
 )
 @click.option(
     "--out",
@@ -39,10 +39,10 @@ def check() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
 def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
-    """Draw objects and places of RESULT to judge.
+    """Draw a sample of objects and places of RESULT to judge.
 
-    Set `answer` to 1 (yes) or 0 (no) in QGIS: in the layer `objects`, is the object right; in
-    `places`, is there an object that the map misses. Draw missed objects into a layer `traced`.
+    In QGIS, set `answer` to 1 (yes) or 0 (no). In the layer `objects`: is the object right? In
+    `places`: is there an object that the map misses? Draw missed objects into a layer `traced`.
 
     Example: geohr check sample buildings.gpkg --probs probs.tif --out check.gpkg
     """

@@ -69,7 +69,7 @@ def flag(described: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Co
     name = "--" + described.name.replace("_", "-")
     text, metavar = described.metadata["help"], described.metadata["metavar"]
     listed = [choice for choice in choices(hint) if choice is not None]
-    if hint is bool:
+    if hint is bool or bool in get_args(hint):
         return click.option(
             f"{name}/--no-{name[2:]}",
             described.name,

@@ -96,7 +96,7 @@ def train(
     Example: geohr train --scene a.tif --labels a.gpkg --init buildings --out mine.safetensors
     """
     if not scene and data is None:
-        raise UsageError("nothing to learn from; add --scene and --labels, or --data")
+        raise UsageError("nothing to train on; add --scene and --labels, or --data")
     options = chosen(TrainOptions)
 
     from geohr._runtime.files import check_writable

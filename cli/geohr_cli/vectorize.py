@@ -1,4 +1,4 @@
-"""`geohr vectorize`: a class raster in, polygons out."""
+"""`geohr vectorize`: a raster of classes or probabilities in, polygons out."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ from geohr_cli.progress import progress
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
 def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> None:
-    """Trace the objects of a class RASTER of any size.
+    """Trace the objects of a RASTER of any size.
 
-    Example: geohr vectorize mask.tif --out objects.gpkg --simplify 0.5
+    RASTER holds class ids, or probabilities that geohr segment wrote by --probs. Probabilities give
+    what segment itself gives, at any --threshold. Class ids do not tell touching objects apart, nor
+    which are too small: every connected group of pixels becomes an object, and these are more, or
+    others, than those of segment.
+
+    Example: geohr vectorize probs.tif --out objects.gpkg --threshold 0.4
     """
     options = chosen(VectorizeOptions)
 

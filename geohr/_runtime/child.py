@@ -22,10 +22,10 @@ from geohr._runtime.messages import take_over_messages
 from geohr._runtime.stop import Stop
 from geohr.errors import InterruptedRunError
 
+# The seconds that a child may take to end by itself.
 END_SECONDS = 20.0
-"""The seconds that a child may take to end by itself."""
+# The message that sets a child's `Parent.stop`.
 STOP = "stop"
-"""The message that sets a child's `Parent.stop`."""
 
 
 class Child:

@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from geohr._runtime.files import as_output_error
 from geohr.errors import LockedError
 
+# The seconds between two tries of a lock that another process holds.
 POLL_SECONDS = 0.05
-"""The seconds between two tries of a lock that another process holds."""
 
 
 @contextmanager

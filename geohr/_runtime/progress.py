@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Literal
 
+# A function that is called with the amount done and the whole amount.
 Report = Callable[[int, int], None]
-"""A function that is called with the amount done and the whole amount."""
 
+# A function that is called with the name of a phase.
 Say = Callable[[str], None]
-"""A function that is called with the name of a phase."""
+# A notebook's bar is drawn no more often.
 UPDATE_SECONDS = 0.1
-"""A notebook's bar is drawn no more often."""
 _PHASE: ContextVar[Say | None] = ContextVar("phase", default=None)
 _NOTE: ContextVar[Say | None] = ContextVar("note", default=None)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
+# The seconds that blocks in progress may take after a request to stop.
 GRACE_SECONDS = 10.0
-"""The seconds that blocks in progress may take after a request to stop."""
+# The seconds between two checks for a request to stop, by whoever waits.
 POLL_SECONDS = 0.2
-"""The seconds between two checks for a request to stop, by whoever waits."""
 
 
 class Stop:

@@ -23,10 +23,11 @@ from uuid import uuid4
 from geohr._runtime.redact import redact
 from geohr.errors import OutputError, UsageError
 
+# Kinds of addresses that lead to an object store.
 KINDS = ("s3", "gs", "az")
-"""Kinds of addresses that lead to an object store."""
+# Folder, below the working folder, of outputs that are to be delivered.
 STAGE = ".geohr-delivery"
-"""Folder, below the working folder, of outputs that are to be delivered."""
+# The advice for a store that refuses access, by the scheme of its URLs.
 CREDENTIALS = {
     "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_NO_SIGN_REQUEST=YES for a "
     "public bucket",
@@ -34,26 +35,25 @@ CREDENTIALS = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or a SAS token, or "
     "AZURE_NO_SIGN_REQUEST=YES for a public container",
 }
-"""The advice for a store that refuses access, by the scheme of its URLs."""
+# S3 copies no larger object in one request.
 COPY_BYTES_MAX = 5_000_000_000
-"""S3 copies no larger object in one request."""
+# GDAL's variables for a public bucket.
 NO_SIGN = {"s3": "AWS_NO_SIGN_REQUEST", "gs": "GS_NO_SIGN_REQUEST", "az": "AZURE_NO_SIGN_REQUEST"}
-"""GDAL's variables for a public bucket."""
+# The variable of Google's own tools for an emulator, which asks for no credentials.
 EMULATOR = "STORAGE_EMULATOR_HOST"
-"""The variable of Google's own tools for an emulator, which asks for no credentials."""
 CONNECTION = "AZURE_STORAGE_CONNECTION_STRING"
+# Entries of Azure's connection string, which GDAL reads, and obstore's names for them.
 CONNECTION_PARTS = {
     "AccountName": "account_name",
     "AccountKey": "account_key",
     "SharedAccessSignature": "sas_key",
     "BlobEndpoint": "endpoint",
 }
-"""Entries of Azure's connection string, which GDAL reads, and obstore's names for them."""
+# GDAL's variables, and those of obstore that say the same.
 AZURE_NAMES = {
     "AZURE_STORAGE_ACCOUNT": "AZURE_STORAGE_ACCOUNT_NAME",
     "AZURE_STORAGE_ACCESS_KEY": "AZURE_STORAGE_ACCOUNT_KEY",
 }
-"""GDAL's variables, and those of obstore that say the same."""
 _VSI = re.compile(r"/vsi(s3|gs|az)(?:_streaming)?/(.+)")
 
 

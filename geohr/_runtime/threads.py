@@ -12,8 +12,8 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
+# The seconds between two checks of a waiting stage for the end of the other one.
 POLL_SECONDS = 0.1
-"""The seconds between two checks of a waiting stage for the end of the other one."""
 
 
 class _End:

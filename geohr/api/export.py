@@ -26,14 +26,14 @@ from geohr.scene import Scene
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
 
+# File extensions by format; OpenVINO writes its weights to `.bin` beside it.
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt"}
-"""File extensions by format; OpenVINO writes its weights to `.bin` beside it."""
+# The suffix of the file with the model card, which other programs need besides the network.
 CARD_SUFFIX = ".card.json"
-"""The suffix of the file with the model card, which other programs need besides the network."""
+# Largest difference of a score that a float32 file may show.
 DIFFERENCE_MAX = 1e-3
-"""Largest difference of a score that a float32 file may show."""
+# Windows of noise that forms are compared on where no scene is named.
 NOISE_WINDOWS = 4
-"""Windows of noise that forms are compared on where no scene is named."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def check_call(out: Path, options: ExportOptions) -> None:
     if options.precision == "int8" and options.format == "torchscript":
         raise UsageError("torchscript is written in float32 only; int8 needs onnx or openvino")
     if options.precision == "int8" and options.calibrate is None:
-        raise UsageError("int8 needs a scene to be fitted to; name one with --calibrate")
+        raise UsageError("int8 needs a scene to calibrate on; name one with --calibrate")
 
 
 def check(agreement: Agreement, out: Path, options: ExportOptions) -> None:
@@ -193,9 +193,9 @@ def torchscript(
     return predictor_of_file(path, batch=options.batch)
 
 
+# The function for each format, which writes the file and returns a predictor that reads it.
 WRITERS: dict[str, Callable[[Model, Shape, Path, Batch, ExportOptions], Predictor]] = {
     "onnx": compiled,
     "openvino": compiled,
     "torchscript": torchscript,
 }
-"""The function for each format, which writes the file and returns a predictor that reads it."""

@@ -25,12 +25,12 @@ from geohr.scene.prepare import SceneLike
 from geohr.tiling.blocks import BlockSize, cut_blocks, square
 from geohr.tiling.grid import Grid
 
+# The seconds for which the engine is tried out.
 CALIBRATION_SECONDS = 1.0
-"""The seconds for which the engine is tried out."""
+# Memory of a run besides what grows with the scene's width: libraries, engine, polygons.
 BASE_BYTES = 430_000_000
-"""Memory of a run besides what grows with the scene's width: libraries, engine, polygons."""
+# Windows' heights of sums that are held: in the making, waiting, and being joined.
 SUM_WINDOWS = 3
-"""Windows' heights of sums that are held: in the making, waiting, and being joined."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from geohr.outputs.cog import probability_writer
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.mosaic import Mosaic, ProbabilityRows
 
+# Share of a pixel by which a tile may lie off the common grid.
 GRID_TOLERANCE = 0.01
-"""Share of a pixel by which a tile may lie off the common grid."""
 
 
 @dataclass(frozen=True)

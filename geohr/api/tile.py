@@ -17,8 +17,8 @@ from geohr.scene.labels import read_classes
 from geohr.scene.prepare import SceneLike, open_view
 from geohr.tiling.grid import Grid
 
+# Side of a chip in pixels, where none is asked for.
 DEFAULT_SIDE = 512
-"""Side of a chip in pixels, where none is asked for."""
 
 
 def tile(

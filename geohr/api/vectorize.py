@@ -1,11 +1,11 @@
-"""Anyone's class raster into polygons, in bands of rows."""
+"""Anyone's class raster, or probabilities of `geohr segment`, into polygons, strip by strip."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,19 +22,25 @@ from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
 from geohr.encoding import NODATA, Bytes
-from geohr.errors import InputError
+from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
 from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import Polygons
 from geohr.polygons.tracer import Tracer, TraceSettings
+from geohr.scene.files import open_raster, settings
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
+from geohr.stitching.mosaic import classify
 
-BAND_PIXELS = 2**23
+Rows = tuple[Bytes, Bytes | None]
+"""Class ids `(row, col)` of some rows, and their probabilities `(class, row, col)` or None."""
+STRIP_PIXELS = 2**23
 """Pixels read at a time, in whole rows of the file's blocks."""
 CACHE_BYTES = 2**26
 """GDAL's cache of blocks, which are read once: it would take a share of all memory."""
+EVEN = 0.5
+"""Where contours run when nothing says it."""
 
 
 def vectorize(
@@ -46,12 +52,15 @@ def vectorize(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Trace the objects of a class raster of any size into a vector file.
+    """Trace the objects of a raster of any size into a vector file.
 
-    Nodata (the file's value, its mask, or 255) and the background are not traced.
+    Nodata (the file's value, its mask, or 255) and the background are not traced. A raster of
+    probabilities that geohr wrote is classified by `options.threshold` first, and gives the
+    polygons that `segment` would have given with that threshold: what the options leave open is as
+    it was when the probabilities were made.
 
     Args:
-        raster: Whole numbers from 0 to 254, one class each.
+        raster: Whole numbers from 0 to 254, one class each; or probabilities written by geohr.
         out: See `geohr.outputs.vector.EXTENSIONS`.
         options: The options of tracing.
         probabilities: uint8 raster on the same grid, band i for class i: probability x 254, 255 =
@@ -68,60 +77,102 @@ def vectorize(
         OutputError: When `out` cannot be written.
     """
     options = options or VectorizeOptions()
-    options = dataclasses.replace(options, simplify=options.tolerance)
     out = Path(out)
     check_extension(out)
     check_writable(out, overwrite=overwrite)
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(raster))
-        _check_classes(source, options.band)
-        scores = None
-        if probabilities is not None:
-            scores = stack.enter_context(_opened(probabilities))
-            _check_scores(scores, source)
-        tracer = Tracer(
-            TraceSettings(
-                GeoBox(source.crs, source.transform, source.height, source.width),
-                options=options,
-                background=options.background,
-                threshold=options.threshold,
-            )
-        )
+        source = stack.enter_context(open_raster(raster))
+        rows: Iterator[Rows]
+        tags: dict[str, str] = {}
+        if probabilities is None and _holds_probabilities(source):
+            options = _as_recorded(source, options)
+            tags = {name: text for name, text in source.tags().items() if name.startswith("geohr_")}
+            rows = _probability_rows(source, options.threshold)
+        else:
+            _check_classes(source, options.band)
+            scores = None
+            if probabilities is not None:
+                scores = stack.enter_context(open_raster(probabilities))
+                _check_scores(scores, source)
+            rows = _class_rows(source, scores, options.band, options.background)
+        options = dataclasses.replace(options, simplify=options.tolerance)
+        names = dict(enumerate(source.descriptions, start=1)) if tags else {}
+        tracer = Tracer(_trace_settings(source, options, names))
         sink = stack.enter_context(
             open_vector(
                 out,
                 crs=source.crs,
                 multi=options.connectivity == 8,
-                constants={"scene": redact(Path(raster).name), "acquired": _acquired(source)},
-                provenance=_provenance(raster, options),
+                constants={
+                    "scene": tags.get("geohr_scene", redact(Path(raster).name)),
+                    "acquired": _acquired(source),
+                },
+                provenance=_provenance(raster, options, tags),
             )
         )
         done = 0
         phase("drawing")
-        bands = stack.enter_context(
-            closing(ahead(_bands(source, scores, options.band, options.background)))
-        )
-        traced = stack.enter_context(closing(ahead(_traced(tracer, bands))))
-        for rows, polygons in traced:
+        read = stack.enter_context(closing(ahead(rows)))
+        traced = stack.enter_context(closing(ahead(_traced(tracer, read))))
+        for count, polygons in traced:
             sink.write(polygons)
-            done += rows
+            done += count
             if progress is not None:
                 progress(done, source.height)
     return sink.count
 
 
-def _opened(path: str | Path) -> Any:
-    """Open the raster.
+def _trace_settings(
+    source: Any, options: VectorizeOptions, class_names: dict[int, str]
+) -> TraceSettings:
+    """How the raster is traced."""
+    return TraceSettings(
+        GeoBox(source.crs, source.transform, source.height, source.width),
+        options=options,
+        class_names=class_names,
+        background=options.background,
+        threshold=options.threshold or EVEN,
+    )
+
+
+def _holds_probabilities(source: Any) -> bool:
+    """Whether geohr wrote the raster, and as probabilities: only these have a scale."""
+    return "geohr_options" in source.tags() and source.scales[0] != 1
+
+
+def _as_recorded(source: Any, options: VectorizeOptions) -> VectorizeOptions:
+    """The options, with those that are left open as they were when probabilities were made.
 
     Raises:
-        InputError: When it is missing or no raster.
+        InputError: When the raster does not say how it was made.
+        UsageError: For options of class rasters.
     """
+    if (options.band, options.background) != (1, 0):
+        raise UsageError(
+            f"{source.name}: holds probabilities; --band and --background are for class rasters"
+        )
     try:
-        return rasterio.open(path)
-    except rasterio.errors.RasterioError as error:
+        recorded = json.loads(source.tags()["geohr_options"])
+        made = VectorizeOptions(
+            **{
+                each.name: recorded[each.name]
+                for each in dataclasses.fields(VectorizeOptions)
+                if each.name in recorded
+            }
+        )
+    except (ValueError, TypeError) as error:
         raise InputError(
-            f"{redact(str(path))}: cannot be read as a raster ({redact(str(error))})"
+            f"{source.name}: holds probabilities, and its geohr_options cannot be read ({error}); "
+            "segment the scene again with --probs"
         ) from error
+    chosen = {
+        each.name: getattr(options, each.name)
+        for each in dataclasses.fields(VectorizeOptions)
+        if getattr(options, each.name) != each.default
+    }
+    if chosen.get("regularize") is False and made.regularize:
+        chosen.setdefault("simplify", 0.0)  # what was recorded is how far walls may move
+    return dataclasses.replace(made, **chosen)
 
 
 def _acquired(source: Any) -> str | None:
@@ -167,31 +218,54 @@ def _check_scores(scores: Any, source: Any) -> None:
         )
 
 
-def _bands(
-    source: Any, scores: Any | None, band: int, background: int
-) -> Iterator[tuple[Bytes, Bytes | None]]:
+def _class_rows(source: Any, scores: Any | None, band: int, background: int) -> Iterator[Rows]:
     """Class rows and probability rows, from top to bottom."""
-    block = source.block_shapes[band - 1][0]
-    rows = max(block, BAND_PIXELS // source.width // block * block)
-    rows = min(rows, max(1, 4 * BAND_PIXELS // source.width))
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        for start in range(0, source.height, rows):
-            window = Window(0, start, source.width, min(rows, source.height - start))
-            try:
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **settings(source.name)):
+        for window in _strips(source, band):
+            with _reading(source, window):
                 values = source.read(band, window=window)
                 empty = None
                 if has_nodata(source, band, background):
                     empty = source.read_masks(band, window=window) == 0
                 probability = None if scores is None else scores.read(window=window)
-            except rasterio.errors.RasterioError as error:
-                raise InputError(
-                    f"{source.name}: rows {start} to {start + window.height} cannot be read "
-                    f"({error})"
-                ) from error
             classes = _classes(values, empty, source.name)
             if scores is not None:
                 _check_known(classes, scores, background)
             yield classes, probability
+
+
+def _probability_rows(source: Any, threshold: float | None) -> Iterator[Rows]:
+    """Rows of probabilities with their classes, from top to bottom."""
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **settings(source.name)):
+        for window in _strips(source, 1):
+            with _reading(source, window):
+                probability = source.read(window=window)
+            yield classify(probability, threshold), probability
+
+
+def _strips(source: Any, band: int) -> Iterator[Window]:
+    """Windows of whole rows, as high as the file's blocks and memory suggest."""
+    block = source.block_shapes[band - 1][0]
+    rows = max(block, STRIP_PIXELS // source.width // block * block)
+    rows = min(rows, max(1, 4 * STRIP_PIXELS // source.width))
+    for start in range(0, source.height, rows):
+        yield Window(0, start, source.width, min(rows, source.height - start))
+
+
+@contextmanager
+def _reading(source: Any, window: Window) -> Iterator[None]:
+    """Name the rows where reading fails.
+
+    Raises:
+        InputError: In place of rasterio's error.
+    """
+    try:
+        yield
+    except rasterio.errors.RasterioError as error:
+        raise InputError(
+            f"{source.name}: rows {window.row_off} to {window.row_off + window.height} cannot be "
+            f"read ({error})"
+        ) from error
 
 
 def has_nodata(source: Any, band: int, background: int) -> bool:
@@ -214,11 +288,9 @@ def _check_known(classes: Bytes, scores: Any, background: int) -> None:
         )
 
 
-def _traced(
-    tracer: Tracer, bands: Iterator[tuple[Bytes, Bytes | None]]
-) -> Iterator[tuple[int, Polygons]]:
+def _traced(tracer: Tracer, rows: Iterator[Rows]) -> Iterator[tuple[int, Polygons]]:
     """Trace some rows, and return the objects that they complete."""
-    for classes, probability in bands:
+    for classes, probability in rows:
         yield len(classes), tracer.push(classes, probability)
     yield 0, tracer.finish()
 
@@ -243,15 +315,25 @@ def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
     return np.ascontiguousarray(values, np.uint8)
 
 
-def _provenance(raster: str | Path, options: VectorizeOptions) -> dict[str, str]:
-    """The provenance of the output: the program, its options, and the time of its input."""
+def _provenance(
+    raster: str | Path, options: VectorizeOptions, tags: dict[str, str]
+) -> dict[str, str]:
+    """The provenance of the output: the program, its options, and the time of its input.
+
+    Args:
+        raster: The input.
+        options: How it was traced.
+        tags: What geohr noted in it of the run that predicted it.
+    """
+    made = {**json.loads(tags.get("geohr_options", "{}")), **dataclasses.asdict(options)}
     path, changed = Path(raster), ""
     if path.is_file():
         time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
+        **tags,
         "geohr_version": __version__,
         "geohr_raster": redact(path.name),
         "geohr_raster_modified": changed,
-        "geohr_options": json.dumps(dataclasses.asdict(options), sort_keys=True),
+        "geohr_options": json.dumps(made, sort_keys=True),
     }

@@ -20,17 +20,17 @@ from urllib.parse import unquote, urlsplit
 from geohr.errors import InputError, UsageError
 from geohr.scene.stac import RASTERS, hrefs
 
+# Kinds of addresses that a scene may have.
 SCHEMES = ("http", "https", "s3", "gs", "az", "file")
-"""Kinds of addresses that a scene may have."""
+# Columns of a CSV table that may hold the scenes; the first that is there does.
 COLUMNS = ("scene", "path", "url", "href", "file")
-"""Columns of a CSV table that may hold the scenes; the first that is there does."""
+# A larger list is refused unread.
 LIST_BYTES_MAX = 200_000_000
-"""A larger list is refused unread."""
+# The fields of a template: name of the file without extension, name of its folder, extension.
 FIELDS = ("stem", "parent", "suffix")
-"""The fields of a template: name of the file without extension, name of its folder, extension."""
+# What no file name may hold, or not all formats can: single surrogates stand for bytes that are no
+# UTF-8.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\\ud800-\udfff]")
-"""What no file name may hold, or not all formats can: single surrogates stand for bytes that are
-no UTF-8."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ def from_stac(path: Path, asset: str | None) -> Iterator[str]:
     yield from (beside(path, href) for href in hrefs(read_text(path), str(path), asset))
 
 
+# Readers of lists, by extension.
 LISTS: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
     ".txt": from_text,
     ".csv": from_table,
     ".json": from_stac,
     ".geojson": from_stac,
 }
-"""Readers of lists, by extension."""
 
 
 def check_size(path: Path) -> None:

@@ -20,6 +20,7 @@ from geohr.errors import InputError, UsageError
 from geohr.outputs.formats import SHAPEFILE_NAMES
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import DTYPES, Polygons
+from geohr.scene.vectors import first_layer
 
 SAME = 0.5
 """Share of the smaller of two polygons from which both are taken to be one object."""
@@ -97,7 +98,7 @@ def read_objects(path: Path) -> geopandas.GeoDataFrame:
         else:
             # A GeoPackage has its styles in a layer of their own.
             with no_sidecars():
-                frame = geopandas.read_file(path, layer=0)
+                frame = geopandas.read_file(path, layer=first_layer(path))
     except (OSError, ValueError, pyogrio.errors.DataSourceError) as error:
         raise InputError(f"{path}: cannot be read as polygons ({error})") from error
     frame = frame.rename(columns={short: name for name, short in SHAPEFILE_NAMES.items()})

@@ -26,12 +26,12 @@ from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside
 from geohr.scene.provenance import identify
 
+# Files beside a raster that change what is read from it.
 SIDECARS = (".msk", ".ovr", ".aux.xml")
-"""Files beside a raster that change what is read from it."""
+# Files beside a raster that are named after it without its suffix and say where it lies.
 GEOREFERENCES = (".tfw", ".jgw", ".pgw", ".wld", ".hdr")
-"""Files beside a raster that are named after it without its suffix and say where it lies."""
+# Wait before the first repetition; doubled before each further one.
 BACKOFF_SECONDS = 1.0
-"""Wait before the first repetition; doubled before each further one."""
 BACKOFF_SECONDS_MAX = 60.0
 
 

@@ -28,9 +28,9 @@ from geohr.errors import InputError, UsageError
 from geohr.geodesy import local_metric_crs
 from geohr.scene.files import open_raster
 
+# Metres a pixel at which shifts are measured at the finest: with half-pixel peaks a tenth of a
+# metre, and a window is 77 m wide.
 PIXEL_MIN = 0.3
-"""Metres a pixel at which shifts are measured at the finest: with half-pixel peaks a tenth of a
-metre, and a window is 77 m wide."""
 Box = tuple[float, float, float, float]
 
 

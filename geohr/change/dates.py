@@ -18,7 +18,7 @@ from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.scene.files import open_raster
-from geohr.scene.labels import is_vector
+from geohr.scene.vectors import is_vector
 
 Progress = Callable[[int, int], None]
 

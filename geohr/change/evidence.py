@@ -19,8 +19,8 @@ from geohr.errors import InputError
 from geohr.geodesy import local_scale, parse_crs
 from geohr.scene.files import open_raster
 
+# Pixels that polygons are drawn on at a time.
 PIXELS = 2**24
-"""Pixels that polygons are drawn on at a time."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from geohr.change.layers import DateObjects
 from geohr.change.shift import ShiftField
 from geohr.encoding import Bools, Floats, Geometries, Ints
 
+# Share of the smaller object from which two are one: where one date lies a metre off, neighbours
+# that touch share slivers, and those are less than this.
 OVERLAP = 0.3
-"""Share of the smaller object from which two are one: where one date lies a metre off, neighbours
-that touch share slivers, and those are less than this."""
+# Intersection over union, centres on each other, from which two forms are the same.
 FORM = 0.5
-"""Intersection over union, centres on each other, from which two forms are the same."""
 
 
 @dataclass(frozen=True)

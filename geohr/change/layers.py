@@ -18,7 +18,7 @@ import shapely
 from geohr.encoding import Floats, Geometries, Ints
 from geohr.errors import InputError
 from geohr.geodesy import parse_crs
-from geohr.scene.labels import first_layer
+from geohr.scene.vectors import first_layer, read_parquet
 
 STRIP_OBJECTS = 20_000
 """Objects of a strip, about: enough that reading is not dominated by queries, few enough that two
@@ -88,7 +88,7 @@ class ObjectLayer:
         self.path = path
         self.repaired = 0
         if Path(path).suffix.lower() == PARQUET:
-            self._table: Any = _read_parquet(path)
+            self._table: Any = read_parquet(path).reset_index(drop=True)
             crs, bounds = self._table.crs, self._table.total_bounds
             self.count = len(self._table)
         else:
@@ -103,7 +103,7 @@ class ObjectLayer:
             crs, bounds, self.count = info["crs"], info["total_bounds"], info["features"]
             self._fields = set(info["fields"])
         if crs is None:
-            raise InputError(f"{path}: has no CRS, so that it has no place; assign one first")
+            raise InputError(f"{path}: has no CRS, so its place is unknown; assign one first")
         self.crs = parse_crs(crs if isinstance(crs, str) else crs.to_wkt())
         self._bounds = bounds
 
@@ -209,22 +209,6 @@ class ObjectLayer:
             # The order of the file's index is not the same in every version of GDAL.
             order = np.flatnonzero(mine)
             yield found.take(order[np.argsort(found.ids[order], kind="stable")])
-
-
-def _read_parquet(path: str) -> Any:
-    """Read a whole GeoParquet file.
-
-    Raises:
-        InputError: When it is none, or pyarrow is not installed.
-    """
-    import geopandas
-
-    try:
-        return geopandas.read_parquet(path).reset_index(drop=True)
-    except ImportError as error:
-        raise InputError(f"{path}: GeoParquet needs pyarrow; install the extra parquet") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not vectors that can be read ({error})") from error
 
 
 def box_in(

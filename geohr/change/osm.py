@@ -16,10 +16,10 @@ import shapely
 
 from geohr._runtime.files import written_whole
 
+# Decimals of a degree that OSM keeps.
 DIGITS = 7
-"""Decimals of a degree that OSM keeps."""
+# The largest number of nodes of a way in OpenStreetMap.
 NODES_MAX = 2000
-"""The largest number of nodes of a way in OpenStreetMap."""
 
 
 def write_osm(changes: Path, out: Path, *, source: str) -> int:

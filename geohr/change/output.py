@@ -19,6 +19,8 @@ from geohr.change.verdicts import Changes
 from geohr.encoding import Floats, Geometries
 from geohr.outputs.qgis_style import EPOCH, category_style, write_styles
 
+# Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
+# lightness, and every kind has its name in the legend.
 COLOURS = {
     "new": "#1a9641",
     "gone": "#d7191c",
@@ -28,8 +30,6 @@ COLOURS = {
     "same": "#bdbdbd",
     "unsure": "#ffd92f",
 }
-"""Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
-lightness, and every kind has its name in the legend."""
 
 
 class ChangeWriter:

@@ -19,34 +19,33 @@ from scipy import fft, ndimage
 
 from geohr.encoding import Bools, Floats, Floats32
 
+# Pixels of a window: at half a metre 128 m, in which a village has dozens of edges.
 SIDE = 256
-"""Pixels of a window: at half a metre 128 m, in which a village has dozens of edges."""
+# Windows along the longer side of what is compared. A field of six or twelve numbers needs a few
+# dozen good ones, and half of them may fail.
 ACROSS = 12
-"""Windows along the longer side of what is compared. A field of six or twelve numbers needs a few
-dozen good ones, and half of them may fail."""
+# Pixels that are searched on each side: a window must still share three quarters.
 REACH = SIDE // 4
-"""Pixels that are searched on each side: a window must still share three quarters."""
+# Standard deviation in pixels by which edges are widened, so that half a pixel does not part them.
 SMOOTH = 1.0
-"""Standard deviation in pixels by which edges are widened, so that half a pixel does not part
-them."""
+# Correlation below which a window says nothing.
 PEAK_MIN = 0.2
-"""Correlation below which a window says nothing."""
+# The smallest ratio of the correlation peak to the next best one elsewhere.
 CLEAR = 1.15
-"""The smallest ratio of the correlation peak to the next best one elsewhere."""
+# Pixels around the peak that belong to it.
 NEAR = 4
-"""Pixels around the peak that belong to it."""
+# Good windows from which a plane is fitted, below it the median is taken as the shift.
 LEAST = 3
-"""Good windows from which a plane is fitted, below it the median is taken as the shift."""
+# Good windows from which the field may bend.
 QUADRATIC = 24
-"""Good windows from which the field may bend."""
+# Bisquare's tuning constant: 95% as efficient as least squares where nothing is wrong.
 TUNING = 4.685
-"""Bisquare's tuning constant: 95% as efficient as least squares where nothing is wrong."""
 ROUNDS = 20
+# Metres: the noise that is granted at least, so that exact fits do not throw others out.
 SCALE_MIN = 0.1
-"""Metres: the noise that is granted at least, so that exact fits do not throw others out."""
 
+# Grey values `(SIDE, SIDE)` and their validity around a point x, y at a pixel size in metres.
 Look = Callable[[float, float, float], tuple[Floats32, Bools] | None]
-"""Grey values `(SIDE, SIDE)` and their validity around a point x, y at a pixel size in metres."""
 
 
 @dataclass(frozen=True)

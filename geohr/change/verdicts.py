@@ -19,13 +19,13 @@ NEW, GONE, GROWN, SHRUNK, RESHAPED, SAME, UNSURE = (
     "new", "gone", "grown", "shrunk", "reshaped", "same", "unsure",
 )  # fmt: skip
 KINDS = (NEW, GONE, GROWN, SHRUNK, RESHAPED, SAME, UNSURE)
+# Intersection over union, centres on each other, below which a form is another one.
 SAME_FORM = 0.5
-"""Intersection over union, centres on each other, below which a form is another one."""
+# Metres by which the ground that was built over or cleared is shrunk before probabilities are read
+# there: outlines of two dates differ by about as much where nothing changed.
 RIM = 0.5
-"""Metres by which the ground that was built over or cleared is shrunk before probabilities are
-read there: outlines of two dates differ by about as much where nothing changed."""
+# Share of an object that the other date must show, without which it is not compared.
 SEEN = 0.5
-"""Share of an object that the other date must show, without which it is not compared."""
 
 
 @dataclass

@@ -12,16 +12,16 @@ import numpy as np
 
 from geohr.encoding import Floats, Ints
 
+# A person's time to say whether an object is right: with keys, and the next one already shown.
 OBJECT_SECONDS = 4.0
-"""A person's time to say whether an object is right: with keys, and the next one already shown."""
+# Time to say whether there is an object at a place; most show plain ground.
 PLACE_SECONDS = 3.0
-"""Time to say whether there is an object at a place; most show plain ground."""
+# Share of the time that goes into objects, the rest into places.
 OBJECTS_SHARE = 0.5
-"""Share of the time that goes into objects, the rest into places."""
+# Judgements of a stratum, where it has as many members: below it its own spread is unknown.
 LEAST = 5
-"""Judgements of a stratum, where it has as many members: below it its own spread is unknown."""
+# Standard deviation that is granted at least: a model that is sure may be wrong.
 SPREAD_MIN = 0.1
-"""Standard deviation that is granted at least: a model that is sure may be wrong."""
 Z = 1.96
 
 

@@ -24,8 +24,8 @@ from geohr.encoding import Floats
 from geohr.errors import InputError
 from geohr.geodesy import areas
 
+# Area taken for a missed object where nothing is known of any: a small house.
 USUAL_M2 = 100.0
-"""Area taken for a missed object where nothing is known of any: a small house."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What `check` can be told."""
+"""The options of `check`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from geohr.options import Options, opt
 
 @dataclass(frozen=True)
 class SampleOptions(Options):
-    """How much is looked at."""
+    """The options of drawing a sample."""
 
-    minutes: float = opt(
-        20.0, "Minutes of a person's time that the sample may take.", low=1, high=10_000
-    )
+    minutes: float = opt(20.0, "Minutes that judging the sample may take.", low=1, high=10_000)
     half_width: float | None = opt(
         None,
-        "Half width of the intervals wanted, such as 0.03; the sample is as large as that needs, "
-        "whatever --minutes says.",
+        "Half width of the intervals wanted, such as 0.03; it sets the size of the sample instead "
+        "of --minutes.",
         low=0.005,
         high=0.5,
     )
-    seed: int = opt(1, "Seed of the draw: the same seed draws the same sample.", low=0)
+    seed: int = opt(1, "Random seed of the sample.", low=0)
 
 
 @dataclass(frozen=True)
 class EstimateOptions(Options):
-    """What the estimate is made for."""
+    """The options of the estimate."""
 
     cost: float = opt(
         1.0,
-        "How many missed objects are as bad as one false object; the threshold follows from it.",
+        "Number of missed objects that are as bad as one false object; sets the threshold.",
         low=0.01,
         high=100,
     )

@@ -32,19 +32,19 @@ from geohr.errors import InputError, UsageError
 from geohr.geodesy import areas, local_scale, parse_crs
 from geohr.scene.files import open_raster
 
+# Strata by confidence: more would hold too few judgements each.
 CONFIDENCE_BANDS = 3
-"""Strata by confidence: more would hold too few judgements each."""
 SIZE_BANDS = 2
 INSIDE, DOUBTFUL, NEAR, FAINT, EMPTY = "inside", "doubtful", "near", "faint", "empty"
+# Strata of places: inside an object that was found; where the model was in doubt; beside an object;
+# where it saw a trace; and the rest.
 PLACES = (INSIDE, DOUBTFUL, NEAR, FAINT, EMPTY)
-"""Strata of places: inside an object that was found; where the model was in doubt; beside an
-object; where it saw a trace; and the rest."""
+# Probability from which the model was in doubt.
 DOUBT = 0.15
-"""Probability from which the model was in doubt."""
+# Probability from which it saw a trace.
 TRACE = 0.02
-"""Probability from which it saw a trace."""
+# Metres from an object that are beside it: yards, sheds and the other half of a house.
 BESIDE = 4.0
-"""Metres from an object that are beside it: yards, sheds and the other half of a house."""
 BAND_PIXELS = 2**23
 EPOCH = "1970-01-01T00:00:00.000Z"
 

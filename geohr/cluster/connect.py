@@ -18,8 +18,9 @@ from geohr import __version__
 from geohr.cluster.worker import geohr_version
 from geohr.errors import EngineError, UsageError
 
+# The seconds that a scheduler may take to answer.
 CONNECT_SECONDS = 10.0
-"""The seconds that a scheduler may take to answer."""
+# Dask's settings for the processes of local:N, which share their cores with the driver.
 QUIET_SETTINGS = {
     # A worker's stack looked at a hundred times a second, for a page that nobody opens.
     "distributed.worker.profile.enabled": False,
@@ -28,7 +29,6 @@ QUIET_SETTINGS = {
     # By which they would give memory back after each block only to ask for it again.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-"""Dask's settings for the processes of local:N, which share their cores with the driver."""
 PROTOCOLS = ("tcp", "tls", "ucx", "ws", "wss")
 
 

@@ -30,10 +30,10 @@ from geohr.tiling.blocks import Block, BlockSize, square
 from geohr.tiling.grid import Grid
 
 MODEL_FILE = "model.safetensors"
+# The seconds that the first worker may take to join and to open the model.
 FIRST_SECONDS = 600.0
-"""The seconds that the first worker may take to join and to open the model."""
+# The seconds until a file that a worker has written must be visible here.
 SHARED_SECONDS = 30.0
-"""The seconds until a file that a worker has written must be visible here."""
 
 
 class DaskExecutor:
@@ -176,7 +176,7 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         if time.monotonic() > deadline:
             raise OutputError(
-                f"{path}: a worker has written it, and it is not here; name a folder that all "
+                f"{path}: a worker wrote it, but it is not visible here; name a folder that all "
                 "workers and this machine share with --work-dir"
             )
         time.sleep(SHARED_SECONDS / 100)

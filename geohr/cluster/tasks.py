@@ -22,21 +22,21 @@ from geohr.inference.pipeline import interrupted
 from geohr.inference.postprocess import Strip
 from geohr.tiling.blocks import Block
 
+# The seconds that a run waits for workers when none is left.
 IDLE_SECONDS = 600.0
-"""The seconds that a run waits for workers when none is left."""
+# The seconds between two checks that the cluster still answers.
 POLL_SECONDS = 1.0
-"""The seconds between two checks that the cluster still answers."""
+# The seconds between two counts of the workers' threads.
 COUNT_SECONDS = 10.0
-"""The seconds between two counts of the workers' threads."""
+# Tasks handed out for each thread of a worker, one in hand and one waiting: a scheduler that holds
+# all blocks of a large scene at once gets slow.
 AHEAD = 2
-"""Tasks handed out for each thread of a worker, one in hand and one waiting: a scheduler that holds
-all blocks of a large scene at once gets slow."""
+# Tasks handed out where there are hardly any workers; a cluster that adapts sees work.
 AHEAD_LEAST = 8
-"""Tasks handed out where there are hardly any workers; a cluster that adapts sees work."""
+# The number of times that Dask retries a failed task: shared storage fails now and then.
 RETRIES = 2
-"""The number of times that Dask retries a failed task: shared storage fails now and then."""
+# The number of times that a task is submitted that kills workers, according to Dask.
 KILLED_TRIES = 3
-"""The number of times that a task is submitted that kills workers, according to Dask."""
 
 
 @dataclass

@@ -27,10 +27,10 @@ from geohr.options import EngineOptions
 from geohr.scene import SceneReader
 from geohr.tiling.blocks import Block
 
+# Models that a worker holds at once.
 MODELS_MAX = 4
-"""Models that a worker holds at once."""
+# A task of a worker: a block to predict, or a strip of rows to finish.
 Task = Block | Strip
-"""A task of a worker: a block to predict, or a strip of rows to finish."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class JobPlugin(WorkerPlugin):
         started = time.monotonic()
         if self._version != __version__:
             raise EngineError(
-                f"has geohr {__version__}, and the run is of {self._version}; install the "
+                f"has geohr {__version__}, but the run uses {self._version}; install the "
                 "same version everywhere"
             )
         windows = 0
@@ -170,8 +170,8 @@ def engine_of(
 
 
 _PREDICTORS: dict[object, Predictor] = {}
+# The threads of a worker share a model, so that one opens it and the others wait.
 _OPENING = Lock()
-"""The threads of a worker share a model, so that one opens it and the others wait."""
 
 
 def open_once(

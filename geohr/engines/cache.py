@@ -22,14 +22,14 @@ from geohr.errors import OutputError
 
 T = TypeVar("T")
 
+# Environment variable that names the cache folder.
 ENVIRONMENT = "GEOHR_CACHE"
-"""Environment variable that names the cache folder."""
+# Changes when what lies in an entry changes.
 FORMAT = "1"
-"""Changes when what lies in an entry changes."""
+# The prefix of temporary folders, in which entries are made.
 MAKING = ".making-"
-"""The prefix of temporary folders, in which entries are made."""
+# Seconds after which such a folder belongs to no process any more: making takes minutes.
 ABANDONED = 24 * 3600
-"""Seconds after which such a folder belongs to no process any more: making takes minutes."""
 
 
 def cache_folder() -> Path:

@@ -11,10 +11,10 @@ import numpy as np
 
 from geohr.encoding import Batch
 from geohr.errors import InputError
-from geohr.scene import Scene, SceneReader, Tile
+from geohr.scene import Scene, Tile
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer, check_tile
-from geohr.tiling.spread import WINDOWS, spread
+from geohr.tiling.spread import WINDOWS, spread, spread_tiles
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,10 @@ class Calibration:
         Raises:
             InputError: When the scene cannot be read or has values that the model cannot mean.
         """
-        with SceneReader(self.scene) as reader:
-            for index in spread(len(self.grid)):
-                tile = reader.read(self.grid[index])
-                if tile.valid.any():
-                    check_tile(tile, self.scene, self.normalizer)
-                    yield tile
+        for tile in spread_tiles(self.scene, self.grid):
+            if tile.valid.any():
+                check_tile(tile, self.scene, self.normalizer)
+                yield tile
 
     def windows(self) -> Batch:
         """Read and normalise the windows: `(n, band, row, col)` with n at least 1.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Windows, bands, rows and columns of a batch.
 Shape = tuple[int, int, int, int]
-"""Windows, bands, rows and columns of a batch."""
+# The names of a network's input and output.
 PIXELS, SCORES = "pixels", "scores"
-"""The names of a network's input and output."""
 
 
 _callers: int | None = None

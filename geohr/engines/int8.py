@@ -21,10 +21,10 @@ from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError
 from geohr.stitching.mosaic import classify
 
+# Agreement from which int8 is used.
 LEAST = 0.95
-"""Agreement from which int8 is used."""
+# Pixels of objects without which agreement says nothing.
 OBJECT_PIXELS = 1000
-"""Pixels of objects without which agreement says nothing."""
 Network = TypeVar("Network")
 
 

@@ -12,8 +12,8 @@ from geohr.engines.compiled import Compiler
 from geohr.engines.cores import PIXELS, SCORES, Shape
 from geohr.models.model import Model
 
+# ONNX Runtime's name for: log errors only.
 WARNINGS_OFF = 3
-"""ONNX Runtime's name for: log errors only."""
 
 
 class OnnxPredictor:

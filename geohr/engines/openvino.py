@@ -16,8 +16,8 @@ from geohr.engines.cores import Shape
 from geohr.errors import EngineError
 from geohr.models.model import Model
 
+# OpenVINO's names of the number formats other than int8.
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-"""OpenVINO's names of the number formats other than int8."""
 
 
 class OpenVINOPredictor:

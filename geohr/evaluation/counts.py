@@ -20,13 +20,13 @@ from geohr.evaluation.objects import match
 from geohr.geobox import Bounds, GeoBox, Window
 from geohr.tiling.grid import Grid
 
+# The side, in pixels, of the windows that are compared one at a time.
 WINDOW = 2048
-"""The side, in pixels, of the windows that are compared one at a time."""
 # 64 by 64 blocks are enough for a bootstrap, and keep its table of counts small.
+# The largest number of blocks along the longer side of the grid.
 BLOCKS_ACROSS = 64
-"""The largest number of blocks along the longer side of the grid."""
+# The smallest side of a block, in metres: about a house and its garden.
 BLOCK_LEAST = 30.0
-"""The smallest side of a block, in metres: about a house and its garden."""
 
 PIXEL_COUNTS = ("true", "false", "missed", "edge_shared", "edge_either")
 
@@ -192,6 +192,7 @@ def neighbourhood(layers: Layers, bounds: Bounds) -> tuple[Geometries, Geometrie
 
     A partner of such an object may reach further out, and so may another candidate of that partner.
     """
+    # Three rounds: an object, its partners, and their other candidates.
     for _ in range(3):
         truth = layers.truth.objects(layers.geobox.crs, bounds)
         found = layers.predicted.objects(layers.geobox.crs, bounds)

@@ -26,10 +26,10 @@ from geohr.evaluation.counts import PIXEL_COUNTS, Layers, WindowCounts, count_wi
 from geohr.evaluation.layers import open_layers
 from geohr.evaluation.options import EvaluateOptions
 
+# Thresholds of intersection over union: SpaceNet's 0.5, and the ten that COCO averages over.
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Thresholds of intersection over union: SpaceNet's 0.5, and the ten that COCO averages over."""
+# The percentage of replicates inside an interval.
 LEVEL = 95.0
-"""The percentage of replicates inside an interval."""
 
 Sums = Mapping[str, Any]
 Scores = dict[str, NDArray[np.float64]]
@@ -238,6 +238,7 @@ def intervals(sums: pd.DataFrame, options: EvaluateOptions) -> dict[str, tuple[f
     """The 95% interval of each measure but the counts, by a bootstrap over blocks of ground."""
     if not options.replicates:
         return {}
+    # Neighbouring pixels are not independent, so blocks of ground are drawn instead of pixels.
     drawn = metrics.bootstrap(sums.to_numpy(), options.replicates, seed=options.seed)
     replicates = score(dict(zip(sums.columns, drawn.T, strict=True)), options)
     tail = (100 - LEVEL) / 2

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyogrio
 import pyogrio.errors
 import rasterio
@@ -31,8 +32,11 @@ from geohr.options import PolygonOptions
 from geohr.outputs.vector import open_vector
 from geohr.polygons import Tracer, TraceSettings
 from geohr.scene import open_raster
-from geohr.scene.labels import PARQUET, check_layer, first_layer, is_vector, read_parquet
+from geohr.scene.vectors import PARQUET, check_layer, first_layer, is_vector, read_parquet
 
+SPAN_MAX = 1_000_000.0
+"""Metres that compared objects may span: a few times what a zone of 6 degrees is made for. One
+stray object, such as one at 0, 0, would have millions of empty windows compared."""
 INDEXED = (".gpkg", ".fgb")
 """Formats whose spatial index makes reading by place cheap; others are copied into one first."""
 ROWS = 1024
@@ -74,10 +78,18 @@ class Layer:
         where = None
         if self.class_id is not None and "class_id" in self.info["fields"]:
             where = f"class_id = {self.class_id}"
-        table = pyogrio.read_dataframe(
-            self.vectors, layer=self.layer, columns=[], bbox=reach, where=where
-        )
-        geometry = table.geometry.to_crs(crs.to_wkt()).to_numpy()
+        west, south, east, north = reach
+        boxes = [reach]
+        if east < west:  # in degrees, across the antimeridian
+            boxes = [(west, south, 180.0, north), (-180.0, south, east, north)]
+        tables = [
+            pyogrio.read_dataframe(
+                self.vectors, layer=self.layer, columns=[], bbox=box, where=where, fid_as_index=True
+            )
+            for box in boxes
+        ]
+        table = tables[0] if len(tables) == 1 else pd.concat(tables)
+        geometry = table.geometry[~table.index.duplicated()].to_crs(crs.to_wkt()).to_numpy()
         valid = shapely.make_valid(geometry)
         return np.asarray(valid[shapely.area(valid) > 0], object)
 
@@ -216,27 +228,55 @@ def common_grid(layers: list[Layer], gsd: float) -> tuple[GeoBox, float]:
 
 
 def new_grid(layers: list[Layer], gsd: float) -> GeoBox:
-    """A grid in the UTM zone of the layers that covers them."""
-    boxes = []
-    for layer in layers:
-        info = layer.info
-        if info["features"] == 0:
-            continue
-        boxes.append(
-            rasterio.warp.transform_bounds(info["crs"], "EPSG:4326", *info["total_bounds"])
-        )
-    if not boxes:
+    """A grid in the local metric CRS of some layers that covers them.
+
+    Raises:
+        InputError: When they hold no object, or span more ground than one such CRS can map.
+    """
+    filled = [layer for layer in layers if layer.info["features"]]
+    if not filled:
         raise InputError(f"{layers[0].path}: holds no object, and neither does the other layer")
-    spread = np.array(boxes)
-    west, south = spread[:, :2].min(axis=0)
-    east, north = spread[:, 2:].max(axis=0)
-    zone = int((((west + east) / 2 + 180) // 6) % 60) + 1
-    crs = CRS.from_epsg((32600 if south + north >= 0 else 32700) + zone)
-    left, bottom, right, top = rasterio.warp.transform_bounds(
-        "EPSG:4326", crs, west, south, east, north
+    west, south, east, north = degrees = degrees_of(filled)
+    crs = CRS.from_wkt(
+        geodesy.local_metric_crs("EPSG:4326", (west + east) / 2, (south + north) / 2).to_wkt()
     )
+    left, bottom, right, top = rasterio.warp.transform_bounds("EPSG:4326", crs, *degrees)
+    if not max(right - left, top - bottom) <= SPAN_MAX:
+        raise InputError(
+            f"{filled[0].path}: objects lie from {west:.4f}, {south:.4f} to {east:.4f}, "
+            f"{north:.4f} degrees, which is more than {SPAN_MAX / 1000:.0f} km; is one of them "
+            "astray? Say with --aoi where to compare"
+        )
     height, width = (
         int(np.ceil((end - start) / gsd)) + 2 for start, end in ((bottom, top), (left, right))
     )
-    transform = Affine(gsd, 0, left - gsd, 0, -gsd, top + gsd)
-    return GeoBox(crs, transform, height, width)
+    return GeoBox(crs, Affine(gsd, 0, left - gsd, 0, -gsd, top + gsd), height, width)
+
+
+def degrees_of(layers: list[Layer]) -> Bounds:
+    """West, south, east and north of all objects; east may lie beyond 180 degrees."""
+    boxes: list[Bounds] = []
+    for layer in layers:
+        crs = layer.info["crs"]
+        west, south, east, north = rasterio.warp.transform_bounds(
+            crs, "EPSG:4326", *layer.info["total_bounds"]
+        )
+        if east < west or east - west > 180:
+            # Across the antimeridian the bounds of all objects go the long way round.
+            each = pyogrio.read_bounds(layer.vectors, layer=layer.layer)[1]
+            corners = each[[0, 0, 2, 2]].ravel(), each[[1, 3, 1, 3]].ravel()
+            lon, lat = map(np.asarray, rasterio.warp.transform(crs, "EPSG:4326", *corners))
+            lon = _beside(lon, lon[0])
+            west, south, east, north = lon.min(), lat.min(), lon.max(), lat.max()
+        middle = (west + east) / 2
+        turns = 0.0 if not boxes else _beside(middle, boxes[0][0]) - middle
+        boxes.append((west + turns, south, east + turns, north))
+    found = np.array(boxes)
+    west, south = found[:, :2].min(axis=0)
+    east, north = found[:, 2:].max(axis=0)
+    return float(west), float(south), float(east), float(north)
+
+
+def _beside(lon: Any, middle: float) -> Any:
+    """Longitudes with as many turns added as bring them nearest to another one."""
+    return lon + 360 * np.round((middle - lon) / 360)

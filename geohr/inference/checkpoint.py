@@ -36,12 +36,12 @@ from geohr.stitching.blocks import BlockScores
 from geohr.stitching.mosaic import Part
 from geohr.tiling.blocks import Block
 
+# Beside the outputs, where no other folder is named.
 WORK_FOLDER = ".geohr-work"
-"""Beside the outputs, where no other folder is named."""
 JOURNAL = "journal.jsonl"
 LOCK = "lock"
+# Long enough for a run that was killed a moment ago to be gone.
 LOCK_WAIT_SECONDS = 2.0
-"""Long enough for a run that was killed a moment ago to be gone."""
 
 
 class WorkFolder:

@@ -38,6 +38,7 @@ def clean_folder(folder: Path, *, dry_run: bool = False) -> Iterator[tuple[Path,
                     for path in inside:
                         shutil.rmtree(path, ignore_errors=True)
         except LockedError:
+            # A run is using these blocks.
             continue
         if not dry_run:
             remove_empty(home, root if root != folder else home)

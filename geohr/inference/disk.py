@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geohr.errors import OutputError
-from geohr.scene import Scene, SceneReader
+from geohr.scene import Scene
 from geohr.tiling.grid import Grid
-from geohr.tiling.spread import spread
+from geohr.tiling.spread import spread_tiles
 
 SAMPLES = 48
 """Windows that the valid share is estimated from."""
@@ -44,14 +44,9 @@ class OutputCounts:
 
 def valid_share(scene: Scene, grid: Grid) -> tuple[float, float]:
     """Estimated shares of valid pixels and of windows with a valid pixel."""
-    looked = spread(len(grid))[:SAMPLES]
-    pixels = windows = 0.0
-    with SceneReader(scene) as reader:
-        for index in looked:
-            valid = reader.read(grid[index]).valid
-            pixels += float(valid.mean())
-            windows += bool(valid.any())
-    return pixels / len(looked), windows / len(looked)
+    valid = [tile.valid for tile in spread_tiles(scene, grid, SAMPLES)]
+    pixels = sum(float(each.mean()) for each in valid)
+    return pixels / len(valid), sum(bool(each.any()) for each in valid) / len(valid)
 
 
 def disk_bytes(

@@ -79,6 +79,7 @@ class LocalExecutor:
         predictor: The predictor; by default one on the engine that the options of a job name.
     """
 
+    # Blocks are handed on in memory; the work folder only serves to resume.
     shares_blocks = False
 
     def __init__(self, predictor: Predictor | None = None) -> None:

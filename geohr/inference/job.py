@@ -27,8 +27,8 @@ from geohr.tiling.blocks import Block, BlockSize, cut_blocks
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
 
+# The probability of contours when each pixel takes its most probable class.
 EVEN = 0.5
-"""The probability of contours when each pixel takes its most probable class."""
 
 
 @dataclass(frozen=True)

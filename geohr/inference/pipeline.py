@@ -29,10 +29,10 @@ from geohr.tiling.blocks import Block, BlockSize, cut_blocks
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
 
+# A function that is called with the windows done and the windows in all.
 Progress = Callable[[int, int], None]
-"""A function that is called with the windows done and the windows in all."""
+# Takes the next rows of a raster.
 WriteRows = Callable[[NDArray[np.uint8]], None]
-"""Takes the next rows of a raster."""
 
 
 class BlockStore(Protocol):

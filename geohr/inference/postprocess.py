@@ -25,13 +25,13 @@ from geohr.stitching.blocks import Assembler, BlockScores
 from geohr.stitching.mosaic import ProbabilityRows, classify
 from geohr.tiling.blocks import Block, extent
 
+# The number of rows of a strip; the rows around it that are read too are few in comparison.
 STRIP_ROWS = 4 * SQUARE
-"""The number of rows of a strip; the rows around it that are read too are few in comparison."""
+# Pixels of a strip, at most, where it has more than one row of squares: they are held at once.
 STRIP_PIXELS = 2**27
-"""Pixels of a strip, at most, where it has more than one row of squares: they are held at once."""
+# Rows at the end that are cut into strips of one row of squares: when the last blocks are there,
+# several workers finish them.
 LAST_ROWS = 4 * SQUARE
-"""Rows at the end that are cut into strips of one row of squares: when the last blocks are there,
-several workers finish them."""
 
 
 @dataclass(frozen=True)

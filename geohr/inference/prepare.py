@@ -84,6 +84,11 @@ def prepare(
 
 def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> SegmentOptions:
     """The options with what the card says where nothing was asked for."""
+    options = dataclasses.replace(
+        options,
+        outline=options.outline or card.outline,
+        regularize=default_regularize(scene, card, options),
+    )
     return dataclasses.replace(
         options,
         tile=options.tile or card.tile,
@@ -111,6 +116,13 @@ def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> floa
     if options.instances is not None or scene.crs is None:
         return options.instances
     return card.instances
+
+
+def default_regularize(scene: Scene, card: Card, options: SegmentOptions) -> bool:
+    """Whether walls are drawn; without a CRS, which tells metres, only if that is asked for."""
+    if options.regularize is not None:
+        return options.regularize
+    return card.regularize and scene.crs is not None
 
 
 def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float:

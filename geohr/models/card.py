@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from geohr.errors import InputError
 
@@ -106,6 +106,8 @@ class Card:
         instance_area: Smallest such middle, in square metres.
         walls: Metres that a wall drawn by `regularize` may leave the traced outline; None for what
             suits the pixels.
+        outline: `pixel` or `contour`, how objects are traced where nothing else is said.
+        regularize: Whether they are drawn with straight walls where nothing else is said.
         licence: The licence of the weights.
         version: The version of the model.
         sources: The sources of the training data.
@@ -134,6 +136,8 @@ class Card:
     instances: float | None = None
     instance_area: float = INSTANCE_AREA
     walls: float | None = None
+    outline: Literal["pixel", "contour"] = "pixel"
+    regularize: bool = False
     licence: str = ""
     version: str = "1"
     sources: tuple[Source, ...] = ()
@@ -177,6 +181,8 @@ class Card:
             raise ValueError(f"instance_area must be at least 0; got {self.instance_area:g}")
         if self.walls is not None and not self.walls > 0:
             raise ValueError(f"walls must be above 0 metres; got {self.walls:g}")
+        if self.regularize and len(self.classes) > 1:
+            raise ValueError("regularize is for models of one class, whose borders it may tear")
 
     @property
     def channels(self) -> int:
@@ -270,6 +276,8 @@ def fits(value: object, hint: Any) -> bool:
         hint: Text, a number, a class of this module, None, or a union, tuple or mapping of them.
     """
     parts = get_args(hint)
+    if get_origin(hint) is Literal:
+        return value in parts
     if get_origin(hint) is tuple:
         if not isinstance(value, tuple):
             return False

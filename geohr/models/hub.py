@@ -19,10 +19,10 @@ from geohr.errors import InputError, OutputError, UsageError
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+?)(?:@([\w./-]+?))?(?:/(.+))?")
+# The names of weights in a repository, in the order in which they are tried.
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.pth", "model.onnx")
-"""The names of weights in a repository, in the order in which they are tried."""
+# The seconds that the hub may take to answer, before only the cache is used.
 CONNECT_SECONDS = 5.0
-"""The seconds that the hub may take to answer, before only the cache is used."""
 LICENCE = re.compile(r"^license:\s*(\S+)\s*$", re.MULTILINE)
 
 

@@ -15,8 +15,8 @@ from geohr.models.card import METADATA_KEY, Card, read_card
 if TYPE_CHECKING:
     from torch import nn
 
+# The bundled model that is used where none is named.
 DEFAULT_MODEL = "buildings"
-"""The bundled model that is used where none is named."""
 
 
 class Model:
@@ -48,6 +48,7 @@ class Model:
         Raises:
             InputError: When the file is missing, is no safetensors file or carries no card.
         """
+        # The weights are read when they are first used: many callers only need the card.
         model = cls.__new__(cls)
         model.card = read_card(path)
         model.path = Path(path)

@@ -25,8 +25,8 @@ from geohr.geobox import GeoBox
 from geohr.scene import CACHE_BYTES
 from geohr.scene.files import FAILURES
 
+# Side in pixels of the output's internal tiles.
 BLOCK = 512
-"""Side in pixels of the output's internal tiles."""
 
 
 class RasterWriter:
@@ -74,7 +74,9 @@ class RasterWriter:
             "tiled": True,
             "blockxsize": BLOCK,
             "blockysize": BLOCK,
+            # These rows are temporary: lzw is quick, and the COG is compressed anew.
             "compress": "lzw",
+            # The compressed size is not known before the last row.
             "bigtiff": "if_safer",
         }
         self._descriptions = tuple(descriptions)
@@ -89,6 +91,7 @@ class RasterWriter:
         """Open the temporary files."""
         with self._stack as stack:
             self._target = stack.enter_context(written_whole(self._path))
+            # Overviews come first in a COG, so that it can only be made from finished rows.
             self._rows = self._target.with_suffix(".rows.tif")
             stack.callback(self._rows.unlink, missing_ok=True)
             try:

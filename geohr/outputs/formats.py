@@ -24,14 +24,14 @@ from geohr.outputs.layers import FormatWriter, LayerInfo
 from geohr.outputs.qgis_style import EPOCH, add_style
 from geohr.polygons.table import Polygons
 
+# Column names for Shapefiles, which allow ten characters.
 SHAPEFILE_NAMES = {
     "perimeter_m": "perim_m",
     "orientation": "orient",
     "touches_edge": "at_edge",
 }
-"""Column names for Shapefiles, which allow ten characters."""
+# Decimals of a GeoJSON coordinate: a tenth of a millimetre.
 DEGREES_DIGITS = 9
-"""Decimals of a GeoJSON coordinate: a tenth of a millimetre."""
 
 
 class _Appender:
@@ -183,6 +183,7 @@ class _GeoJson:
         return np.asarray(shapely.transform(geometry, convert), object)
 
 
+# The writer of each extension.
 WRITERS: dict[str, Callable[[Path, LayerInfo], AbstractContextManager[FormatWriter]]] = {
     ".gpkg": gpkg_writer,
     ".geojson": geojson_writer,
@@ -190,4 +191,3 @@ WRITERS: dict[str, Callable[[Path, LayerInfo], AbstractContextManager[FormatWrit
     ".parquet": parquet_writer,
     ".shp": shapefile_writer,
 }
-"""The writer of each extension."""

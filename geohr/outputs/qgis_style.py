@@ -8,6 +8,7 @@ from xml.etree import ElementTree as Xml
 
 from geohr.outputs.layers import LayerInfo
 
+# Lower bound of each confidence class and its colour, all readable on white and on imagery.
 CONFIDENCE_COLOURS = (
     (0.5, "#d7191c"),
     (0.6, "#f07b23"),
@@ -15,11 +16,10 @@ CONFIDENCE_COLOURS = (
     (0.8, "#7cb342"),
     (0.9, "#1a7f37"),
 )
-"""Lower bound of each confidence class and its colour, all readable on white and on imagery."""
+# The colour of a class that has none.
 FALLBACK_COLOUR = "#e66101"
-"""The colour of a class that has none."""
+# Written where a GPKG notes the time of day, so that equal runs give equal bytes.
 EPOCH = "1970-01-01T00:00:00.000Z"
-"""Written where a GPKG notes the time of day, so that equal runs give equal bytes."""
 
 # The columns are those that QGIS creates and looks for.
 _TABLE = """

@@ -17,8 +17,8 @@ from geohr.scene import Scene, SceneReader
 from geohr.scene.prepare import warp
 from geohr.scene.warped import LATTICE
 
+# Makes the writer of a raster of uint8 on a grid.
 MakeWriter = Callable[[Path, GeoBox], RasterWriter]
-"""Makes the writer of a raster of uint8 on a grid."""
 
 
 class RowWriter(Protocol):

@@ -17,10 +17,10 @@ from geohr.outputs.formats import WRITERS
 from geohr.outputs.layers import FormatWriter, LayerInfo
 from geohr.polygons.table import Polygons, concatenate
 
+# Polygons written at a time, whatever the sizes of the chunks that come.
 BATCH = 16_384
-"""Polygons written at a time, whatever the sizes of the chunks that come."""
+# The extensions of vector outputs.
 EXTENSIONS = tuple(WRITERS)
-"""The extensions of vector outputs."""
 
 
 def check_extension(path: Path) -> str:
@@ -32,7 +32,7 @@ def check_extension(path: Path) -> str:
     extension = path.suffix.lower()
     if extension not in WRITERS:
         raise UsageError(
-            f"{path}: {extension or 'no extension'} is no vector format; "
+            f"{path}: {extension or 'no extension'} is not a vector format; "
             f"name a file that ends in {', '.join(EXTENSIONS)}"
         )
     return extension

@@ -20,8 +20,8 @@ from geohr.polygons.rings import RING_START, SUBPIXEL, Ragged, unpack
 from geohr.polygons.simplify import thin, without_hints
 from geohr.polygons.table import DTYPES, Polygons, by_owner
 
+# The side, in pixels, of the squares in which one scale in metres is used.
 SCALE_BLOCK = 1024
-"""The side, in pixels, of the squares in which one scale in metres is used."""
 
 
 @dataclass(frozen=True)

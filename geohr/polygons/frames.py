@@ -43,10 +43,10 @@ from geohr.polygons.runs import (
     touching,
 )
 
+# Pixels worked on at a time: enough to keep numpy busy, few enough for the cache.
 FRAME_PIXELS = 2**22
-"""Pixels worked on at a time: enough to keep numpy busy, few enough for the cache."""
+# The fewest and the most rows that are processed at a time.
 FRAME_ROWS = (64, 1024)
-"""The fewest and the most rows that are processed at a time."""
 
 
 def frame_rows(width: int) -> int:

@@ -13,8 +13,8 @@ from geohr.encoding import Bools, Bytes, Ints
 from geohr.polygons.rings import Ragged, gather, join, place, signed_area
 from geohr.polygons.runs import Runs, Step
 
+# The first pixel of an object that has no pixel yet.
 NOWHERE = np.iinfo(np.int64).max
-"""The first pixel of an object that has no pixel yet."""
 
 
 @dataclass(frozen=True)

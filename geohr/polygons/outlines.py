@@ -159,8 +159,8 @@ def link_sides(side: Sides, *, above: tuple[Ints, Ints], top: int) -> Links:
     return Links(np.stack(vertices, axis=1), successor, column_in, column_out)
 
 
+# Least distance of a vertex from a pixel's centre: two vertices never fall together there.
 _MARGIN = SUBPIXEL // 32
-"""Least distance of a vertex from a pixel's centre: two vertices never fall together there."""
 _DOWN, _RIGHT, _UP, _LEFT = range(4)
 # The pixels ahead to the left and to the right, as (row, column) steps from a vertex, by direction.
 _AHEAD_LEFT = np.array([[0, 0], [-1, 0], [-1, -1], [0, -1]])

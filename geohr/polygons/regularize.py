@@ -33,40 +33,40 @@ from geohr.polygons.walls import (
     with_area,
 )
 
+# Levels of detail: how far, in tolerances, walls are simplified before they are straightened.
 DETAILS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Levels of detail: how far, in tolerances, walls are simplified before they are straightened."""
+# Walls stand at multiples of one of these to the main direction.
 ANGLES = (90, 45)
-"""Walls stand at multiples of one of these to the main direction."""
+# Tolerances of outline over which errors are one: less of it, and vertices are cheaper.
 INDEPENDENT = 14.0
-"""Tolerances of outline over which errors are one: less of it, and vertices are cheaper."""
+# The mean distance from the ring, in tolerances, below which a drawing counts as no better.
 NOISE = 0.04
-"""The mean distance from the ring, in tolerances, below which a drawing counts as no better."""
+# The number of vertices from which a ring is taken for several buildings that touch.
 CROWD = 40
-"""The number of vertices from which a ring is taken for several buildings that touch."""
+# The gain in area that such a drawing must make with one more vertex, in squared tolerances.
 CROWD_VERTEX_AREA = 0.02
-"""The gain in area that such a drawing must make with one more vertex, in squared tolerances."""
+# The price of walls at these angles, in vertices; 45 degrees must fit clearly better than 90.
 ANGLE_PRICE = {90: 0.0, 45: 2.0}
-"""The price of walls at these angles, in vertices; 45 degrees must fit clearly better than 90."""
+# The price of an outline without straightened walls, in vertices.
 FREE_PRICE = 4.0
-"""The price of an outline without straightened walls, in vertices."""
+# The price of a circle, in vertices; its own vertices are not counted.
 CIRCLE_PRICE = 8.0
-"""The price of a circle, in vertices; its own vertices are not counted."""
+# The number of points on an outline at which drawings are compared with it.
 SAMPLES = 128
-"""The number of points on an outline at which drawings are compared with it."""
+# The number of polygons drawn at a time; each needs memory for twenty drawings.
 BATCH = 1024
-"""The number of polygons drawn at a time; each needs memory for twenty drawings."""
+# The area of the smallest hole that is kept, in squared tolerances.
 COURTYARD = 4.0
-"""The area of the smallest hole that is kept, in squared tolerances."""
+# The largest relative change of the area of a ring.
 AREA_TOLERANCE = 0.01
-"""The largest relative change of the area of a ring."""
 
 
+# The distance in metres that a wall may leave the outline, without `simplify` or a card.
 WALL_TOLERANCE = 0.5
-"""The distance in metres that a wall may leave the outline, without `simplify` or a card."""
+# The smallest such distance in pixels, for scenes too coarse for half a metre.
 WALL_PIXELS = 2.0
-"""The smallest such distance in pixels, for scenes too coarse for half a metre."""
+# The largest distance by which a drawing exceeds its outline, in tolerances.
 REACH = 4.0
-"""The largest distance by which a drawing exceeds its outline, in tolerances."""
 
 
 class Regularizer:

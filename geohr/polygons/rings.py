@@ -15,21 +15,21 @@ import numpy as np
 from geohr.encoding import Bools, Floats, Ints
 from geohr.polygons.runs import Runs
 
+# The number of steps in a pixel.
 SUBPIXEL = 64
-"""The number of steps in a pixel."""
+# The largest scene side, in pixels, that fits.
 SIDE_MAX = 2**26 // SUBPIXEL
-"""The largest scene side, in pixels, that fits."""
+# The largest depth that fits; it stands for itself and all above.
 DEPTH_MAX = 127
-"""The largest depth that fits; it stands for itself and all above."""
 
+# Flag: two pixels of the class meet here corner to corner.
 SADDLE = 1
-"""Flag: two pixels of the class meet here corner to corner."""
+# Flag: the first vertex of a ring, where several rings are stored one after the other.
 RING_START = 2
-"""Flag: the first vertex of a ring, where several rings are stored one after the other."""
+# Flag: other outlines meet here, so that the vertex stays.
 JUNCTION = 4
-"""Flag: other outlines meet here, so that the vertex stays."""
+# Flag: no vertex of the outline, but says what lies beside it.
 HINT = 8
-"""Flag: no vertex of the outline, but says what lies beside it."""
 _BELOW = 2**11 - 1
 
 
@@ -104,8 +104,8 @@ def join(parts: list[Ragged]) -> Ragged:
     )
 
 
+# Arrays that an open outline may consist of before they are copied into one.
 _PIECES_MAX = 64
-"""Arrays that an open outline may consist of before they are copied into one."""
 
 
 @dataclass(frozen=True)

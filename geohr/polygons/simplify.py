@@ -28,8 +28,8 @@ from geohr.polygons.rings import (
     unpack,
 )
 
+# Pixels by which a chord's end may be missed by rounding.
 _SLACK = 1e-6
-"""Pixels by which a chord's end may be missed by rounding."""
 
 
 @dataclass(frozen=True)
@@ -298,8 +298,8 @@ def _apply(matrix: Floats, vector: Floats) -> Floats:
     return np.asarray((matrix * vector[:, None, :]).sum(axis=2), np.float64)
 
 
+# Pixels that a border keeps to round the vertices of the pixel grid which it passes.
 _HALF = 0.5
-"""Pixels that a border keeps to round the vertices of the pixel grid which it passes."""
 
 
 def thin(

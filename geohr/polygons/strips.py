@@ -102,8 +102,8 @@ class Fragment:
         return {"rings": self.rings[0], "shapes": self.shapes[0], "strands": self.strands}
 
 
+# Attributes of a fragment that are arrays.
 PLAIN = ("group_of_part", "above", "below", "begin", "end")
-"""Attributes of a fragment that are arrays."""
 
 
 class Joiner:
@@ -232,8 +232,8 @@ def _between_marks(path: Ints, came: int, went: int) -> Iterator[tuple[int, int,
         yield begin, end, path[start:stop]
 
 
+# Class ids `(row, col)` and probabilities `(class, row, col)` of some rows.
 ClassRows = tuple[Bytes, Bytes]
-"""Class ids `(row, col)` and probabilities `(class, row, col)` of some rows."""
 
 
 @dataclass(frozen=True)

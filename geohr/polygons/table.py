@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import geopandas
 
 
+# The columns, in order, and their types; `class` holds str.
 DTYPES: dict[str, str] = {
     "class": "object",
     "class_id": "int32",
@@ -28,7 +29,6 @@ DTYPES: dict[str, str] = {
     "vertices": "int32",
     "touches_edge": "bool",
 }
-"""The columns, in order, and their types; `class` holds str."""
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,8 @@ def assemble(rings: Geometries, owner: Ints) -> Geometries:
     return result
 
 
+# The largest number of short walls that are removed from one ring.
 _ROUNDS = 64
-"""The largest number of short walls that are removed from one ring."""
 
 
 @dataclass(frozen=True)

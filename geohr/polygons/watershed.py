@@ -21,10 +21,10 @@ from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
 
+# The side, in pixels, of the squares that are processed at a time.
 SQUARE = 512
-"""The side, in pixels, of the squares that are processed at a time."""
+# The width, in pixels, of the margin that is read around a square: more than half a building.
 MARGIN = 256
-"""The width, in pixels, of the margin that is read around a square: more than half a building."""
 
 
 class Splitter:
@@ -53,8 +53,8 @@ class Splitter:
     ) -> None:
         if geobox.crs is None:
             raise InputError(
-                "parting touching objects takes areas in square metres, and the raster has no "
-                "CRS; give it one (gdal_edit -a_srs) or say --instances 1"
+                "splitting touching objects needs areas in square metres, and the raster has no "
+                "CRS; give it one (gdal_edit -a_srs) or use --instances 1"
             )
         self._level = int(np.ceil(level * PROBABILITY_MAX))
         self._least_area = least_area
@@ -76,7 +76,7 @@ class Splitter:
         """
         if probabilities is None:
             raise UsageError(
-                "touching objects are parted by their probabilities; give them with --probs"
+                "splitting touching objects needs probabilities; give them with --probs"
             )
         if self._scores is None:
             self._scores = probabilities[:, :0]

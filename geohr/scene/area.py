@@ -102,7 +102,7 @@ def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ..
     """
     if geobox.crs is None:
         raise InputError(
-            f"{name}: has no CRS, so that an area has no place on it; "
+            f"{name}: has no CRS, so an area cannot be placed on it; "
             "set it with gdal_edit.py -a_srs"
         )
     shapes = [] if aoi is None else [on_grid(*read_polygons(aoi), geobox)]
@@ -129,8 +129,10 @@ def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
+    from geohr.scene.vectors import first_layer
+
     try:
-        meta, _, wkb, _ = read(path, columns=[], layer=0)
+        meta, _, wkb, _ = read(path, columns=[], layer=first_layer(path))
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         raise InputError(f"{path}: cannot be read as an area ({error})") from error
     if meta["crs"] is None:

@@ -12,12 +12,12 @@ from rasterio.enums import ColorInterp
 
 from geohr.errors import InputError
 
+# A single block of a file that needs more memory than this is refused.
 BLOCK_BYTES_MAX = 2**30
-"""A single block of a file that needs more memory than this is refused."""
+# Up to this size a scene may be as sparse as it likes.
 CLAIMED_BYTES = 2**36
-"""Up to this size a scene may be as sparse as it likes."""
+# The largest ratio of a large scene's bytes to its file's; the best codecs reach a thousand.
 CLAIMED_RATIO = 100_000
-"""The largest ratio of a large scene's bytes to its file's; the best codecs reach a thousand."""
 
 
 def check_raster(
@@ -103,5 +103,5 @@ def check_claim(raster: Any, path: str | Path, dtypes: Sequence[str]) -> None:
     if claimed > CLAIMED_RATIO * held:
         raise InputError(
             f"{path}: claims {raster.height} x {raster.width} pixels in a file of {held} bytes; "
-            "it is damaged, or has no data to speak of"
+            "it is damaged, or almost all of it is nodata"
         )

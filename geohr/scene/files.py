@@ -29,10 +29,10 @@ from geohr.options import SceneOptions
 from geohr.scene.checks import check_raster
 from geohr.scene.source import BLOCK_ROWS_MAX, PixelReader
 
+# The number of times that a failed read of a remote file is repeated, with the file reopened.
 RETRIES = 4
-"""The number of times that a failed read of a remote file is repeated, with the file reopened."""
+# Before the first time; each wait is twice the one before.
 RETRY_SECONDS = 0.5
-"""Before the first time; each wait is twice the one before."""
 LOG = logging.getLogger("geohr")
 
 
@@ -172,7 +172,7 @@ class FileReader:
             raise InputError(
                 f"{source.path}: cannot be read at rows {window.row} to {window.row_stop} "
                 f"({error.__cause__ or error}); the file may be truncated or damaged, in which "
-                "case --on-read-error nodata goes on without the blocks that are lost"
+                "case --on-read-error nodata continues without those blocks"
             ) from error
 
     def _read(self, window: Window, pixels: Pixels, valid: Mask) -> None:
@@ -260,13 +260,14 @@ def is_valid(pixels: Pixels, nodata: Sequence[float | None], match: Literal["all
     return valid
 
 
+# Formats that are read; GDAL has others that run queries or fetch what a file names.
 DRIVERS = (
     "GTiff", "VRT", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "ECW", "MrSID", "HFA", "ENVI",
     "NITF", "MRF", "PNG", "JPEG", "WEBP", "MEM",
 )  # fmt: skip
-"""Formats that are read; GDAL has others that run queries or fetch what a file names."""
+# No file may make GDAL run code.
 SAFETY = {"GDAL_VRT_ENABLE_PYTHON": "NO"}
-"""No file may make GDAL run code."""
+# GDAL's settings for reading over a network; variables of the environment take precedence.
 NETWORK = {
     # Some forty names would be asked for beside each file, of which few are ever there.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -280,11 +281,10 @@ NETWORK = {
     # What was read of a file before may be of another version of it.
     "CPL_VSIL_CURL_NON_CACHED": "/vsicurl/:/vsis3/:/vsigs/:/vsiaz/",
 }
-"""GDAL's settings for reading over a network; variables of the environment take precedence."""
+# Kinds of names that lead into a file.
 ARCHIVES = ("zip", "tar", "gzip")
-"""Kinds of names that lead into a file."""
+# The exceptions that rasterio raises for a file that it cannot understand.
 FAILURES = (rasterio.errors.RasterioError, CPLE_BaseError)
-"""The exceptions that rasterio raises for a file that it cannot understand."""
 
 
 def is_remote(path: str | Path) -> bool:

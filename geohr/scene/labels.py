@@ -5,7 +5,6 @@ A label is a class id: 0 background, 1 and up classes, 255 not annotated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,16 +22,11 @@ from geohr.encoding import IGNORE, Bytes
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.scene import Scene, open_raster
+from geohr.scene.provenance import file_version
+from geohr.scene.vectors import PARQUET, check_layer, first_layer, is_vector, read_parquet
 
 if TYPE_CHECKING:
     import geopandas
-
-
-PARQUET = ".parquet"
-VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
-"""Labels with these endings are vectors."""
-RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
-"""Labels with these are rasters. OGR is asked whether it can read those with others."""
 
 
 def read_classes(path: str, scene: Scene, window: Window, *, legend: Legend | None = None) -> Bytes:
@@ -50,18 +44,6 @@ def read_classes(path: str, scene: Scene, window: Window, *, legend: Legend | No
     if is_vector(path):
         return read_vector(path, scene, window, legend=legend)
     return read_raster(path, scene, window)
-
-
-@lru_cache(maxsize=4096)
-def is_vector(path: str) -> bool:
-    """Whether labels are vectors, of any format that OGR reads, rather than a raster."""
-    suffix = Path(path).suffix.lower()
-    if suffix in (*VECTOR_SUFFIXES, *RASTER_SUFFIXES):
-        return suffix in VECTOR_SUFFIXES
-    try:
-        return any(kind is not None for _, kind in pyogrio.list_layers(path))
-    except pyogrio.errors.DataSourceError:
-        return False
 
 
 def read_raster(path: str, scene: Scene, window: Window) -> Bytes:
@@ -132,40 +114,6 @@ def read_polygons(
     return polygons.to_crs(scene.crs.to_wkt())
 
 
-def check_layer(path: str, crs: object, fields: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuse vectors that cannot be placed, or lack an attribute.
-
-    Raises:
-        InputError: Naming what is missing.
-    """
-    if crs is None:
-        raise InputError(f"{path}: has no CRS; assign one first")
-    if missing := [name for name in wanted if name not in fields]:
-        raise InputError(
-            f"{path}: has no attribute {missing[0]!r}; its attributes are "
-            f"{', '.join(fields) or 'none'}"
-        )
-
-
-@lru_cache(maxsize=8)
-def read_parquet(path: str) -> geopandas.GeoDataFrame:
-    """A GeoParquet file, whole; OGR, where it reads the others by window, often lacks it.
-
-    Raises:
-        InputError: When it is none, or pyarrow is not installed.
-    """
-    import geopandas
-
-    try:
-        return geopandas.read_parquet(path)
-    except ImportError as error:
-        raise InputError(
-            f"{path}: GeoParquet needs pyarrow; pip install 'geohr[parquet]'"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not vectors that can be read ({error})") from error
-
-
 def class_ids(polygons: geopandas.GeoDataFrame, legend: Legend, path: str) -> Bytes:
     """`(n,)` class ids of polygons by their attribute.
 
@@ -187,13 +135,19 @@ def class_ids(polygons: geopandas.GeoDataFrame, legend: Legend, path: str) -> By
     return np.array(ids, np.uint8)
 
 
-@lru_cache(maxsize=4096)
 def aoi_window(path: str, scene: Scene) -> Window:
     """The smallest window of the scene that holds all polygons of the file within it.
 
     Raises:
         InputError: When no polygon lies on the scene.
     """
+    return _aoi_window(path, file_version(path), scene)
+
+
+@lru_cache(maxsize=4096)
+def _aoi_window(path: str, version: object, scene: Scene) -> Window:
+    """The window of one version of the file; training asks for it at every window it draws."""
+    del version
     polygons = read_polygons(path, scene, scene.geobox.extent, Legend())
     if polygons.empty:
         raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
@@ -205,18 +159,6 @@ def aoi_window(path: str, scene: Scene) -> Window:
     if last_row <= first_row or last_col <= first_col:
         raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
     return Window(first_row, first_col, last_row - first_row, last_col - first_col)
-
-
-def first_layer(path: str | Path) -> str:
-    """The first layer with geometries: a GPKG may hold others, such as its styles.
-
-    Raises:
-        InputError: When there is none.
-    """
-    for name, kind in pyogrio.list_layers(path):
-        if kind is not None:
-            return str(name)
-    raise InputError(f"{path}: holds no layer with geometries")
 
 
 def window_bounds(scene: Scene, window: Window, crs: str) -> tuple[float, float, float, float]:

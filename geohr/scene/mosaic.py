@@ -14,8 +14,8 @@ from geohr.geobox import Window
 from geohr.scene.scene import Scene, SceneReader
 from geohr.scene.source import PixelReader
 
+# Scenes of a mosaic that are open at once.
 OPEN_MAX = 64
-"""Scenes of a mosaic that are open at once."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ class MosaicReader:
             fine = np.empty((part.height, part.width), bool)
             self._reader(number, scene).read_into(part.relative_to(place), held, fine)
             where = part.relative_to(window).slices
+            # Later scenes lie on top, but only where they have data.
             np.copyto(pixels[:, *where], held, where=fine)
             valid[where] |= fine
 

@@ -31,18 +31,18 @@ from geohr.scene.scene import Scene
 from geohr.scene.stac import is_stac, rasters_of
 from geohr.scene.warped import WarpedSource
 
+# The factor by which pixels may be finer or coarser than the model's range without resampling.
 FACTOR = 1.25
-"""The factor by which pixels may be finer or coarser than the model's range without resampling."""
+# No scene is enlarged by more, and none whose pixels are that much coarser than any trained on.
 ENLARGED_MAX = 4.0
-"""No scene is enlarged by more, and none whose pixels are that much coarser than any trained on."""
+# A resampling by less than this share is left out.
 SAME_SIZE = 0.01
-"""A resampling by less than this share is left out."""
+# Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of.
 OFF_GRID = 0.01
-"""Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of."""
+# The largest ratio of the sides of a pixel, on the ground, that counts as square.
 SQUARE = 1.1
-"""The largest ratio of the sides of a pixel, on the ground, that counts as square."""
+# A scene that spans more longitude has no one local metric CRS.
 WIDEST_DEGREES = 20.0
-"""A scene that spans more longitude has no one local metric CRS."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class ResolutionRange:
     best: tuple[float, float]
 
 
+# A scene, or several that are one mosaic.
 SceneLike = str | Path | Sequence[str | Path]
-"""A scene, or several that are one mosaic."""
 
 
 def open_view(
@@ -122,7 +122,7 @@ def mosaic(scenes: Sequence[Scene]) -> Scene:
     for scene in scenes:
         if scene.crs is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that it has no place in a mosaic; "
+                f"{scene.path}: has no CRS, so it cannot be placed in a mosaic; "
                 "set it with gdal_edit.py -a_srs"
             )
         for what, here, there in (
@@ -219,7 +219,7 @@ def wanted_gsd(scene: Scene, asked: str, suits: ResolutionRange | None) -> float
     if asked != "auto":
         if scene.gsd is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that its resolution is not known; "
+                f"{scene.path}: has no CRS, so its resolution is unknown; "
                 "give it with --scene-gsd METRES"
             )
         return float(asked)

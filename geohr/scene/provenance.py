@@ -38,8 +38,20 @@ def state(name: str) -> tuple[object, ...]:
     path = local_part(name)
     if path is None:
         return (uuid4().hex,)
-    status = path.stat()
-    return (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    return (str(path.resolve()), *(file_version(path) or ()))
+
+
+def file_version(path: str | Path) -> tuple[int, ...] | None:
+    """What changes when a file on disk does: size, times and inode; None where there is no file.
+
+    The time of modification alone can be set back, and is, by what unpacks and copies files; the
+    time of the inode's last change cannot.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def local_part(name: str) -> Path | None:

@@ -25,10 +25,10 @@ from geohr.scene.files import FAILURES, FileSource, absolute, is_remote, open_ra
 from geohr.scene.source import Source
 from geohr.scene.tile import Tile, cut, nothing, reach
 
+# GDAL's cache of blocks beside what reading downwards needs: it would take a share of memory.
 CACHE_BYTES = 2**26
-"""GDAL's cache of blocks beside what reading downwards needs: it would take a share of memory."""
+# Most that is taken for the rows of a scene that a row of another grid runs through.
 CACHE_BYTES_MAX = 2**30
-"""Most that is taken for the rows of a scene that a row of another grid runs through."""
 
 
 @dataclass(frozen=True)

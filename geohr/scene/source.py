@@ -8,8 +8,8 @@ from typing import Literal, Protocol, Self
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import Window
 
+# Blocks up to this height are read whole; of higher ones only the rows that are needed.
 BLOCK_ROWS_MAX = 2048
-"""Blocks up to this height are read whole; of higher ones only the rows that are needed."""
 
 
 class PixelReader(Protocol):

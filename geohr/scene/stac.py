@@ -17,14 +17,14 @@ from geohr._runtime.redact import redact
 from geohr.errors import InputError
 from geohr.scene.files import FAILURES, open_raster
 
+# The extensions of rasters.
 RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
-"""The extensions of rasters."""
+# The extensions of STAC Items and ItemCollections.
 SUFFIXES = (".json", ".geojson")
-"""The extensions of STAC Items and ItemCollections."""
+# A larger list is refused unread.
 BYTES_MAX = 200_000_000
-"""A larger list is refused unread."""
+# The seconds that a server may take to answer.
 SECONDS = 30.0
-"""The seconds that a server may take to answer."""
 
 
 def is_stac(name: str) -> bool:
@@ -110,10 +110,10 @@ def beside(name: str, href: str) -> str:
     return href if Path(href).is_absolute() else os.path.normpath(Path(name).parent / href)
 
 
+# The formats of times in TIFF 6.0 (tag 306) and in GDAL's readers of satellite metadata.
 FORMS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
-"""The formats of times in TIFF 6.0 (tag 306) and in GDAL's readers of satellite metadata."""
+# GDAL's metadata domain of what IMD, RPB and other companions of a raster say; UTC.
 SATELLITE = "IMAGERY"
-"""GDAL's metadata domain of what IMD, RPB and other companions of a raster say; UTC."""
 
 
 def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:

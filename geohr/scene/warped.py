@@ -22,16 +22,16 @@ from geohr.geobox import GeoBox, Window
 from geohr.scene.scene import Scene, SceneReader
 from geohr.scene.source import PixelReader
 
+# Side in pixels of the blocks in which pixels are made.
 LATTICE = 512
-"""Side in pixels of the blocks in which pixels are made."""
+# Widened by GDAL where pixels become larger, so that all of the source counts.
 RESAMPLING = Resampling.cubic
-"""Widened by GDAL where pixels become larger, so that all of the source counts."""
+# Pixels that the kernel reaches, in the larger of the two sizes of pixels.
 RADIUS = 2
-"""Pixels that the kernel reaches, in the larger of the two sizes of pixels."""
+# Places along each side of a block that are followed to the source.
 EDGE_POINTS = 17
-"""Places along each side of a block that are followed to the source."""
+# Share of valid source pixels, weighted by the kernel, from which a pixel is valid.
 HALF = 0.5
-"""Share of valid source pixels, weighted by the kernel, from which a pixel is valid."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class WarpedSource:
         if crs is not None and own is not None and crs != own:
             x, y = rasterio.warp.transform(crs, own, x, y)
             if own.is_geographic:
+                # Beyond the antimeridian, longitudes come back on the other side of the globe.
                 x = around(np.asarray(x), self.scene)
         return self.scene.geobox.to_pixels(np.asarray(x), np.asarray(y))
 

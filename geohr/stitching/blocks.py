@@ -109,6 +109,7 @@ class BlockMosaic:
         self._classes = classes
         self._spare = spare or Spare(grid, [block])
         height, width = self._spare.height, self._spare.width
+        # Clearing a mosaic takes less time than getting fresh memory from the system.
         kept = self._spare.kept.pop() if self._spare.kept else None
         if kept is None:
             kept = Mosaic(height, width, classes=classes, reach=height, blend=blend)
@@ -168,6 +169,7 @@ class Assembler:
         self._parts += scores.parts
         if scores.core is not None:
             self._cores.append((scores.core, scores.finished))
+        # The last block of a row of blocks finishes rows; the others only add to them.
         if block.col_stop < self._grid.shape[1]:
             return None
         start, stop = self._done, self._grid.finished(block.row_stop - 1)[1]
@@ -179,6 +181,7 @@ class Assembler:
             for top in range(first, last, FILL_ROWS):
                 bottom = min(top + FILL_ROWS, last)
                 self._fill(probabilities[:, top - start : bottom - start], top, bottom)
+        # Dropping what ends above keeps the memory at one row of blocks.
         self._cores = [each for each in self._cores if each[0].row_stop > stop]
         self._parts = [each for each in self._parts if each.window.row_stop > stop]
         windows, self._windows = self._windows, 0
@@ -202,6 +205,7 @@ class Assembler:
                 np.zeros(shape, np.uint32),
                 np.zeros(shape, bool),
             )
+            # The sums are integers, so that the order of the parts changes nothing.
             for part in parts:
                 rows = slice(start - part.window.row, stop - part.window.row)
                 cols = slice(part.window.col, part.window.col_stop)

@@ -17,13 +17,13 @@ from geohr.errors import UsageError
 from geohr.geobox import Window
 from geohr.stitching.weights import weights
 
+# A score of 1 in fixed point: 12 bits, finer than the uint8 of the result by a factor of 16.
 SCORE_MAX = 4095
-"""A score of 1 in fixed point: 12 bits, finer than the uint8 of the result by a factor of 16."""
+# The largest sum of weights over one pixel for which scores times weights fit into 32 bits: the sum
+# of 16 windows of the largest weight.
 WEIGHTS_MAX = (2**32 - 1) // SCORE_MAX
-"""The largest sum of weights over one pixel for which scores times weights fit into 32 bits: the
-sum of 16 windows of the largest weight."""
+# The number of rows that are processed at a time, so that they stay in the processor's cache.
 CHUNK_ROWS = 32
-"""The number of rows that are processed at a time, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Mosaic:
         weight = window_weights(self._blend, window.height, window.width)[rows, cols]
         inside_valid = valid[rows, cols]
         if not inside_valid.all():
+            # An invalid pixel has no score, so it must not count in the mean of its neighbours.
             weight = np.where(inside_valid, weight, np.uint32(0))
         to_rows = slice(inside.row - self._first, inside.row_stop - self._first)
         to_cols = slice(inside.col, inside.col_stop)
@@ -148,6 +149,7 @@ class Mosaic:
             self._sums[:, :count], self._weights[:count], self._valid[:count]
         )
         for held in (self._sums.swapaxes(0, 1), self._weights, self._valid):
+            # Source and target overlap.
             held[: len(held) - count] = held[count:].copy()
             held[len(held) - count :] = 0
         windows, self._windows = self._windows, 0
@@ -163,6 +165,7 @@ def add_weighted(
     for start in range(0, len(scores), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
         fixed = scores[rows] * np.float32(SCORE_MAX)
+        # The conversion cuts off, so that adding a half rounds to the nearest integer.
         fixed += np.float32(0.5)
         whole = fixed.astype(np.uint32)
         whole *= weights[rows]
@@ -193,6 +196,7 @@ def weighted_means(
     probabilities = np.empty(sums.shape, np.uint8)
     for start in range(0, len(weights), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
+        # Pixels without any weight become nodata below; 1 only avoids a division by 0.
         share = np.float32(PROBABILITY_MAX / SCORE_MAX) / np.maximum(weights[rows], 1).astype(
             np.float32
         )

@@ -14,18 +14,18 @@ from geohr.geobox import Window
 from geohr.tiling.blocks import Block
 from geohr.tiling.grid import Grid
 
+# Pixels between a line and what it is compared with, or a multiple: the coarsest stride of HRNet,
+# so that the network's own pattern inside a window cancels.
 PHASE = 32
-"""Pixels between a line and what it is compared with, or a multiple: the coarsest stride of HRNet,
-so that the network's own pattern inside a window cancels."""
+# Places compared on each side of a line.
 NEIGHBOURS = 5
-"""Places compared on each side of a line."""
+# Pixels that these places keep from any line.
 CLEAR = 3
-"""Pixels that these places keep from any line."""
+# Class changes expected at tile lines, without which their rate says nothing.
 EVENTS_MIN = 50
-"""Class changes expected at tile lines, without which their rate says nothing."""
+# `(2, 3)`: at tile lines and beside them, the pairs of neighbouring valid pixels, the pairs of two
+# classes, and the sum of the absolute differences of probability in 1/254.
 Counts = NDArray[np.int64]
-"""`(2, 3)`: at tile lines and beside them, the pairs of neighbouring valid pixels, the pairs of two
-classes, and the sum of the absolute differences of probability in 1/254."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+# The largest weight along one axis.
 WEIGHT_MAX = 255
-"""The largest weight along one axis."""
 
 
 def hann(tile: int) -> NDArray[np.float64]:

@@ -15,12 +15,12 @@ from geohr.geobox import Window
 from geohr.options import parse_block
 from geohr.tiling.grid import Grid
 
+# Windows of a block, about: seconds of work, so that little is lost or waited for.
 BLOCK_WINDOWS = 16
-"""Windows of a block, about: seconds of work, so that little is lost or waited for."""
+# The number of rows that are joined at a time, so that their sums take little memory.
 FILL_ROWS = 64
-"""The number of rows that are joined at a time, so that their sums take little memory."""
+# Pixels of the windows of a block, at most, where a block has several windows.
 BLOCK_PIXELS = 2**24
-"""Pixels of the windows of a block, at most, where a block has several windows."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Grid:
                 f"step must be in [1, tile - overlap={self.tile - self.overlap}]; got {self.step}"
             )
         if self.margin is None:
+            # The class is frozen, and this default depends on another field.
             object.__setattr__(self, "margin", self.overlap // 2)
 
     @cached_property
@@ -166,6 +167,7 @@ def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> t
         # Where both margins fit, the window begins by `least` to `most` steps before the axis.
         steps = (tile - length) // 2 // step
         return (-(min(max(steps, least), most) if least <= most else steps) * step,)
+    # In steps of the lattice: as few windows as reach from one margin to the other, spread evenly.
     spans = least + ceil_div(length + margin - tile, step)
     gaps = ceil_div(spans, (tile - overlap) // step)
     return tuple((spans * index // gaps - least) * step for index in range(gaps + 1))

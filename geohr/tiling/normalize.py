@@ -6,7 +6,10 @@ deviation. An invalid pixel becomes 0, which is the mean.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,9 +17,10 @@ from numpy.typing import NDArray
 
 from geohr.encoding import Mask
 from geohr.errors import InputError
-from geohr.geobox import Window
 from geohr.models.card import Card
-from geohr.scene import Scene, SceneReader, Tile
+from geohr.scene import Scene, Tile
+from geohr.tiling.grid import Grid
+from geohr.tiling.spread import spread_tiles
 
 SAMPLES = 16
 """The number of windows that are checked before a run for values that do not fit the card."""
@@ -87,12 +91,24 @@ def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REM
     Raises:
         InputError: With the values seen and the advice to give a scale.
     """
-    if normalizer.clip or scene.dtype == "uint8":
+    if normalizer.clip:
         return
-    seen = list(sample_values(scene))
-    if not seen:
+    tiles = sample_tiles(scene)
+    if scene.dtype == "uint8":
+        # No value of uint8 is beyond a card's range, but a mask in an image's place is all dark.
+        first = next(tiles, None)
+        if first is not None and all(is_dark(tile) for tile in chain([first], tiles)):
+            warnings.warn(
+                f"{scene.path}: holds no value but 0 and 1 where it was looked at, but the model "
+                f"expects {normalizer.low:g} to {normalizer.high:g}; is it a mask? If 1 means "
+                "bright, give --scale 0,1",
+                stacklevel=2,
+            )
         return
-    low, high = min(values[0] for values in seen), max(values[1] for values in seen)
+    values = [tile.pixels[:, tile.valid] for tile in tiles]
+    if not values:
+        return
+    low, high = float(min(map(np.min, values))), float(max(map(np.max, values)))
     outside = low < normalizer.low or high > normalizer.high
     # A float scene in [0, 1] lies inside [0, 255] and is still on another scale.
     reflectance = scene.dtype.startswith("float") and high <= 1 < normalizer.high / 16
@@ -126,16 +142,12 @@ def range_message(
     )
 
 
-def sample_values(scene: Scene) -> list[tuple[float, float]]:
-    """The smallest and the largest valid value of each of some windows spread over the scene."""
-    side = int(np.sqrt(SAMPLES))
-    height, width = min(SAMPLE_SIDE, scene.height), min(SAMPLE_SIDE, scene.width)
-    found = []
-    with SceneReader(scene) as reader:
-        for row in np.linspace(0, scene.height - height, side).astype(int):
-            for col in np.linspace(0, scene.width - width, side).astype(int):
-                tile = reader.read(Window(int(row), int(col), height, width))
-                values = tile.pixels[:, tile.valid]
-                if values.size:
-                    found.append((float(values.min()), float(values.max())))
-    return found
+def is_dark(tile: Tile) -> bool:
+    """Whether no valid pixel has a value over 1."""
+    return bool(tile.pixels[:, tile.valid].max() <= 1)
+
+
+def sample_tiles(scene: Scene) -> Iterator[Tile]:
+    """Small windows spread over a scene, those that have a valid pixel."""
+    grid = Grid(scene.height, scene.width, SAMPLE_SIDE, 0)
+    return (tile for tile in spread_tiles(scene, grid, SAMPLES) if tile.valid.any())

@@ -11,8 +11,8 @@ from geohr.geobox import Window
 from geohr.scene import BLOCK_ROWS_MAX, SceneReader, Tile, cut, nothing, reach
 from geohr.tiling.grid import Grid
 
+# A row of windows that needs more memory than this is refused.
 BAND_BYTES_MAX = 2**32
-"""A row of windows that needs more memory than this is refused."""
 
 
 class RowBuffer:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from geohr.scene import Scene, SceneReader, Tile
+from geohr.tiling.grid import Grid
+
 WINDOWS = 48
 """Windows taken, where a scene has as many."""
 TRIES = 4
@@ -17,3 +22,19 @@ def spread(count: int) -> list[int]:
     ratio = (5**0.5 - 1) / 2
     places = (int((number * ratio) % 1 * count) for number in range(1, WINDOWS * TRIES + 1))
     return list(dict.fromkeys(places))
+
+
+def spread_tiles(scene: Scene, grid: Grid, most: int | None = None) -> Iterator[Tile]:
+    """Windows of a grid that are spread over its scene, read one at a time.
+
+    Args:
+        scene: What to read.
+        grid: How it is cut into windows.
+        most: How many windows; by default `WINDOWS * TRIES`.
+
+    Raises:
+        InputError: When the scene cannot be read.
+    """
+    with SceneReader(scene) as reader:
+        for index in spread(len(grid))[:most]:
+            yield reader.read(grid[index])

@@ -22,8 +22,8 @@ from geohr.errors import UsageError
 Augmentation = Callable[[np.random.Generator, Floats32], Floats32]
 
 RGB = 3
+# The weights of red, green and blue in brightness (ITU-R BT.601).
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
-"""The weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 def colour(rng: np.random.Generator, image: Floats32) -> Floats32:
@@ -131,6 +131,7 @@ def smooth_field(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats32:
     return field
 
 
+# The share of windows that each augmentation changes, and its function, in order.
 AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
     "colour": (0.8, colour),
     "gamma": (0.3, gamma),
@@ -142,11 +143,10 @@ AUGMENTATIONS: dict[str, tuple[float, Augmentation]] = {
     "noise": (0.2, noise),
     "jpeg": (0.3, jpeg),
 }
-"""The share of windows that each augmentation changes, and its function, in order."""
 
 
+# Names that are not functions here: `windows.paste`, and `none` for no augmentation.
 OTHERS = ("paste", "none")
-"""Names that are not functions here: `windows.paste`, and `none` for no augmentation."""
 
 
 def check_augmentations(names: Sequence[str]) -> None:

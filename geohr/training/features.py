@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from geohr.errors import UsageError
 
+# The first features that are compared: those of stride 4, after the image and stride 2.
 FIRST = 2
-"""The first features that are compared: those of stride 4, after the image and stride 2."""
 
 
 class Tap:

@@ -26,8 +26,8 @@ from geohr.training.store import Store
 from geohr.training.validate import best_threshold, count_pixels, scores
 from geohr.training.windows import gsd_span
 
+# The threshold of a card that names none.
 EVEN = 0.5
-"""The threshold of a card that names none."""
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from geohr.encoding import IGNORE
 from geohr.errors import UsageError
 
+# Pixels added to both sides of dice, so that an empty window is no 0/0.
 SMOOTH = 1.0
-"""Pixels added to both sides of dice, so that an empty window is no 0/0."""
 
+# Pixels, or their weight, that a mean is divided by at least, so that no pixel is no 0/0.
 LEAST = 1e-6
-"""Pixels, or their weight, that a mean is divided by at least, so that no pixel is no 0/0."""
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -148,6 +148,7 @@ def distillation(logits: Tensor, teacher: Tensor) -> Tensor:
     return (log_likelihood(logits, soft) - log_likelihood(teacher, soft)).mean()
 
 
+# Losses by the names that `--losses` knows.
 LOSSES: dict[str, Loss] = {
     "ce": cross_entropy,
     "dice": dice,
@@ -155,7 +156,6 @@ LOSSES: dict[str, Loss] = {
     "lovasz": lovasz,
     "boundary": boundary,
 }
-"""Losses by the names that `--losses` knows."""
 
 
 def check_losses(names: Sequence[str]) -> None:

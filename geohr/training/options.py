@@ -9,8 +9,8 @@ from typing import Literal
 from geohr.errors import UsageError
 from geohr.options import COARSEST_STRIDE, Options, listed, opt
 
+# Entries of a validation's record that are no score of a place.
 NOT_SCORES = ("step", "score", "loss", "learning_rate", "seconds")
-"""Entries of a validation's record that are no score of a place."""
 
 
 @dataclass(frozen=True)

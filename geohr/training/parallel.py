@@ -33,11 +33,11 @@ from geohr._runtime.stop import POLL_SECONDS, Stop
 from geohr.engines.cores import cores
 from geohr.errors import EngineError, GeohrError, InterruptedRunError, UsageError
 
+# How long a process waits for the others: one of them validates meanwhile. That one of them was
+# lost is seen from outside.
 PATIENCE = timedelta(days=7)
-"""How long a process waits for the others: one of them validates meanwhile. That one of them was
-lost is seen from outside."""
+# After the first process failed, the others have this long to tell why they did.
 GRACE_SECONDS = 5.0
-"""After the first process failed, the others have this long to tell why they did."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ class Team:
         return shared
 
 
+# A function that is called with the steps done and the steps in all.
 Progress = Callable[[int, int], None]
-"""A function that is called with the steps done and the steps in all."""
+# A function that is called after steps and validations; see `geohr.training.train.train`.
 Watch = Callable[[Mapping[str, float]], None]
-"""A function that is called after steps and validations; see `geohr.training.train.train`."""
+# The work of each process of a team; process 0 gets the functions to report to.
 Work = Callable[[Team, Progress | None, Watch | None], object]
-"""The work of each process of a team; process 0 gets the functions to report to."""
 
 
 def devices(device: str, size: int) -> list[str]:

@@ -19,10 +19,10 @@ from geohr.encoding import Floats, Ints
 from geohr.errors import InputError
 from geohr.options import THRESHOLD_MIN
 
+# The number of bins of a reliability diagram.
 BINS = 10
-"""The number of bins of a reliability diagram."""
+# The range of temperatures that is searched.
 SPAN = (0.2, 5.0)
-"""The range of temperatures that is searched."""
 
 
 @dataclass(frozen=True)

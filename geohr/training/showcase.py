@@ -13,13 +13,13 @@ from geohr.models.card import Card
 from geohr.training.samples import Sample
 from geohr.training.store import Store
 
+# Best and worst windows of a run that are shown.
 KEPT = 4
-"""Best and worst windows of a run that are shown."""
+# Windows with less of their ground covered by objects, true or found, are left out.
 OBJECT_SHARE = 0.01
-"""Windows with less of their ground covered by objects, true or found, are left out."""
+# Red, green, blue, opacity: green where truth and prediction agree on an object, orange where only
+# the prediction has one, blue where only the truth has.
 TRUE, FALSE, MISSED = (58, 125, 68, 153), (228, 87, 46, 153), (27, 108, 168, 153)
-"""Red, green, blue, opacity: green where truth and prediction agree on an object, orange where only
-the prediction has one, blue where only the truth has."""
 
 
 @dataclass(frozen=True)

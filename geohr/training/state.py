@@ -18,21 +18,21 @@ from geohr._runtime.files import written_whole
 from geohr.errors import InputError, UsageError
 from geohr.training.options import TrainOptions
 
+# Options that a resumed run may have otherwise than the run it goes on with.
 MAY_CHANGE = frozenset(
     {"steps", "processes", "workers", "validate_every", "checkpoint_every", "patience", "device"}
 )
-"""Options that a resumed run may have otherwise than the run it goes on with."""
+# The average forgets faster in the first steps: decay (1 + step) / (this + step) at most.
 WARM_AVERAGE = 10
-"""The average forgets faster in the first steps: decay (1 + step) / (this + step) at most."""
 
 
+# The optimisers, by the names that `--optimizer` takes.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     # Loshchilov and Hutter, 2019.
     "adamw": torch.optim.AdamW,
     # As HRNet's authors train.
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
 }
-"""The optimisers, by the names that `--optimizer` takes."""
 
 
 @dataclass

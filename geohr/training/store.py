@@ -12,10 +12,10 @@ from geohr.geobox import Window
 from geohr.scene import Tile, cut, reach
 from geohr.training.samples import Sample, read_labels
 
+# Images up to this size are kept whole; of larger ones only the window is read.
 WHOLE_PIXELS_MAX = 1 << 25
-"""Images up to this size are kept whole; of larger ones only the window is read."""
+# Images that are kept take up to this much memory together; the oldest go first.
 STORE_BYTES = 3 << 30
-"""Images that are kept take up to this much memory together; the oldest go first."""
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ from geohr.training.windows import Windows
 CHECKPOINT = "checkpoint.pt"
 # As Sun et al., High-Resolution Representations for Labeling Pixels and Regions, 2019.
 POLY_POWER = 0.9
+# Longer gradients are shortened to this: one strange window must not undo many steps.
 GRADIENT_NORM_MAX = 5.0
-"""Longer gradients are shortened to this: one strange window must not undo many steps."""
 
 
 def train(

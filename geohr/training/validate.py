@@ -28,10 +28,10 @@ from geohr.training.samples import Sample
 from geohr.training.store import Store
 
 OVERLAP = GridOptions().overlap
+# The weights with which `geohr segment` blends windows by default.
 BLEND = StitchOptions().blend
-"""The weights with which `geohr segment` blends windows by default."""
+# Steps of probability that are told apart; the same as in probability rasters.
 LEVELS = PROBABILITY_MAX
-"""Steps of probability that are told apart; the same as in probability rasters."""
 
 
 def count_pixels(

@@ -25,15 +25,15 @@ from geohr.training.places import group_by_place, join, pick_start, pose
 from geohr.training.samples import Sample
 from geohr.training.store import LabelledTile, Store
 
+# The number of positions tried until a window has an object, or has none, as was drawn.
 TRIES = 16
-"""The number of positions tried until a window has an object, or has none, as was drawn."""
+# The share of valid ground below which a scaled pixel is invalid; not 1, because of rounding.
 VALID_SHARE = 0.999
-"""The share of valid ground below which a scaled pixel is invalid; not 1, because of rounding."""
+# The range of ground sampling distances, relative to the scene's own, if none is given.
 GSD_SPREAD = (0.7, 8.0)
-"""The range of ground sampling distances, relative to the scene's own, if none is given."""
 
+# The share of windows onto which objects are pasted, if `paste` is among the augmentations.
 PASTE_SHARE = 0.3
-"""The share of windows onto which objects are pasted, if `paste` is among the augmentations."""
 
 
 class Windows(Dataset[tuple[Tensor, Tensor]]):

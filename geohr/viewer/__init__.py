@@ -26,8 +26,8 @@ _LAZY = {
     "view": "geohr.viewer.display",
     "write_page": "geohr.viewer.page",
 }
+# The libraries that the extra `view` installs, by their import names.
 _LIBRARIES = ("anyio", "morecantile", "rio_tiler", "starlette", "uvicorn")
-"""The libraries that the extra `view` installs, by their import names."""
 
 
 def __getattr__(name: str) -> Any:

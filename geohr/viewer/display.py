@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyogrio
 
 from geohr.options import SceneOptions
+from geohr.scene.vectors import first_layer
 from geohr.viewer.server import PageServer, page_server
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class ServedPage:
 
     def read(self) -> geopandas.GeoDataFrame:
         """The objects as they are now, with the reviews made so far in the column `review`."""
-        return pyogrio.read_dataframe(self.objects, fid_as_index=True)
+        layer = first_layer(self.objects)
+        return pyogrio.read_dataframe(self.objects, layer=layer, fid_as_index=True)
 
     def _repr_html_(self) -> str:
         """The page in a frame, and a link to it for browsers that show no frame."""

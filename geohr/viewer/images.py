@@ -23,12 +23,12 @@ from geohr.scene import Scene, open_raster
 from geohr.scene.files import FAILURES, settings
 from geohr.viewer.pictures import Picture, Stretch, shown_bands
 
+# The coordinate reference system of maps on the web.
 WEB = CRS.from_epsg(3857)
-"""The coordinate reference system of maps on the web."""
+# Side of a tile's picture in pixels.
 SIDE = 512
-"""Side of a tile's picture in pixels."""
+# The finest zoom of the page.
 ZOOM_MAX = 24
-"""The finest zoom of the page."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Images:
         """
         if scene.crs is None:
             raise InputError(
-                f"{scene.path}: has no CRS, so that it has no place on a map; "
+                f"{scene.path}: has no CRS, so it cannot be placed on a map; "
                 "give it one with gdal_edit.py -a_srs"
             )
         transform, width, height = calculate_default_transform(

@@ -3,9 +3,9 @@
 The format is that of the Mapbox Vector Tile Specification 2.1: a protocol buffer of layers, whose
 features are integers on a grid of `EXTENT`, drawn by commands (section 4.3).
 
-No library takes this module's place yet. mapbox-vector-tile 2.2 needs four to six times as long
-(a tile with 10,000 or 100,000 houses, already cut and simplified), as it encodes one feature at a
-time, and it requires protobuf below 7, which the extras `onnx` and `train` have left behind.
+No library takes this module's place yet. mapbox-vector-tile 2.2 encodes one feature at a time: for
+a tile of 100,000 houses that were already cut and simplified it needs 7.4 s of CPU time, this
+module 1.0 s. It also requires protobuf below 7, while the extras `onnx` and `train` install 7.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ import shapely
 
 from geohr.encoding import Ints
 
+# Units along a tile's side.
 EXTENT = 4096
-"""Units along a tile's side."""
+# Units beyond the tile's edge up to which shapes are kept, so that outlines of the cut stay out of
+# sight.
 BUFFER = 128
-"""Units beyond the tile's edge up to which shapes are kept, so that outlines of the cut stay
-out of sight."""
+# Units: what is smaller in both directions is drawn as a square of this side, one pixel of a tile
+# of 512, or it would vanish.
 LEAST = 8
-"""Units: what is smaller in both directions is drawn as a square of this side, one pixel of a
-tile of 512, or it would vanish."""
+# Units that a simplified outline may depart from the true one: a quarter of a pixel.
 FINEST = 2
-"""Units that a simplified outline may depart from the true one: a quarter of a pixel."""
+# Outlines of so many points are not worth simplifying.
 PLAIN = 12
-"""Outlines of so many points are not worth simplifying."""
+# Numbers of the drawing commands.
 MOVE, LINE, CLOSE = 1, 2, 7
-"""Numbers of the drawing commands."""
 
+# Numbers that take one byte.
 SMALL = [bytes([low]) for low in range(128)]
-"""Numbers that take one byte."""
+# The field that says that a feature is an area.
 POLYGON = bytes([3 << 3, 3])
-"""The field that says that a feature is an area."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pyproj.enums import TransformDirection
 from geohr.errors import InputError, UsageError
 from geohr.geobox import Bounds
 from geohr.geodesy import parse_crs
-from geohr.scene.labels import first_layer
+from geohr.scene.vectors import first_layer
 from geohr.viewer.mvt import BUFFER, EXTENT, Features, encode_tile
 
 LAYER = "objects"
@@ -76,9 +76,7 @@ class ObjectTable:
         except DataSourceError as error:
             raise InputError(f"{path}: not a GeoPackage that can be read ({error})") from error
         if about["crs"] is None:
-            raise InputError(
-                f"{path}: its objects have no CRS, so that they have no place on a map"
-            )
+            raise InputError(f"{path}: its objects have no CRS, so they cannot be placed on a map")
         return cls(path, layer, str(about["crs"]), str(about["fid_column"]))
 
     @cached_property

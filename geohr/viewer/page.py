@@ -19,15 +19,15 @@ from geohr.viewer.pictures import to_webp
 if TYPE_CHECKING:
     from geohr.viewer.images import Images
 
+# The files of the page and their types.
 STATIC = {
     "maplibre-gl.js": "text/javascript; charset=utf-8",
     "maplibre-gl.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
     "page.css": "text/css; charset=utf-8",
 }
-"""The files of the page and their types."""
+# Longest side of the scene in a page that is one file.
 PICTURE_SIDE = 4096
-"""Longest side of the scene in a page that is one file."""
 
 
 def static(name: str) -> str:

@@ -16,10 +16,10 @@ from geohr.geobox import Bounds
 from geohr.scene import Scene, is_valid, open_raster
 from geohr.scene.files import FAILURES, settings
 
+# The percentiles of the values that are drawn black and white, for bands that are not uint8.
 PERCENTILES = (2.0, 98.0)
-"""The percentiles of the values that are drawn black and white, for bands that are not uint8."""
+# Longest side in pixels of the overview that percentiles are taken from.
 STRETCH_SIDE = 1024
-"""Longest side in pixels of the overview that percentiles are taken from."""
 
 
 @dataclass(frozen=True)

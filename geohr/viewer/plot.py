@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import geopandas
     from matplotlib.axes import Axes
 
+# Longest side in pixels of the scene as it is drawn.
 SIDE = 2000
-"""Longest side in pixels of the scene as it is drawn."""
+# The largest share of the picture's width that the scale bar takes.
 BAR_SHARE = 0.25
-"""The largest share of the picture's width that the scale bar takes."""
 TRUTH_COLOUR = "white"
 
 

@@ -8,10 +8,10 @@ from contextlib import closing
 from geohr.errors import InputError, OutputError, UsageError
 from geohr.viewer.objects import DECISIONS, REVIEW, ObjectTable, quote
 
+# The seconds to wait for another program, such as QGIS, that has locked the file.
 WAIT_SECONDS = 5.0
-"""The seconds to wait for another program, such as QGIS, that has locked the file."""
+# The layer's triggers name them, and SQLite wants them there even where they are not called.
 SPATIAL_FUNCTIONS = ("ST_IsEmpty", "ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY")
-"""The layer's triggers name them, and SQLite wants them there even where they are not called."""
 
 
 def keep_review(objects: ObjectTable, identity: int, decision: str | None) -> None:

@@ -30,16 +30,16 @@ from geohr.viewer.page import STATIC, served_page, static
 from geohr.viewer.review import keep_review
 
 HOST = "127.0.0.1"
+# A review is some fifty bytes long.
 BODY_BYTES_MAX = 1_000
-"""A review is some fifty bytes long."""
+# Tiles of each kind that are held in memory.
 TILES_KEPT = 512
-"""Tiles of each kind that are held in memory."""
+# The seconds that answers in progress may take after a request to stop.
 GOODBYE_SECONDS = 2
-"""The seconds that answers in progress may take after a request to stop."""
 
 VECTOR = "application/vnd.mapbox-vector-tile"
+# Pages of this machine that may show the page inside a cell.
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:* vscode-webview:"
-"""Pages of this machine that may show the page inside a cell."""
 
 # The map draws its tiles in workers that it makes from blobs, and its pictures from blobs too.
 POLICY = (

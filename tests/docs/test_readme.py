@@ -22,6 +22,8 @@ SETUP = ("git clone", "make ", "pip install", "cd ", "python -m venv", "source "
 """Commands that set up an environment, which a test of a checkout cannot do."""
 SERVES = ("geohr view",)
 """Commands that run until they are stopped; tests/view drives them."""
+MENTIONED = ("geohr models show NAME", "geohr check estimate")
+"""Commands that sentences name without all of their arguments."""
 SHORT = {"train": ["--steps", "2", "--batch", "2", "--tile", "64"]}
 """Options that make a command quick; the rest is as the README has it."""
 SIDE = 400
@@ -37,7 +39,7 @@ def commands() -> list[str]:
         for line in code.splitlines()
     ]
     inline = re.findall(r"`(geohr [a-z][^`]*?)`", README)
-    return list(dict.fromkeys(line for line in [*lines, *inline] if line and "NAME" not in line))
+    return list(dict.fromkeys(line for line in [*lines, *inline] if line and line not in MENTIONED))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_commands_run(command: str, workplace: Path) -> None:
     program, name, *rest = shlex.split(command)
     assert program == "geohr", f"{command}: not a command that the tests know"
     arguments = [name, *rest, *SHORT.get(name, [])]
-    if name in ("segment", "tile", "stitch", "vectorize", "train", "change"):
+    if name in ("segment", "tile", "stitch", "vectorize", "train", "change", "check"):
         arguments.append("--overwrite")
     done = subprocess.run(
         [sys.executable, "-m", "geohr_cli", *arguments],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyogrio
 import pytest
 import rasterio
@@ -19,6 +20,7 @@ from scipy import ndimage
 from geohr.errors import InputError, UsageError
 from geohr.evaluation.counts import rim
 from geohr.evaluation.evaluate import Evaluation, evaluate
+from geohr.evaluation.layers import open_layers
 from geohr.evaluation.metrics import (
     bootstrap,
     confusion,
@@ -370,3 +372,41 @@ def test_an_error_in_a_count_of_none_is_not_defined(tmp_path: Path) -> None:
     assert content["scores"]["object_precision"] == 0
     assert "count error" in told.describe()
     assert "not defined" in told.describe()
+
+
+def beside_the_antimeridian() -> list[shapely.Polygon]:
+    """Boxes of 20 m in Fiji, on both sides of 180 degrees."""
+    boxes = [shapely.box(x, 8_120_000, x + 20, 8_120_020) for x in range(819_000, 820_200, 60)]
+    table = geopandas.GeoSeries(boxes, crs="EPSG:32760").to_crs("EPSG:4326")
+    kept = [each for each in table if each.bounds[2] - each.bounds[0] < 1]
+    assert {each.bounds[0] > 0 for each in kept} == {True, False}
+    return kept
+
+
+def test_objects_across_the_antimeridian_are_compared_where_they_lie(tmp_path: Path) -> None:
+    path = tmp_path / "fiji.gpkg"
+    geopandas.GeoDataFrame(geometry=beside_the_antimeridian(), crs="EPSG:4326").to_file(path)
+    with open_layers(str(path), str(path), QUICK) as (_, _, _, geobox, _):
+        assert geobox.crs.to_epsg() in (32701, 32760)
+        assert geobox.width < 10_000
+    scores = evaluate(path, path, options=QUICK).scores
+    assert scores["iou"] == scores["object_f1"] == 1
+    assert scores["count_truth"] == len(beside_the_antimeridian())
+
+
+def test_objects_near_a_pole_are_compared_in_its_own_projection(tmp_path: Path) -> None:
+    path = tmp_path / "ice.gpkg"
+    box = shapely.box(1_000, 50_000, 1_200, 50_100)
+    geopandas.GeoDataFrame(geometry=[box], crs="EPSG:3413").to_file(path)
+    with open_layers(str(path), str(path), QUICK) as (_, _, _, geobox, _):
+        assert "Polar_Stereographic" in geobox.crs.to_wkt()
+    assert evaluate(path, path, options=QUICK).scores["iou"] == 1
+
+
+def test_a_stray_object_is_named_and_not_compared_for_hours(tmp_path: Path) -> None:
+    path = write_polygons(tmp_path / "truth.gpkg", houses(0), crs="EPSG:3857")
+    table = geopandas.read_file(path)
+    stray = geopandas.GeoDataFrame(geometry=[shapely.box(0, 0, 10, 10)], crs="EPSG:3857")
+    pd.concat([table, stray]).to_file(path)
+    with pytest.raises(InputError, match="astray"):
+        evaluate(path, path, options=QUICK)

@@ -106,7 +106,9 @@ def test_what_cannot_be_segmented_gives_a_line_and_no_output(
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*(expect poor results|is resampled):UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*(expect poor results|is resampled|no value but 0 and 1).*:UserWarning"
+)
 @pytest.mark.parametrize("name", TAKEN)
 def test_what_can_be_segmented_is(name: str, geohr: Geohr, model: Path, tmp_path: Path) -> None:
     scene = TAKEN[name](tmp_path)

@@ -7,6 +7,8 @@ from typing import Any
 
 import geopandas
 import numpy as np
+import pandas
+import pyogrio
 import pytest
 import rasterio
 import rasterio.features
@@ -14,7 +16,9 @@ import shapely
 
 from geohr.api.segment import predict
 from geohr.encoding import NODATA
-from geohr.options import SegmentOptions
+from geohr.geobox import Window
+from geohr.options import SegmentOptions, ViewOptions
+from geohr.scene.prepare import open_view
 from tests.command import Geohr
 from tests.makers import UTM, noise, write_scene
 
@@ -140,7 +144,7 @@ def test_areas_that_cannot_be_used_give_one_line(
         (scene, points, "holds no polygon"),
         (scene, text, "cannot be read as an area"),
         (scene, tmp_path / "none.gpkg", "cannot be read as an area"),
-        (unplaced, far, "has no CRS, so that an area has no place on it"),
+        (unplaced, far, "has no CRS, so an area cannot be placed on it"),
     ):
         ended = geohr(
             "segment", given, "--aoi", aoi, "--out", tmp_path / "o.gpkg", "--model", model
@@ -149,3 +153,20 @@ def test_areas_that_cannot_be_used_give_one_line(
         assert line in ended.err
         assert ended.err.splitlines()[-1].startswith("geohr: ")
     assert not (tmp_path / "o.gpkg").exists()
+
+
+def test_layers_without_geometries_are_no_area(scene: Path, tmp_path: Path) -> None:
+    """As for labels: the first layer is the first with geometries."""
+    box = shapely.box(X + 10, Y - 60, X + 40, Y - 20)
+    geopandas.GeoDataFrame(geometry=[box], crs=UTM).to_file(tmp_path / "area.gpkg", layer="area")
+    pandas.DataFrame({"style": ["red"]}).to_csv(tmp_path / "styles.csv")
+    layers = "".join(
+        f'<OGRVRTLayer name="{name}"><SrcDataSource relativeToVRT="1">{file}</SrcDataSource>'
+        "</OGRVRTLayer>"
+        for name, file in (("styles", "styles.csv"), ("area", "area.gpkg"))
+    )
+    path = tmp_path / "aoi.vrt"
+    path.write_text(f"<OGRVRTDataSource>{layers}</OGRVRTDataSource>")
+    assert [kind is None for _, kind in pyogrio.list_layers(path)] == [True, False]
+    found = open_view(scene, ViewOptions(aoi=str(path)))
+    assert found.area_window == Window(40, 20, 80, 60)

@@ -160,7 +160,7 @@ def test_scenes_that_do_not_fit_together_give_one_line(tmp_path: Path) -> None:
     for given, options, line in (
         ([first, two], ViewOptions(), "has bands 2, but"),
         ([first, wide], ViewOptions(), "has pixels of type uint16, but"),
-        ([first, bare], ViewOptions(), "has no CRS, so that it has no place in a mosaic"),
+        ([first, bare], ViewOptions(), "has no CRS, so it cannot be placed in a mosaic"),
         ([item], ViewOptions(asset="nir"), "no asset 'nir'; its assets are visual"),
         ([none], ViewOptions(), "without items"),
         ([tmp_path / "gone.json"], ViewOptions(), "no such file"),

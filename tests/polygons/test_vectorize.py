@@ -20,6 +20,7 @@ from geohr.api.vectorize import vectorize
 from geohr.errors import InputError, UsageError
 from geohr.options import VectorizeOptions
 from geohr_cli.main import main
+from tests.hostile.makers import python_in_vrt
 from tests.polygons.tracing import METRES, UTM, whole
 
 
@@ -164,13 +165,32 @@ def test_probabilities_elsewhere_are_refused(transform: Affine, tmp_path: Path) 
     assert vectorize(mask, tmp_path / "x.gpkg", probabilities=near) > 0
 
 
+@pytest.mark.parametrize("which", ["classes", "probabilities"])
+def test_no_python_is_run_for_a_vrt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    monkeypatch.setenv("GDAL_VRT_ENABLE_PYTHON", "YES")
+    mask, vrt = write(tmp_path / "mask.tif", np.ones((128, 128), np.uint8)), python_in_vrt(tmp_path)
+    raster, probabilities = (vrt, None) if which == "classes" else (mask, vrt)
+    with pytest.raises(InputError):
+        vectorize(raster, tmp_path / "x.gpkg", probabilities=probabilities)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_formats_that_run_queries_are_not_opened(tmp_path: Path) -> None:
+    service = tmp_path / "service.xml"
+    service.write_text('<GDAL_WMS><Service name="TMS"></Service></GDAL_WMS>')
+    with pytest.raises(InputError, match="not a raster that GDAL can read"):
+        vectorize(service, tmp_path / "x.gpkg")
+
+
 def test_other_bad_input_is_refused(tmp_path: Path) -> None:
     mask = write(tmp_path / "mask.tif", blocks())
     with pytest.raises(InputError, match="band 2 asked for, the raster has 1"):
         vectorize(mask, tmp_path / "x.gpkg", options=VectorizeOptions(band=2))
-    with pytest.raises(InputError, match="cannot be read as a raster"):
+    with pytest.raises(InputError, match="no such file"):
         vectorize(tmp_path / "none.tif", tmp_path / "x.gpkg")
-    with pytest.raises(UsageError, match="no vector format"):
+    with pytest.raises(UsageError, match="not a vector format"):
         vectorize(mask, tmp_path / "x.csv")
     with pytest.raises(UsageError, match="simplify must be at least 0; got -1"):
         VectorizeOptions(simplify=-1)

@@ -70,7 +70,7 @@ def test_says_what_is_missing(run: Run, town: Town, tmp_path: Path) -> None:
     code, _, error = run("train", "--out", out)
     assert (code, error) == (
         2,
-        "geohr: nothing to learn from; add --scene and --labels, or --data\n",
+        "geohr: nothing to train on; add --scene and --labels, or --data\n",
     )
     code, _, error = run("train", "--scene", town.image, "--out", out)
     assert code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import geopandas
@@ -18,7 +19,7 @@ from geohr.encoding import IGNORE
 from geohr.errors import InputError, UsageError
 from geohr.geobox import Window
 from geohr.scene import Scene
-from geohr.scene.labels import Legend
+from geohr.scene.labels import Legend, aoi_window, read_classes
 from geohr.tiling.normalize import Normalizer
 from geohr.training.augment import AUGMENTATIONS, augment, check_augmentations
 from geohr.training.options import WindowOptions
@@ -26,7 +27,7 @@ from geohr.training.places import group_by_place
 from geohr.training.samples import Sample, pair, read_labels
 from geohr.training.store import Store
 from geohr.training.windows import Windows, pick_gsd, rescale, turn
-from tests.makers import ORIGIN, UTM, one_class_card, write_scene
+from tests.makers import ORIGIN, UTM, noise, one_class_card, write_scene
 from tests.train.towns import Town, make_town
 
 PLAIN = WindowOptions(tile=64, gsd_range=(0.5, 0.5), augment=("none",))
@@ -332,3 +333,23 @@ def test_an_unknown_augmentation_is_refused() -> None:
     check_augmentations(("none",))
     with pytest.raises(UsageError, match=r"colour, gamma.*got 'fog'"):
         check_augmentations(("fog",))
+
+
+def test_labels_written_anew_are_read_anew(tmp_path: Path) -> None:
+    """In a notebook the process lives on while files change, perhaps within a clock's tick."""
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(40, 40)))
+    path = tmp_path / "labels.parquet"
+    left, top = ORIGIN
+
+    def draw(width: float) -> None:
+        box = shapely.box(left, top - 10, left + width, top)
+        geopandas.GeoDataFrame(geometry=[box], crs=UTM).to_parquet(path)
+
+    draw(5)
+    assert read_classes(str(path), scene, scene.geobox.extent).sum() == 10 * 20
+    assert aoi_window(str(path), scene).width == 10
+    before = path.stat()
+    draw(10)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read_classes(str(path), scene, scene.geobox.extent).sum() == 20 * 20
+    assert aoi_window(str(path), scene).width == 20

@@ -163,8 +163,8 @@ VERBS = {
     "report": "write_report",
 }
 """Functions of commands that are not named as their command is."""
-ELSEWHERE = {"change", "completion", "doctor"}
-"""Commands about the shell, and `geohr.change.dates.change`, whose package has the name."""
+ELSEWHERE = {"change", "check", "completion", "doctor"}
+"""Commands about the shell, and those whose package has their name, such as `geohr.change`."""
 
 
 def test_every_command_is_a_function() -> None:

@@ -69,3 +69,14 @@ def test_nodata_does_not_count_for_the_range(tmp_path: Path) -> None:
     pixels[:, :10] = -9999
     path = write_scene(tmp_path / "scene.tif", pixels)
     check_range(Scene.open(path, SceneOptions(nodata=-9999)), Normalizer.of(CARD, None))
+
+
+def test_a_mask_in_an_image_s_place_is_told_of(tmp_path: Path) -> None:
+    """Zeros and ones are inside every card's range, and nothing would be found in them."""
+    dark = Scene.open(write_scene(tmp_path / "mask.tif", noise(90, 90) % 2))
+    with pytest.warns(UserWarning, match="holds no value but 0 and 1"):
+        check_range(dark, Normalizer.of(CARD, None))
+    check_range(dark, Normalizer.of(CARD, (0.0, 1.0)))
+    check_range(
+        Scene.open(write_scene(tmp_path / "a.tif", noise(90, 90))), Normalizer.of(CARD, None)
+    )

@@ -158,7 +158,7 @@ def test_an_error_leaves_no_file_and_keeps_the_old_one(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.xyz is no vector format; name a file that ends in"):
+    with pytest.raises(UsageError, match=r"\.xyz is not a vector format; name a file that ends in"):
         open_vector(tmp_path / "out.xyz", crs=UTM)
     for extension in EXTENSIONS:
         with (

@@ -26,6 +26,8 @@ def test_a_file_is_served_in_a_frame_until_it_is_stopped(tmp_path: Path) -> None
     shown = page._repr_html_()
     (address,) = re.findall(r'<iframe src="(http://127\.0\.0\.1:\d+/)"', shown)
     assert address == page.address
+    # Of a GeoPackage as segment writes it, which holds styles beside its objects.
+    assert len(page.read()) == 4
     with urllib.request.urlopen(address, timeout=60) as answer:
         assert b"houses.gpkg" in answer.read()
         policy = answer.headers["Content-Security-Policy"]

@@ -30,7 +30,7 @@ def test_the_map_is_drawn_and_the_slider_filters(page: Page, tmp_path: Path) -> 
         page.open(address)
         assert page.text("title") == "scene.tif"
         lowest = np.floor(confidence.min() * 20) / 20
-        assert page.text("count") == f"25 of 25 objects at {lowest:.2f} and more"
+        assert page.text("count") == f"25 of 25 objects from {lowest:.2f}"
         slider = "const s = document.getElementById('threshold'); return [s.min, s.value]"
         assert [float(each) for each in page.run(slider)] == [lowest, lowest]
         drawn = "return map.queryRenderedFeatures({layers: ['objects-fill']}).map(f => f.id)"
@@ -38,7 +38,7 @@ def test_the_map_is_drawn_and_the_slider_filters(page: Page, tmp_path: Path) -> 
         page.slide(0.75)
         left = int((confidence >= 0.75).sum())
         assert 0 < left < 25
-        assert page.text("count") == f"{left} of 25 objects at 0.75 and more"
+        assert page.text("count") == f"{left} of 25 objects from 0.75"
         page.idle()
         page.wait(lambda: len(set(page.run(drawn))) == left, "a filtered map")
         page.slide(1.0)
@@ -112,7 +112,7 @@ def test_slider_and_legend_begin_where_objects_do(page: Page, tmp_path: Path) ->
     objects = write_objects(tmp_path / "houses.gpkg", polygons)
     with serving(page_server(scene, objects)) as address:
         page.open(address)
-        assert page.text("count") == "25 of 25 objects at 0.70 and more"
+        assert page.text("count") == "25 of 25 objects from 0.70"
         legend = page.text("legend").splitlines()
         assert legend == ["0.7 and more", "0.8 and more", "accepted", "rejected"]
         bars = page.run(
@@ -189,7 +189,7 @@ def test_one_file_shows_everything_without_a_server(page: Page, tmp_path: Path) 
     write_page(Scene.open(scene), ObjectTable.open(objects), out)
     assert "http-equiv" not in out.read_text("utf-8")
     page.open(out.as_uri())
-    assert page.text("count").startswith("25 of 25 objects at 0.")
+    assert page.text("count").startswith("25 of 25 objects from 0.")
     assert (
         len(
             set(
@@ -201,7 +201,7 @@ def test_one_file_shows_everything_without_a_server(page: Page, tmp_path: Path) 
         == 25
     )
     page.slide(0.99)
-    page.wait(lambda: page.text("count").endswith("0.99 and more"), "a count")
+    page.wait(lambda: page.text("count").endswith("from 0.99"), "a count")
     page.slide(0)
     page.click("next")
     page.wait(lambda: "building" in page.text("attributes"), "attributes")

@@ -47,6 +47,9 @@ function colour() {
 
 function lineColour() { return ["case", SELECTED, "#ffffff", colour()]; }
 
+// Lines thin out where houses are small.
+function widening(far, near) { return ["interpolate", ["linear"], ["zoom"], OUTLINES_FROM, far, OUTLINES_FROM + 2, near]; }
+
 function style(withObjects) {
   const sources = { scene: sceneSource() };
   const layers = [{ id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } }];
@@ -57,8 +60,8 @@ function style(withObjects) {
     layers.push(
       { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": ["case", rejected, 0.1, SELECTED, 0.1, 0.4], "fill-antialias": false } },
       // White beside each line, or green lines would be lost on green fields.
-      { id: "objects-casing", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", SELECTED, "#000000", "#ffffff"], "line-opacity": 0.85, "line-width": ["case", SELECTED, 8, 4] } },
-      { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": lineColour(), "line-width": ["case", SELECTED, 4, 2] } },
+      { id: "objects-casing", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", SELECTED, "#000000", "#ffffff"], "line-opacity": 0.85, "line-width": widening(["case", SELECTED, 6, 2], ["case", SELECTED, 8, 4]) } },
+      { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": lineColour(), "line-width": widening(["case", SELECTED, 3, 1], ["case", SELECTED, 4, 2]) } },
     );
   }
   return { version: 8, sources, layers };
@@ -89,7 +92,7 @@ function firstShown() {
 
 function showCount() {
   const all = byConfidence.length;
-  part("count").textContent = `${all - firstShown()} of ${all} objects at ${threshold().toFixed(2)} and more`;
+  part("count").textContent = `${all - firstShown()} of ${all} objects from ${threshold().toFixed(2)}`;
 }
 
 // The slider begins at the lowest confidence, or a twentieth below it.
