@@ -16,7 +16,7 @@ from geohr.geobox import GeoBox
 from geohr.options import PolygonOptions
 from geohr.polygons.objects import ClosedObjects, Statistics
 from geohr.polygons.regularize import Regularizer
-from geohr.polygons.rings import RING_START, SUBPIXEL, Ragged, unpack
+from geohr.polygons.rings import RING_START, SUBPIXEL, RaggedArray, unpack
 from geohr.polygons.simplify import thin, without_hints
 from geohr.polygons.table import DTYPES, Polygons, by_owner
 
@@ -103,7 +103,7 @@ class AttributeBuilder:
         a, b, _, d, e, _ = self.geobox.transform[:6]
         return np.asarray(scale @ np.array([[a, b], [d, e]]), np.float64)[of_vertex.reshape(-1)]
 
-    def _geometry(self, shapes: Ragged, owner: Ints) -> Geometries:
+    def _geometry(self, shapes: RaggedArray, owner: Ints) -> Geometries:
         """Shapely polygons in the CRS; multipolygons for objects of several items."""
         begins = np.flatnonzero(shapes.flat & RING_START)
         y, x = unpack(shapes.flat)

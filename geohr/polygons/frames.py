@@ -29,7 +29,7 @@ from geohr.polygons.outlines import (
     sides,
     unit_edges,
 )
-from geohr.polygons.rings import Chains, Ragged, canonical, join, split_touching
+from geohr.polygons.rings import Chains, RaggedArray, canonical, join, split_touching
 from geohr.polygons.runs import (
     Candidates,
     Components,
@@ -212,9 +212,9 @@ class Frames:
         saddles: Saddles,
         crossings: Crossings | None,
         runs: Runs,
-    ) -> tuple[Ragged, Ints]:
+    ) -> tuple[RaggedArray, Ints]:
         """Simple, canonical rings that close in the frame, and a run inside each."""
-        rings, inside = [Ragged.empty()], [np.zeros(0, np.int64)]
+        rings, inside = [RaggedArray.empty()], [np.zeros(0, np.int64)]
         traced = {label for label in found.labels if self._traced[label]}
         for label in sorted(traced | self.chains.keys()):
             chains = self.chains.setdefault(label, Chains())
@@ -227,7 +227,9 @@ class Frames:
             inside.append(runs.at(pixel)[origin])
         return canonical(join(rings)), np.concatenate(inside)
 
-    def _trace_pixels(self, chains: Chains, found: Candidates, label: int) -> tuple[Ragged, Ints]:
+    def _trace_pixels(
+        self, chains: Chains, found: Candidates, label: int
+    ) -> tuple[RaggedArray, Ints]:
         """Closed rings along the pixels' sides, and a pixel inside each."""
         side = sides(found, label)
         rings, piece = chains.link(link_sides(side, above=chains.columns, top=self.top))
@@ -242,7 +244,7 @@ class Frames:
         crossings: Crossings | None,
         runs: Runs,
         label: int,
-    ) -> tuple[Ragged, Ints]:
+    ) -> tuple[RaggedArray, Ints]:
         """Closed rings with a vertex for every unit side, and a pixel inside each."""
         edges = unit_edges(field, runs, label)
         links = link_edges(

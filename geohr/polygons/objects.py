@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from geohr.encoding import Bools, Bytes, Ints
-from geohr.polygons.rings import Ragged, gather, join, place, signed_area
+from geohr.polygons.rings import RaggedArray, gather, join, place, signed_area
 from geohr.polygons.runs import Runs, Step
 
 # The first pixel of an object that has no pixel yet.
@@ -146,7 +146,7 @@ def _add(step: Step, new: Ints, old: Ints) -> Ints:
 class ClosedObjects:
     """Objects to which nothing can be added, in canonical order: by last row, then first pixel."""
 
-    shapes: Ragged
+    shapes: RaggedArray
     """Items of rings, the exterior first; ring starts are marked."""
     owner: Ints
     """The object of each item, `(item,)`, ascending."""
@@ -154,7 +154,7 @@ class ClosedObjects:
     """The statistics of the objects."""
 
     @classmethod
-    def ordered(cls, shapes: Ragged, owner: Ints, statistics: Statistics) -> Self:
+    def ordered(cls, shapes: RaggedArray, owner: Ints, statistics: Statistics) -> Self:
         """Put the objects that own an item into canonical order.
 
         Args:
@@ -188,9 +188,9 @@ class VertexQueue:
     """Lists of vertices whose owner is still open."""
 
     def __init__(self) -> None:
-        self._chunks: list[tuple[Ragged, Ints]] = []
+        self._chunks: list[tuple[RaggedArray, Ints]] = []
 
-    def add(self, items: Ragged, owner: Ints) -> None:
+    def add(self, items: RaggedArray, owner: Ints) -> None:
         """Hold items for their owners."""
         if len(items):
             self._chunks.append((items, owner))
@@ -200,16 +200,16 @@ class VertexQueue:
         lookup = np.append(of_old, -1)
         self._chunks = [(items, lookup[owner]) for items, owner in self._chunks]
 
-    def take(self, closed: Bools) -> tuple[Ragged, Ints]:
+    def take(self, closed: Bools) -> tuple[RaggedArray, Ints]:
         """Remove and return the items of closed owners, and their owners.
 
         A chunk is copied only when half of it is gone, so that each item is moved a bounded number
         of times however long its owner stays open.
         """
         lookup = np.append(closed, False)
-        taken: list[Ragged] = []
+        taken: list[RaggedArray] = []
         owners: list[Ints] = []
-        kept: list[tuple[Ragged, Ints]] = []
+        kept: list[tuple[RaggedArray, Ints]] = []
         for items, owner in self._chunks:
             going = lookup[owner]
             if not going.any():
@@ -227,9 +227,9 @@ class VertexQueue:
         return join(taken), np.concatenate([*owners, np.zeros(0, np.int64)])
 
 
-def _merge_small(chunks: list[tuple[Ragged, Ints]]) -> list[tuple[Ragged, Ints]]:
+def _merge_small(chunks: list[tuple[RaggedArray, Ints]]) -> list[tuple[RaggedArray, Ints]]:
     """Join the newest chunks while they are no larger than their successor, as a binary counter."""
-    merged: list[tuple[Ragged, Ints]] = []
+    merged: list[tuple[RaggedArray, Ints]] = []
     for chunk in chunks:
         merged.append(chunk)
         while len(merged) > 1 and len(merged[-2][1]) <= 2 * len(merged[-1][1]):
@@ -254,13 +254,13 @@ class OpenObjects:
 
     def take(
         self,
-        rings: tuple[Ragged, Ints],
+        rings: tuple[RaggedArray, Ints],
         statistics: Statistics,
         *,
         part: Step,
         group: Step | None,
         group_of_node: Ints,
-        shapes: tuple[Ragged, Ints] | None = None,
+        shapes: tuple[RaggedArray, Ints] | None = None,
     ) -> ClosedObjects:
         """Add what a step has found, and hand out the objects that it closes.
 
@@ -292,7 +292,9 @@ class OpenObjects:
         """The first pixel of all open objects."""
         return int(self.statistics.first.min(initial=NOWHERE))
 
-    def _closed_parts(self, rings: Ragged, part_of_ring: Ints, part: Step) -> tuple[Ragged, Ints]:
+    def _closed_parts(
+        self, rings: RaggedArray, part_of_ring: Ints, part: Step
+    ) -> tuple[RaggedArray, Ints]:
         """The parts that close, one item each, and their numbers."""
         self.rings.renumber(part.of_old)
         self.rings.add(rings, part_of_ring)

@@ -59,14 +59,14 @@ def depth(vertices: Ints) -> Ints:
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedArray:
     """Several lists of vertices, one after the other: item i is [offsets[i], offsets[i + 1])."""
 
     flat: Ints
     offsets: Ints
 
     @classmethod
-    def empty(cls) -> Ragged:
+    def empty(cls) -> RaggedArray:
         """An empty sequence of items."""
         return cls(np.zeros(0, np.int64), np.zeros(1, np.int64))
 
@@ -84,22 +84,22 @@ class Ragged:
         """`(vertex,)` the item that each vertex belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def take(self, items: Ints) -> Ragged:
+    def take(self, items: Ints) -> RaggedArray:
         """The given items, in the given order."""
         lengths = self.lengths[items]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         shift = np.repeat(self.offsets[items] - offsets[:-1], lengths)
-        return Ragged(self.flat[np.arange(offsets[-1]) + shift], offsets)
+        return RaggedArray(self.flat[np.arange(offsets[-1]) + shift], offsets)
 
 
-def join(parts: list[Ragged]) -> Ragged:
+def join(parts: list[RaggedArray]) -> RaggedArray:
     """Items of all parts, in order."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Ragged.empty()
+        return RaggedArray.empty()
     lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(
+    return RaggedArray(
         np.concatenate([part.flat for part in parts]), np.concatenate([[0], np.cumsum(lengths)])
     )
 
@@ -205,7 +205,7 @@ class Chains:
             np.array([each.column_out for each in self.open], np.int64),
         )
 
-    def link(self, links: Links) -> tuple[Ragged, Ints]:
+    def link(self, links: Links) -> tuple[RaggedArray, Ints]:
         """Take the pieces of the next frame.
 
         Returns:
@@ -213,7 +213,7 @@ class Chains:
         """
         count = len(links.successor)
         if count == 0:
-            return Ragged.empty(), np.zeros(0, np.int64)
+            return RaggedArray.empty(), np.zeros(0, np.int64)
         is_tail = links.successor < 0
         is_head = np.ones(count, np.bool_)
         is_head[links.successor[~is_tail]] = False
@@ -225,7 +225,7 @@ class Chains:
 
     def _collect(
         self, links: Links, nodes: Ints, offsets: Ints, is_tail: Bools
-    ) -> tuple[Ragged, Ints]:
+    ) -> tuple[RaggedArray, Ints]:
         """Split the cycles into rings made of new pieces only, other rings, and open outlines."""
         new = len(links.vertices)
         special = (nodes >= new) | is_tail[nodes]
@@ -245,7 +245,7 @@ class Chains:
                 if (whole < 0).any():
                     self.marked.append(whole)
                     continue
-                rings.append(Ragged(whole, np.array([0, len(whole)])))
+                rings.append(RaggedArray(whole, np.array([0, len(whole)])))
                 pieces.append(int(least[cycle]))
             for start, stop in zip([0, *ends], ends, strict=False):
                 path = members[start:stop]
@@ -257,14 +257,14 @@ class Chains:
         return join(rings), np.array(pieces, np.int64)
 
 
-def _present(vertices: Ints, sizes: Ints) -> Ragged:
+def _present(vertices: Ints, sizes: Ints) -> RaggedArray:
     """Rings of so many pieces each, without the places that hold no vertex."""
     ends = np.concatenate([[0], np.cumsum(sizes)]) * vertices.shape[1]
     flat = vertices.reshape(-1)
     there = flat >= 0
     if there.all():
-        return Ragged(flat, ends)
-    return Ragged(flat[there], np.concatenate([[0], np.cumsum(there)])[ends])
+        return RaggedArray(flat, ends)
+    return RaggedArray(flat[there], np.concatenate([[0], np.cumsum(there)])[ends])
 
 
 def _parts(vertices: Ints, path: Ints, before: list[Open]) -> list[Ints]:
@@ -282,7 +282,7 @@ def _parts(vertices: Ints, path: Ints, before: list[Open]) -> list[Ints]:
     return parts
 
 
-def split_touching(rings: Ragged) -> tuple[Ragged, Ints]:
+def split_touching(rings: RaggedArray) -> tuple[RaggedArray, Ints]:
     """Cut rings that pass twice through a vertex into rings that do not.
 
     With objects of 4-connected pixels, the two passes of one ring through a saddle always belong
@@ -313,12 +313,12 @@ def split_touching(rings: Ragged) -> tuple[Ragged, Ints]:
     nodes, offsets = cycles(successor, np.arange(len(successor)))
     origin = affected[some.item_of[nodes[offsets[:-1]]]]
     return (
-        join([rings.take(untouched), Ragged(some.flat[nodes], offsets)]),
+        join([rings.take(untouched), RaggedArray(some.flat[nodes], offsets)]),
         np.concatenate([untouched, origin]),
     )
 
 
-def canonical(rings: Ragged) -> Ragged:
+def canonical(rings: RaggedArray) -> RaggedArray:
     """Rotate each ring to begin at its first vertex in raster order, and mark it there."""
     plain = place(rings.flat)
     least = np.minimum.reduceat(plain, rings.offsets[:-1]) if len(rings) else plain
@@ -328,10 +328,10 @@ def canonical(rings: Ragged) -> Ragged:
     base = np.repeat(rings.offsets[:-1], sizes)
     turned = rings.flat[base + (np.arange(len(plain)) - base + shift) % np.repeat(sizes, sizes)]
     turned[rings.offsets[:-1]] |= RING_START
-    return Ragged(turned, rings.offsets)
+    return RaggedArray(turned, rings.offsets)
 
 
-def signed_area(rings: Ragged) -> Floats:
+def signed_area(rings: RaggedArray) -> Floats:
     """`(ring,)` area in square pixels: positive for an exterior, negative for a hole."""
     if len(rings) == 0:
         return np.zeros(0)
@@ -345,7 +345,7 @@ def signed_area(rings: Ragged) -> Floats:
     return twice / (2.0 * SUBPIXEL * SUBPIXEL)
 
 
-def gather(rings: Ragged, owner: Ints, hole: Bools, owners: int) -> Ragged:
+def gather(rings: RaggedArray, owner: Ints, hole: Bools, owners: int) -> RaggedArray:
     """Join each owner's rings into one item: its exterior first, then holes in raster order.
 
     Args:
@@ -358,7 +358,7 @@ def gather(rings: Ragged, owner: Ints, hole: Bools, owners: int) -> Ragged:
     sorted_rings = rings.take(order)
     counts = np.bincount(owner, minlength=owners)
     ends = np.concatenate([[0], np.cumsum(counts)])
-    return Ragged(sorted_rings.flat, sorted_rings.offsets[ends])
+    return RaggedArray(sorted_rings.flat, sorted_rings.offsets[ends])
 
 
 def round_rings(offsets: Ints) -> tuple[Ints, Ints]:

@@ -23,7 +23,7 @@ import numpy as np
 from geohr.encoding import Bytes, Ints
 from geohr.polygons.frames import Above, Frames
 from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated, together
-from geohr.polygons.rings import Chains, Links, Open, Ragged, canonical, join, split_touching
+from geohr.polygons.rings import Chains, Links, Open, RaggedArray, canonical, join, split_touching
 from geohr.polygons.runs import Step, connected
 from geohr.polygons.table import Polygons, concatenate, from_arrays, to_arrays
 from geohr.polygons.tracer import TraceSettings
@@ -42,11 +42,11 @@ class Fragment:
     """The part of each run of the row above, `(run,)`."""
     below: Ints
     """The part of each run of the last row, `(run,)`."""
-    rings: tuple[Ragged, Ints]
+    rings: tuple[RaggedArray, Ints]
     """Closed rings, and the part of each."""
-    shapes: tuple[Ragged, Ints]
+    shapes: tuple[RaggedArray, Ints]
     """Closed parts of open objects, and the object of each."""
-    strands: Ragged
+    strands: RaggedArray
     """Pieces of outline that begin and end at runs."""
     begin: Ints
     """The run at which each strand begins, `(strand,)`; those above are numbered first."""
@@ -70,7 +70,7 @@ class Fragment:
             below=parts.below,
             rings=objects.rings.take(np.ones(count, np.bool_)),
             shapes=objects.shapes.take(np.ones(len(objects.statistics), np.bool_)),
-            strands=join([Ragged(each, np.array([0, len(each)])) for _, _, each in strands]),
+            strands=join([RaggedArray(each, np.array([0, len(each)])) for _, _, each in strands]),
             begin=np.array([begin for begin, _, _ in strands], np.int64),
             end=np.array([end for _, end, _ in strands], np.int64),
         )
@@ -87,7 +87,7 @@ class Fragment:
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
         """Read what `to_arrays` made."""
         rings, shapes, strands = (
-            Ragged(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
+            RaggedArray(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
             for name in ("rings", "shapes", "strands")
         )
         return cls(
@@ -98,7 +98,7 @@ class Fragment:
             **{name: arrays[name] for name in PLAIN},
         )
 
-    def _ragged(self) -> dict[str, Ragged]:
+    def _ragged(self) -> dict[str, RaggedArray]:
         return {"rings": self.rings[0], "shapes": self.shapes[0], "strands": self.strands}
 
 
@@ -166,7 +166,7 @@ class Joiner:
         self._group_of_part[below] = objects.renumber[group_of_node[fragment.below]]
         return whole
 
-    def _link(self, fragment: Fragment) -> tuple[Ragged, Ints]:
+    def _link(self, fragment: Fragment) -> tuple[RaggedArray, Ints]:
         """Rings that close where the fragment meets what is above, and a strand of each."""
         above, strands = len(fragment.above), len(fragment.begin)
         came = np.array([each.column_in for each in self._outlines], np.int64)
@@ -276,7 +276,7 @@ class StripPolygons:
             from_arrays(arrays),
             Statistics.from_arrays(arrays, "done_"),
             ClosedObjects(
-                Ragged(arrays["undrawn_flat"], arrays["undrawn_offsets"]),
+                RaggedArray(arrays["undrawn_flat"], arrays["undrawn_offsets"]),
                 arrays["undrawn_owner"],
                 Statistics.from_arrays(arrays, "undrawn_"),
             ),
