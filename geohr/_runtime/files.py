@@ -63,7 +63,8 @@ def staged(paths: Sequence[Path], folder: str) -> Iterator[dict[Path, Path]]:
 
     Args:
         paths: The final names, in any folders.
-        folder: Of the names to write to, inside the folder of each final name. Whatever lies in
+        folder: The folder of temporary names, inside the folder of each final name. Whatever lies
+            in
             it is removed.
 
     Raises:

@@ -53,7 +53,7 @@ class ExportResult:
     compared_on: str
 
     def describe(self) -> str:
-        """The parity report, a line for a person."""
+        """The comparison of both forms in one line."""
         return (
             f"{', '.join(map(str, self.files))}: takes {' x '.join(map(str, self.shape))}; "
             f"beside torch float32 on {self.compared_on}: {self.agreement.describe()}"

@@ -51,7 +51,7 @@ class Summary:
         engine: The name of the engine that predicted.
         blocks: Blocks in all.
         reused: Blocks that an earlier run had finished.
-        seam_score: How much more happens at tile lines than beside them, as in
+        seam_score: The ratio of what happens at tile lines to what happens beside them, as in
             `geohr.stitching.seams.SeamScore`; 1 is no more.
     """
 

@@ -40,7 +40,7 @@ STRIP_PIXELS = 2**23
 CACHE_BYTES = 2**26
 """GDAL's cache of blocks, which are read once: it would take a share of all memory."""
 EVEN = 0.5
-"""Where contours run when nothing says it."""
+"""The probability of contours, if none is given."""
 
 
 def vectorize(
@@ -125,7 +125,7 @@ def vectorize(
 def _trace_settings(
     source: Any, options: VectorizeOptions, class_names: dict[int, str]
 ) -> TraceSettings:
-    """How the raster is traced."""
+    """The settings with which the raster is traced."""
     return TraceSettings(
         GeoBox(source.crs, source.transform, source.height, source.width),
         options=options,
@@ -235,7 +235,7 @@ def _class_rows(source: Any, scores: Any | None, band: int, background: int) -> 
 
 
 def _probability_rows(source: Any, threshold: float | None) -> Iterator[Rows]:
-    """Rows of probabilities with their classes, from top to bottom."""
+    """Read rows of probabilities, with their classes, from top to bottom."""
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES, **settings(source.name)):
         for window in _strips(source, 1):
             with _reading(source, window):
@@ -257,7 +257,7 @@ def _reading(source: Any, window: Window) -> Iterator[None]:
     """Name the rows where reading fails.
 
     Raises:
-        InputError: In place of rasterio's error.
+        InputError: When rasterio cannot read the raster.
     """
     try:
         yield
@@ -322,8 +322,8 @@ def _provenance(
 
     Args:
         raster: The input.
-        options: How it was traced.
-        tags: What geohr noted in it of the run that predicted it.
+        options: The options of tracing.
+        tags: The provenance in the raster of the run that predicted it.
     """
     made = {**json.loads(tags.get("geohr_options", "{}")), **dataclasses.asdict(options)}
     path, changed = Path(raster), ""

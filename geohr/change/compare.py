@@ -101,7 +101,7 @@ class ChangeCounts:
         }
 
     def describe(self) -> str:
-        """A line an entry, for a person."""
+        """A description with one line per kind."""
         lines = [self.shift.describe()]
         for kind in KINDS:
             text = f"{kind}: {self.objects[kind]}"

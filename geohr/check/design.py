@@ -31,7 +31,7 @@ def allocate(sizes: Floats, expected: Floats, judgements: int) -> Ints:
     Args:
         sizes: `(stratum,)` members, or the area.
         expected: `(stratum,)` the share of yes that is expected, in [0, 1].
-        judgements: How many there are in all; more are drawn where every stratum needs `LEAST`.
+        judgements: The number in all; more are drawn where every stratum needs `LEAST`.
     """
     spread = np.sqrt(expected * (1 - expected))
     want = sizes * np.maximum(spread, SPREAD_MIN)
@@ -48,7 +48,7 @@ def allocate(sizes: Floats, expected: Floats, judgements: int) -> Ints:
 
 
 def judgements_for(half_width: float, sizes: Floats, expected: Floats) -> int:
-    """How many judgements an interval of a half width takes under Neyman's allocation."""
+    """The number of judgements that an interval of a half width takes, by Neyman's allocation."""
     weight = sizes / sizes.sum()
     spread = np.maximum(np.sqrt(expected * (1 - expected)), SPREAD_MIN)
     return int(np.ceil((Z * float((weight * spread).sum()) / half_width) ** 2))

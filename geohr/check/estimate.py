@@ -59,7 +59,7 @@ class Judgements:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How good a map is.
+    """The estimated quality of a map.
 
     Attributes:
         precision: Share of the map's objects that are right.
@@ -90,7 +90,7 @@ class Estimate:
     threshold: float
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: intervals as value, low, high."""
+        """The estimate as a dictionary for JSON; intervals as value, low, high."""
         return {
             "precision": self.precision.as_list(),
             "recall": self.recall.as_list(),
@@ -106,11 +106,11 @@ class Estimate:
         }
 
     def to_json(self) -> str:
-        """The same as text."""
+        """The estimate as JSON."""
         return json.dumps(self.as_dict(), indent=1)
 
     def describe(self) -> str:
-        """For a person: estimates with their intervals at 95%."""
+        """A description: estimates with their 95% intervals."""
         return "\n".join(
             [
                 f"judged: {self.objects} objects and {self.places} places",
@@ -135,11 +135,11 @@ def numbers(interval: Interval) -> str:
 
 
 def estimate(sample: str | Path, *, options: EstimateOptions | None = None) -> Estimate:
-    """How good a map is, by a sample that was judged.
+    """Estimate how good a map is from a judged sample.
 
     Args:
-        sample: As `geohr.check.sample.draw_sample` wrote it, with answers.
-        options: What false and missed objects cost.
+        sample: A file of `geohr.check.sample.draw_sample`, with answers.
+        options: The costs of false and missed objects.
 
     Raises:
         InputError: When it is no such sample, or nothing was judged.
@@ -148,7 +148,7 @@ def estimate(sample: str | Path, *, options: EstimateOptions | None = None) -> E
 
 
 def read_judgements(sample: Path) -> Judgements:
-    """The answers of a sample.
+    """Read the answers of a sample.
 
     Raises:
         InputError: When it is no sample, or nothing was judged.

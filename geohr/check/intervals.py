@@ -1,4 +1,4 @@
-"""Confidence intervals that hold their level with small samples and counts of none."""
+"""Confidence intervals that keep their level for small samples and for counts of zero."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Interval:
         return (self.high - self.low) / 2
 
     def as_list(self) -> list[float]:
-        """Value, low, high."""
+        """The value, the lower and the upper end, as a list."""
         return [self.value, self.low, self.high]
 
 
@@ -80,7 +80,7 @@ def total(weights: Floats, largest: float) -> Interval:
 
     Args:
         weights: `(n,)` what each observation stands for.
-        largest: What one more observation would stand for.
+        largest: The weight that one more observation would have.
     """
     value = float(weights.sum())
     spread = float((weights**2).sum())

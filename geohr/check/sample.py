@@ -51,7 +51,7 @@ EPOCH = "1970-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True)
 class SampleCounts:
-    """What was drawn.
+    """The numbers of objects and places that were drawn.
 
     Attributes:
         objects: By stratum, judgements and objects.
@@ -62,7 +62,7 @@ class SampleCounts:
     places: dict[str, tuple[int, float]]
 
     def describe(self) -> str:
-        """For a person."""
+        """A description in one line."""
         objects = sum(number for number, _ in self.objects.values())
         places = sum(number for number, _ in self.places.values())
         minutes = (objects * OBJECT_SECONDS + places * PLACE_SECONDS) / 60
@@ -101,7 +101,7 @@ def draw_sample(
         result: Vector file of objects, as geohr writes it.
         probabilities: Raster written with it: uint8, probability x 254, 255 = no data.
         out: A .gpkg; it appears when it is whole.
-        options: How much is drawn, and the seed.
+        options: The size of the sample, and the seed.
         overwrite: Replace `out` if it exists.
 
     Raises:
@@ -152,7 +152,7 @@ def object_strata(confidence: Floats, size: Floats) -> Any:
 
 
 def budget(options: SampleOptions, objects: DateObjects, strata: Any) -> tuple[int, int]:
-    """How many objects and how many places are judged."""
+    """The number of objects and of places to judge."""
     if options.half_width is None:
         seconds = options.minutes * 60
         return (
@@ -205,7 +205,7 @@ def draw_places(
 
 
 def bands(raster: Any) -> Iterator[tuple[RasterWindow, Bytes, Any]]:
-    """Rows of the largest probability of any class, and where there are data."""
+    """Rows of the largest probability over all classes, and of validity."""
     block = raster.block_shapes[0][0]
     rows = max(BAND_PIXELS // raster.width // block, 1) * block
     for start in range(0, raster.height, rows):
@@ -279,7 +279,7 @@ def keep_smallest(
 
 
 def pick_places(drawn: dict[str, Drawn], objects: DateObjects, judgements: int) -> dict[str, Ints]:
-    """By stratum, which of the places drawn are judged."""
+    """Choose the places to judge, by stratum."""
     wrong = 1 - float(objects.confidence.mean())
     expected = np.array(
         [
@@ -307,8 +307,8 @@ def write_sample(
         out: The GeoPackage.
         crs: CRS of the objects, in which all is written.
         objects: The objects drawn, the stratum of each, and how many objects that has.
-        places: What was drawn by stratum, which of it is judged, and the CRS of it.
-        facts: What the sample is of.
+        places: The places drawn by stratum, those to judge, and their CRS.
+        facts: The facts about the map that the sample is of.
     """
     table, strata, members = objects
     drawn, taken, own = places

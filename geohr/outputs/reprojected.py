@@ -1,4 +1,4 @@
-"""Rasters that are made on the grid that a scene was read on, and come out on its own."""
+"""Rasters that are written on the grid on which a scene was read, and appear on the scene's own."""
 
 from __future__ import annotations
 

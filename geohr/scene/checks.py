@@ -20,6 +20,17 @@ CLAIMED_BYTES = 2**36
 CLAIMED_RATIO = 100_000
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuse a pipe or a device, which would be waited for without end.
+
+    Raises:
+        InputError: When a name on disk is that of neither a file nor a folder.
+    """
+    on_disk = Path(path)
+    if on_disk.exists() and not (on_disk.is_file() or on_disk.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device; give a file")
+
+
 def check_raster(
     raster: Any, path: str | Path, colours: Sequence[ColorInterp], dtypes: Sequence[str]
 ) -> None:

@@ -26,7 +26,7 @@ from geohr.encoding import Mask, Pixels
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.options import SceneOptions
-from geohr.scene.checks import check_raster
+from geohr.scene.checks import check_raster, check_regular
 from geohr.scene.source import BLOCK_ROWS_MAX, PixelReader
 
 # The number of times that a failed read of a remote file is repeated, with the file reopened.
@@ -93,7 +93,7 @@ class FileSource:
         values = [own[band - 1] if options.nodata is None else options.nodata for band in bands]
         return cls(
             path=str(path),
-            files=tuple(raster.files) or (str(path),),
+            files=tuple(files_of(raster, (str(path),))),
             bands=bands,
             dtype=str(dtype),
             nodata_values=tuple(None if each is None else float(each) for each in values),
@@ -317,6 +317,7 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
     local = is_local(path)
     if local and Path(path).is_dir():
         raise InputError(f"{path}: is a folder; name a file, or give folders to geohr batch")
+    check_regular(path)
     try:
         with rasterio.Env(**settings(path)), warnings.catch_warnings():
             # A scene without a place on the ground is told of once, and not at each opening.
@@ -339,6 +340,30 @@ def absolute(name: str) -> str:
         return str(Path(name).absolute())
     kind, _, rest = name.partition("://")
     return f"{kind}://{Path(rest).absolute()}" if kind in ARCHIVES else name
+
+
+VRT_DEPTH_MAX = 8
+"""How deep VRTs may be nested: GDAL would follow those that name each other without end."""
+
+
+def files_of(raster: rasterio.DatasetReader, chain: tuple[str, ...]) -> dict[str, None]:
+    """Names of all files that a raster is read from, those inside of VRTs inside of it too.
+
+    Raises:
+        InputError: When VRTs are nested too deep or name each other, or name a pipe.
+    """
+    found = dict.fromkeys(raster.files or chain[-1:])
+    for name in list(found)[1:] if raster.driver == "VRT" else ():
+        check_regular(name)
+        if name.lower().endswith(".vrt") and Path(name).is_file():
+            if name in chain or len(chain) > VRT_DEPTH_MAX:
+                raise InputError(
+                    f"{chain[0]}: VRTs in it name each other, or are nested more than "
+                    f"{VRT_DEPTH_MAX} deep; make one VRT of the files themselves"
+                )
+            with open_raster(name) as inner:
+                found |= files_of(inner, (*chain, name))
+    return found
 
 
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]

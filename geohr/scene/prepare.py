@@ -8,6 +8,7 @@ on the ground.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,13 @@ def open_view(
         UsageError: When what was asked for cannot be had of any scene.
     """
     scenes = [Scene.open(name, options) for name in names_of(given, options.asset)]
+    for each in scenes:
+        if each.crs is not None and each.transform.is_identity:
+            warnings.warn(
+                f"{each.path}: has a CRS but no geotransform, so that its pixels are taken to be "
+                "one unit wide and to begin at 0, 0; set it with gdal_edit.py -a_ullr",
+                stacklevel=2,
+            )
     if bands is not None:
         scenes = [each.select(bands) for each in scenes]
     scene = scenes[0] if len(scenes) == 1 else mosaic(scenes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -191,6 +192,50 @@ def virtual(source: str) -> Maker:
         return path
 
     return make
+
+
+def endless_vrts(folder: Path) -> Path:
+    """Two VRTs that are made of each other."""
+    virtual("scene.vrt")(folder).rename(folder / "other.vrt")
+    return virtual("other.vrt")(folder)
+
+
+def pipe(folder: Path) -> Path:
+    """A name that a reader would wait at for ever."""
+    os.mkfifo(folder / "scene.tif")
+    return folder / "scene.tif"
+
+
+def vrt_of_a_pipe(folder: Path) -> Path:
+    path = virtual("pipe.tif")(folder)
+    os.mkfifo(folder / "pipe.tif")
+    return path
+
+
+def complex_integers(folder: Path) -> Path:
+    """A type that GDAL has and numpy has not."""
+    path = virtual("scene.tif")(folder)
+    path.write_text(path.read_text().replace('dataType="Byte"', 'dataType="CInt16"'))
+    return path
+
+
+def rational_text(folder: Path) -> Path:
+    """A sensor model with words where numbers should be, as some vendors' files have."""
+    path = virtual("scene.tif")(folder)
+    text = re.sub("<SRS>.*?</GeoTransform>", "", path.read_text())
+    keys = ("LINE_OFF", "SAMP_OFF", "LAT_OFF", "LONG_OFF", "HEIGHT_OFF")
+    items = "".join(f'<MDI key="{key}">not a number</MDI>' for key in keys)
+    head, bands = text.split("<VRTRasterBand", 1)
+    path.write_text(f'{head}<Metadata domain="RPC">{items}</Metadata><VRTRasterBand{bands}')
+    return path
+
+
+def mixed_types(folder: Path) -> Path:
+    """Bands of bytes beside a band of floating-point numbers."""
+    path = virtual("scene.tif")(folder)
+    text = path.read_text()
+    path.write_text(text.replace('"Byte" band="3"', '"Float32" band="3"'))
+    return path
 
 
 def python_in_vrt(folder: Path) -> Path:

@@ -47,6 +47,11 @@ REFUSED: dict[str, tuple[Maker, int, str]] = {
     ),
     "VRT with a missing part": (virtual("gone.tif"), 3, "gone.tif: No such file"),
     "VRT of itself": (virtual("scene.vrt"), 3, "cannot be read at rows"),
+    "VRTs of each other": (makers.endless_vrts, 3, "VRTs in it name each other"),
+    "pipe": (makers.pipe, 3, "is a pipe or a device"),
+    "VRT of a pipe": (makers.vrt_of_a_pipe, 3, "is a pipe or a device"),
+    "complex 16-bit integers": (makers.complex_integers, 3, "pixels are complex numbers"),
+    "RPC of text": (makers.rational_text, 3, "orthorectify it first"),
     "VRT with Python": (makers.python_in_vrt, 3, "Python"),
 }  # fmt: skip
 
@@ -55,6 +60,7 @@ TAKEN: dict[str, Maker] = {
     "all NaN": filled(np.full((3, SIDE, SIDE), np.nan, np.float32)),
     "all nodata": filled(np.zeros((3, SIDE, SIDE), np.uint8), nodata=0),
     "1 bit": filled(noise(SIDE, SIDE) % 2, nbits=1),
+    "bands of several types": makers.mixed_types,
     "200 bands": filled(noise(SIDE, SIDE, bands=200)),
     "no CRS": written(crs=None),
     "no georeference": makers.ungeoreferenced,
@@ -83,7 +89,7 @@ TAKEN: dict[str, Maker] = {
 @pytest.fixture(autouse=True)
 def _constant_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "geohr.inference.job.open_predictor", lambda *_, **__: Constant(0.9, batch=2)
+        "geohr.inference.executor.open_predictor", lambda *_, **__: Constant(0.9, batch=2)
     )
 
 
@@ -121,7 +127,8 @@ def test_what_can_be_segmented_is(name: str, geohr: Geohr, model: Path, tmp_path
     assert sorted(out.iterdir()) == sorted([polygons, classes])
     with makers.unplaced(), rasterio.open(scene) as read, rasterio.open(classes) as written_classes:
         found = written_classes.read(1)
-        valid = np.isfinite(read.read([1, 2, 3])).all(axis=0) & (read.dataset_mask() > 0)
+        bands = np.stack([read.read(band) for band in (1, 2, 3)])
+        valid = np.isfinite(bands).all(axis=0) & (read.dataset_mask() > 0)
     assert ((found == NODATA) == ~valid).all()
     assert (found[valid] == 1).all()
 

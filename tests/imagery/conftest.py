@@ -20,7 +20,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def local_predictor(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is predicted depends on the pixels nearby, and takes no time."""
-    monkeypatch.setattr("geohr.inference.job.open_predictor", lambda *_, **__: Local(5, batch=2))
+    monkeypatch.setattr(
+        "geohr.inference.executor.open_predictor", lambda *_, **__: Local(5, batch=2)
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import rasterio
 import rasterio.warp
 import rasterio.windows
 from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning
 
 from geohr.api.segment import predict, segment
 from geohr.errors import InputError, UsageError
@@ -147,7 +148,7 @@ def bright(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.scenes import ReadOff
 
     monkeypatch.setattr(
-        "geohr.inference.job.open_predictor", lambda *_, **__: ReadOff(0.5, workers=1)
+        "geohr.inference.executor.open_predictor", lambda *_, **__: ReadOff(0.5, workers=1)
     )
 
 
@@ -251,3 +252,10 @@ def test_the_resolution_is_part_of_what_a_run_is_known_by(tmp_path: Path) -> Non
     jobs = [prepare(path, model, each, LocalExecutor()) for each in several]
     known = [json.dumps(job.fingerprint("")["view"]) for job in jobs]
     assert len(set(known)) == 4
+
+
+def test_a_crs_without_a_geotransform_is_told_of(tmp_path: Path) -> None:
+    with pytest.warns(NotGeoreferencedWarning):  # rasterio's, at writing
+        path = write_scene(tmp_path / "scene.tif", noise(40, 40), transform=Affine.identity())
+    with pytest.warns(UserWarning, match="has a CRS but no geotransform"):
+        open_view(path, ViewOptions())

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import pickle
+import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.options import SceneOptions
 from geohr.scene import Scene, SceneReader, reflect
+from geohr.scene.provenance import identify
 from geohr.tiling.grid import Grid
 from geohr.tiling.rows import RowBuffer
 from tests.makers import noise, write_scene
@@ -168,3 +172,57 @@ def test_a_truncated_file_is_refused_where_it_ends(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200_000])
     with pytest.raises(InputError, match=r"(not a raster|cannot be read at rows)"):
         Scene.open(path).read(Window(380, 0, 20, 400))
+
+
+def test_files_inside_of_nested_vrts_are_part_of_what_identifies_a_scene(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", noise(8, 8))
+    for name, part in (("inner.vrt", "scene.tif"), ("outer.vrt", "inner.vrt")):
+        (tmp_path / name).write_text(
+            '<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1">'
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{part}</SourceFilename>'
+            "<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+        )
+    before = identify(Scene.open(tmp_path / "outer.vrt").files)
+    assert {Path(str(each[0])).name for each in before} == {"outer.vrt", "inner.vrt", "scene.tif"}
+    write_scene(tmp_path / "scene.tif", noise(8, 8, seed=1))
+    assert identify(Scene.open(tmp_path / "outer.vrt").files) != before
+
+
+def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif", noise(8, 8))
+    before, changed = identify([str(path)]), path.stat().st_mtime_ns
+    path.unlink()
+    write_scene(path, noise(8, 8, seed=1))
+    os.utime(path, ns=(changed, changed))
+    assert identify([str(path)]) != before
+
+
+def test_each_band_has_its_own_nodata_value(tmp_path: Path) -> None:
+    """A pixel is empty where every band holds its own value, not the first band's."""
+    pixels = np.array([[[1, 1, 5]], [[2, 1, 2]]], np.uint8)
+    write_scene(tmp_path / "scene.tif", pixels)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><NoDataValue>{band}</NoDataValue>'
+        f'<SimpleSource><SourceFilename relativeToVRT="1">scene.tif</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand></SimpleSource></VRTRasterBand>"
+        for band in (1, 2)
+    )
+    path = tmp_path / "scene.vrt"
+    path.write_text(f'<VRTDataset rasterXSize="3" rasterYSize="1">{bands}</VRTDataset>')
+    for match, valid in (("all", [False, True, True]), ("any", [False, False, False])):
+        scene = Scene.open(path, SceneOptions(nodata_match=match))
+        assert scene.nodata is None
+        assert scene.read(scene.geobox.extent).valid.tolist() == [valid]
+    assert Scene.open(path, SceneOptions(bands=(2,))).nodata == 2
+
+
+def test_a_file_that_claims_65_535_bands_is_described_in_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "scene.tif"
+    count = 65_535
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": count, "height": 1, "width": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        rasterio.open(path, "w", sparse_ok=True, interleave="pixel", **profile).close()
+    start = time.monotonic()
+    assert len(Scene.open(path).bands) == count
+    assert time.monotonic() - start < 30  # minutes where each band asks about all others
