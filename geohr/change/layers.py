@@ -20,12 +20,12 @@ from geohr.errors import InputError
 from geohr.geodesy import parse_crs
 from geohr.scene.vectors import first_layer, read_parquet
 
+# Objects of a strip, about: enough that reading is not dominated by queries, few enough that two
+# dates of a million fit into a quarter of a gigabyte.
 STRIP_OBJECTS = 20_000
-"""Objects of a strip, about: enough that reading is not dominated by queries, few enough that two
-dates of a million fit into a quarter of a gigabyte."""
 PARQUET = ".parquet"
+# Points along each side of a box that is taken into another CRS.
 EDGE_POINTS = 21
-"""Points along each side of a box that is taken into another CRS."""
 
 
 @dataclass(frozen=True)

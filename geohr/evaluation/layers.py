@@ -34,13 +34,13 @@ from geohr.polygons import Tracer, TraceSettings
 from geohr.scene import open_raster
 from geohr.scene.vectors import PARQUET, check_layer, first_layer, is_vector, read_parquet
 
+# Metres that compared objects may span: a few times what a zone of 6 degrees is made for. One stray
+# object, such as one at 0, 0, would have millions of empty windows compared.
 SPAN_MAX = 1_000_000.0
-"""Metres that compared objects may span: a few times what a zone of 6 degrees is made for. One
-stray object, such as one at 0, 0, would have millions of empty windows compared."""
+# Formats whose spatial index makes reading by place cheap; others are copied into one first.
 INDEXED = (".gpkg", ".fgb")
-"""Formats whose spatial index makes reading by place cheap; others are copied into one first."""
+# The number of rows of a raster that are traced at a time.
 ROWS = 1024
-"""The number of rows of a raster that are traced at a time."""
 
 
 @dataclass(frozen=True)

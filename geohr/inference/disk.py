@@ -13,16 +13,16 @@ from geohr.scene import Scene
 from geohr.tiling.grid import Grid
 from geohr.tiling.spread import spread_tiles
 
+# Windows that the valid share is estimated from.
 SAMPLES = 48
-"""Windows that the valid share is estimated from."""
+# Bytes a valid pixel takes in a compressed raster of classes: twice what towns were seen to.
 CLASSES_BYTES = 0.06
-"""Bytes a valid pixel takes in a compressed raster of classes: twice what towns were seen to."""
+# Bytes a valid pixel and class takes in a compressed raster of probabilities, seen likewise.
 PROBABILITIES_BYTES = 0.6
-"""Bytes a valid pixel and class takes in a compressed raster of probabilities, seen likewise."""
+# Bytes a valid pixel takes in a file of polygons, seen likewise.
 VECTOR_BYTES = 0.2
-"""Bytes a valid pixel takes in a file of polygons, seen likewise."""
+# Rasters are written as rows and then copied into their final layout.
 COPIES = 2
-"""Rasters are written as rows and then copied into their final layout."""
 
 
 @dataclass(frozen=True)

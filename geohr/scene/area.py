@@ -18,8 +18,8 @@ from geohr.errors import InputError
 from geohr.geobox import GeoBox, Window
 from geohr.geodesy import parse_crs
 
+# Share of a pixel by which a border on a pixel's edge may miss it, as numbers are rounded.
 HAIR = 1e-6
-"""Share of a pixel by which a border on a pixel's edge may miss it, as numbers are rounded."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class Area:
         return Area(shapely.to_wkb(shapely.transform(self.shape, shift)))
 
 
+# Straight lines are cut into this many before they are brought into another CRS.
 PIECES = 100
-"""Straight lines are cut into this many before they are brought into another CRS."""
+# Longitude and latitude.
 DEGREES = "OGC:CRS84"
-"""Longitude and latitude."""
 
 
 def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Area:

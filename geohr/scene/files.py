@@ -342,8 +342,8 @@ def absolute(name: str) -> str:
     return f"{kind}://{Path(rest).absolute()}" if kind in ARCHIVES else name
 
 
+# How deep VRTs may be nested: GDAL would follow those that name each other without end.
 VRT_DEPTH_MAX = 8
-"""How deep VRTs may be nested: GDAL would follow those that name each other without end."""
 
 
 def files_of(raster: rasterio.DatasetReader, chain: tuple[str, ...]) -> dict[str, None]:

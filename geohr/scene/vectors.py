@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import geopandas
 
 PARQUET = ".parquet"
+# Files with these endings are vectors.
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
-"""Files with these endings are vectors."""
+# Files with these are rasters. OGR is asked whether it can read those with others.
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
-"""Files with these are rasters. OGR is asked whether it can read those with others."""
 
 
 def is_vector(path: str) -> bool:

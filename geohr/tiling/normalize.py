@@ -22,10 +22,10 @@ from geohr.scene import Scene, Tile
 from geohr.tiling.grid import Grid
 from geohr.tiling.spread import spread_tiles
 
+# The number of windows that are checked before a run for values that do not fit the card.
 SAMPLES = 16
-"""The number of windows that are checked before a run for values that do not fit the card."""
+# The side of such a window, in pixels.
 SAMPLE_SIDE = 256
-"""The side of such a window, in pixels."""
 
 
 @dataclass(frozen=True)

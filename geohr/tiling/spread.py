@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from geohr.scene import Scene, SceneReader, Tile
 from geohr.tiling.grid import Grid
 
+# Windows taken, where a scene has as many.
 WINDOWS = 48
-"""Windows taken, where a scene has as many."""
+# Windows looked at for each one taken, as those without a valid pixel show nothing.
 TRIES = 4
-"""Windows looked at for each one taken, as those without a valid pixel show nothing."""
 
 
 def spread(count: int) -> list[int]:

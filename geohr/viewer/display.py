@@ -18,8 +18,8 @@ from geohr.viewer.server import PageServer, page_server
 if TYPE_CHECKING:
     import geopandas
 
+# Height of the page in a cell, in pixels.
 HEIGHT = 640
-"""Height of the page in a cell, in pixels."""
 
 
 class ServedPage:

@@ -26,17 +26,17 @@ from geohr.geodesy import parse_crs
 from geohr.scene.vectors import first_layer
 from geohr.viewer.mvt import BUFFER, EXTENT, Features, encode_tile
 
+# Name of the layer in the tiles.
 LAYER = "objects"
-"""Name of the layer in the tiles."""
+# The column that a person's decisions are kept in.
 REVIEW = "review"
-"""The column that a person's decisions are kept in."""
 DECISIONS = ("accepted", "rejected")
+# Decimals of a confidence on the page.
 DIGITS = 3
-"""Decimals of a confidence on the page."""
+# Decimals of a longitude on the page: a centimetre.
 DEGREES_DIGITS = 7
-"""Decimals of a longitude on the page: a centimetre."""
+# The largest number that SQLite gives a row.
 NUMBER_MAX = 2**63 - 1
-"""The largest number that SQLite gives a row."""
 
 
 @dataclass(frozen=True)
