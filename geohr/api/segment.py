@@ -24,7 +24,7 @@ from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
-from geohr.inference.prepare import prepare
+from geohr.inference.prepare import check_transformation, prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside, write_item
@@ -36,6 +36,10 @@ from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
     import geopandas
+
+
+GEOJSON_CRS = "OGC:CRS84"
+"""The one CRS of GeoJSON (RFC 7946, section 4)."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +264,8 @@ def _segment_to_files(
     job = prepare(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
+    if any(path.suffix.lower() == ".geojson" for path in targets.vectors):
+        check_transformation(job.scene, GEOJSON_CRS)
     before = identify(job.scene.files)
     for path in targets.paths:
         check_writable(

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import uuid4
 
 from geohr._runtime.files import local_part
