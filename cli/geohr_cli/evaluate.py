@@ -70,7 +70,8 @@ def evaluate(
 
     for path in (out, objects):
         if path is not None:
-            check_writable(path, overwrite=overwrite)
+            inputs = [predicted, truth, data, model, options.aoi]
+            check_writable(path, overwrite=overwrite, inputs=inputs)
     if data is not None:
         if predicted is not None or objects is not None:
             raise UsageError("--data scores pixels of chips; leave out PREDICTED and --objects")

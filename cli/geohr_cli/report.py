@@ -35,7 +35,7 @@ def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: b
     from geohr.models.model import resolve_model
     from geohr.viewer.report import write_report
 
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[scene, objects, model])
     with progress(f"report {out.name}"):
         phase("drawing")
         write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)

@@ -105,7 +105,8 @@ def train(
     from geohr.training.samples import pair, read_manifest
     from geohr.training.train import train as run_training
 
-    check_writable(out, overwrite=overwrite)
+    inputs = [*scene, *labels, *validation_scene, *validation_labels, data, aoi, card, options.init]
+    check_writable(out, overwrite=overwrite, inputs=inputs)
     started = start_card(card, out.stem)
     legend = Legend(class_attribute, tuple(each.name for each in started.classes))
     named = (

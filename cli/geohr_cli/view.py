@@ -44,7 +44,7 @@ def view(
     from geohr.viewer import ObjectTable, page_server, write_page
 
     if html is not None:
-        check_writable(html, overwrite=overwrite)
+        check_writable(html, overwrite=overwrite, inputs=[scene, objects])
         write_page(Scene.open(scene, options), ObjectTable.open(objects), html)
         click.echo(f"{html}: {html.stat().st_size / 1e6:.1f} MB")
         return

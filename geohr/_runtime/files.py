@@ -7,7 +7,7 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,10 @@ from geohr.errors import OutputError, UsageError
 
 ROOM_BYTES = 1 << 20
 """A disk with less free than this counts as full when something cannot be written to it."""
+
+UNWRITABLE = frozenset("!\n\r\t")
+"""Characters of names that GDAL's formats cannot be written to: `!` parts an archive from its
+member, the others end lines in text files."""
 
 SHAPEFILE_COMPANIONS = (".cpg", ".prj", ".qix", ".sbn", ".sbx")
 """Extensions of files beside a Shapefile that would be wrong for another one of the same name."""
@@ -133,15 +137,52 @@ def is_full(folder: Path) -> bool:
         return False
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
+def local_part(name: str) -> Path | None:
+    """The file on disk that a name of GDAL's leads to, such as the archive of /vsizip/."""
+    plain = name.partition("://")[2] or name
+    plain = plain.replace("!", "/")
+    while plain.startswith("/vsi"):
+        plain = plain[1:].partition("/")[2]
+    path = Path(plain)
+    candidates = (path, *path.parents) if plain != name else (path,)
+    return next((each for each in candidates if each.is_file()), None)
+
+
+def check_writable(
+    path: Path, *, overwrite: bool, inputs: Iterable[str | Path | None] = ()
+) -> None:
     """Refuse an output before any work is done for it.
 
+    Args:
+        path: The output.
+        overwrite: Whether it may replace what is there.
+        inputs: What it is made of: paths, addresses and names of GDAL's; None is none.
+
     Raises:
-        UsageError: When it exists and `overwrite` is not set.
-        OutputError: When its folder is missing or not writable.
+        UsageError: When it exists and `overwrite` is not set, is one of the inputs, or has a name
+            that file formats cannot have.
+        OutputError: When its folder is missing or not writable, or its name leads nowhere.
     """
+    forbidden = UNWRITABLE & set(str(path.absolute()))
+    if forbidden and path.suffix.lower() in (".gpkg", ".fgb", ".shp"):
+        raise UsageError(
+            f"{path}: {path.suffix} cannot be written where a name has {min(forbidden)!a}; "
+            "choose another name or folder"
+        )
+    try:
+        path.resolve()
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its links lead in a circle"
+        raise OutputError(f"{str(path)[:200]}: cannot be written ({reason})") from error
     if path.is_dir():
         raise UsageError(f"{path}: is a folder; name a file")
+    for name in inputs:
+        source = None if name is None else local_part(str(name))
+        if source is not None and path.exists() and path.samefile(source):
+            raise UsageError(f"{path}: is an input, {name}; name another file for the output")
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: exists; choose another name or pass --overwrite")
     folder = path.parent

@@ -92,7 +92,7 @@ def export(
     if options.format == "openvino":
         files.append(out.with_suffix(".bin"))
     for path in files:
-        check_writable(path, overwrite=overwrite)
+        check_writable(path, overwrite=overwrite, inputs=[model.path, options.calibrate])
     side = options.tile or model.card.tile
     shape = (options.batch, len(model.card.bands), side, side)
     windows, compared_on = shown(model, side, options)

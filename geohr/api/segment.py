@@ -18,23 +18,28 @@ from geohr._runtime.stop import Stop
 from geohr._runtime.stores import delivered
 from geohr.api.prediction import Prediction
 from geohr.encoding import NODATA, PROBABILITY_MAX
-from geohr.errors import UsageError
-from geohr.inference.checkpoint import WORK_FOLDER, held_elsewhere, work_folder, work_name
+from geohr.errors import InputError, UsageError
+from geohr.inference.checkpoint import WORK_FOLDER, locked_outputs, work_folder, work_name
 from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
-from geohr.inference.prepare import prepare
+from geohr.inference.prepare import check_transformation, prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside, write_item
 from geohr.outputs.write import OutputPaths, raster_of_disagreement, write_outputs
 from geohr.polygons import concatenate
 from geohr.scene.prepare import SceneLike, display_name
+from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
     import geopandas
+
+
+GEOJSON_CRS = "OGC:CRS84"
+"""The one CRS of GeoJSON (RFC 7946, section 4)."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,8 @@ def segment_to_files(
 
     Raises:
         UsageError: When an output exists or its extension is not known.
-        InputError: When the scene or the model cannot be used, or does not fit the other.
+        InputError: When the scene or the model cannot be used, or does not fit the other, or the
+            scene was changed while it was read.
         OutputError: When an output cannot be written.
         EngineError: When the device is not there.
         LockedError: When another run writes the same outputs.
@@ -245,6 +251,9 @@ def _segment_to_files(
             "leave it out, or run without the cluster"
         )
     resume = resume and targets.disagreement is None
+    named = [scene] if isinstance(scene, (str, Path)) else scene
+    for path in targets.paths:
+        check_writable(path, overwrite=True, inputs=[*named, options.aoi, model.path])
     name = work_name(targets.paths)
     beside = targets.paths[0].parent
     root = work_dir or beside / WORK_FOLDER
@@ -255,6 +264,13 @@ def _segment_to_files(
     job = prepare(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
+    if any(path.suffix.lower() == ".geojson" for path in targets.vectors):
+        check_transformation(job.scene, GEOJSON_CRS)
+    before = identify(job.scene.files)
+    for path in targets.paths:
+        check_writable(
+            path, overwrite=True, inputs=[*job.scene.files, *job.calibration.scene.files]
+        )
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and len(job.blocks) > 1)
     check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
@@ -262,7 +278,7 @@ def _segment_to_files(
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
         with (
-            held_elsewhere(targets.paths, root, name),
+            locked_outputs(targets.paths, root, name),
             staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names,
         ):
             part = targets.under(names)
@@ -277,6 +293,11 @@ def _segment_to_files(
                 counts = write_outputs(job, chunks, part)
             if part.item is not None:
                 write_item(part.item, job, targets.made)
+            if (touched := changed(job.scene.files, before)) is not None:
+                raise InputError(
+                    f"{redact(touched)}: was changed while it was read, and nothing was written; "
+                    "run again when it is whole"
+                )
             work.publish()
     return Summary(
         scene=redact(display_name(scene)),

@@ -59,7 +59,7 @@ def stitch(
     options = options or StitchOptions()
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=tiles)
     geobox, placed = place([Scene.open(path, options) for path in tiles])
     names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]
     with probability_writer(out, geobox, names, tags={}) as sink:

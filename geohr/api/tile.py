@@ -69,7 +69,9 @@ def tile(
             if chip.valid.any():
                 name = f"{stem}_r{chip.window.row:06d}_c{chip.window.col:06d}.tif"
                 for folder in folders:
-                    check_writable(folder / name, overwrite=overwrite)
+                    check_writable(
+                        folder / name, overwrite=overwrite, inputs=[*scene.files, labels]
+                    )
                 write_chip(out / "images" / name, scene, chip)
                 if labels is not None:
                     write_labels(out / "labels" / name, scene, chip, labels)

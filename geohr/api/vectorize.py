@@ -79,7 +79,7 @@ def vectorize(
     options = options or VectorizeOptions()
     out = Path(out)
     check_extension(out)
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[raster, probabilities])
     with ExitStack() as stack:
         source = stack.enter_context(open_raster(raster))
         rows: Iterator[Rows]

@@ -67,7 +67,7 @@ def merge_files(
         OutputError: When `out` cannot be written.
     """
     check_extension(out)
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=files)
     if not files:
         raise UsageError(f"{out}: no polygons to merge; add an output such as --name {{stem}}.gpkg")
     frames = [read_objects(path) for path in dict.fromkeys(files)]

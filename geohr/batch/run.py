@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from geohr._runtime.files import local_part
 from geohr._runtime.locks import locked
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.inputs import BatchInput, check_template, find_sources, is_growing
+from geohr.batch.inputs import (
+    BatchInput,
+    check_template,
+    find_sources,
+    is_growing,
+    output_path,
+)
 from geohr.batch.manifest import Entry, Manifest
 from geohr.batch.options import BatchOptions
 from geohr.batch.scene import Batch, Listener, make_folder, process_scene
@@ -110,6 +117,7 @@ def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None
         sources: The scenes.
         last: Whether those that grow are waited for once, and then left to the next run.
     """
+    check_outputs(batch, sources)
     settle, growing = batch.options.settle, []
     for place, source in enumerate(sources, start=1):
         if batch.is_over:
@@ -128,6 +136,30 @@ def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None
             batch.close(source, Entry(redact(source.name), "growing"))
         else:
             process_scene(batch, source, place=place, count=len(sources))
+
+
+def check_outputs(batch: Batch, sources: Sequence[BatchInput]) -> None:
+    """Refuse a batch that would write over one of its scenes, by whatever name.
+
+    Raises:
+        UsageError: Naming the output and the scene.
+    """
+    scenes = {}
+    for source in sources:
+        path = None if source.remote else local_part(source.name)
+        if path is not None:
+            status = path.stat()
+            scenes[status.st_dev, status.st_ino] = source.name
+    templates = [*batch.options.name, batch.options.probs_name]
+    for source in sources:
+        for template in templates:
+            path = output_path(batch.out_dir, template, source.name) if template else None
+            if path is None or not path.exists():
+                continue
+            status = path.stat()
+            name = scenes.get((status.st_dev, status.st_ino))
+            if name is not None:
+                raise UsageError(f"{path}: is an input, {name}; name outputs otherwise with --name")
 
 
 def check_local(folder: Path) -> None:

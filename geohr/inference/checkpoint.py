@@ -19,7 +19,7 @@ import platform
 import shutil
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -172,8 +172,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def held_elsewhere(outputs: Iterable[Path], root: Path, name: str) -> Iterator[None]:
-    """Locks where outputs are made that lie in other folders than the blocks do.
+def locked_outputs(outputs: Sequence[Path], root: Path, name: str) -> Iterator[None]:
+    """Hold the outputs of a run, so that no other run writes any of them.
 
     Args:
         outputs: The final names.
@@ -181,15 +181,20 @@ def held_elsewhere(outputs: Iterable[Path], root: Path, name: str) -> Iterator[N
         name: The name of the outputs; see `work_name`.
 
     Raises:
-        LockedError: When another run writes there under this name.
+        LockedError: When another run writes one of them.
         OutputError: When a folder cannot be written.
     """
-    homes = {path.parent.resolve() / WORK_FOLDER / name for path in outputs}
-    homes.discard(root.resolve() / name)
+    # Two locks a file: that of the run, under which it is made, and its own, for runs that have it
+    # in common with this one and write others besides.
+    homes = {path.parent.resolve() / WORK_FOLDER / name: name for path in outputs}
+    homes |= {
+        path.parent.resolve() / WORK_FOLDER / work_name([path]): path.name for path in outputs
+    }
+    homes.pop(root.resolve() / name, None)
     try:
         with ExitStack() as stack:
-            for home in sorted(homes):
-                stack.enter_context(locked(home / LOCK, what=name, wait=LOCK_WAIT_SECONDS))
+            for home, what in sorted(homes.items()):
+                stack.enter_context(locked(home / LOCK, what=what, wait=LOCK_WAIT_SECONDS))
             yield
     finally:
         for home in homes:

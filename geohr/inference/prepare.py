@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+
 from geohr._runtime.messages import warn
 from geohr.engines.calibration import Calibration
 from geohr.errors import InputError, UsageError
@@ -178,6 +182,36 @@ def check_out_crs(scene: Scene, options: SegmentOptions) -> None:
         raise InputError(
             f"{scene.path}: has no CRS, so that polygons cannot be brought into "
             f"{options.out_crs}; set it with gdal_edit.py -a_srs"
+        )
+    check_transformation(scene, options.out_crs)
+
+
+def check_transformation(scene: Scene, target: str) -> None:
+    """Refuse a scene whose polygons have no way into a CRS, before they are found.
+
+    Args:
+        scene: The scene; one without a CRS has nothing to be brought anywhere.
+        target: The CRS of the polygons.
+
+    Raises:
+        UsageError: When the target is no CRS of a map.
+        InputError: When there is no transformation, or it does not hold in the scene.
+    """
+    if scene.crs is None:
+        return
+    crs = parse_crs(target)
+    if not (crs.is_geographic or crs.is_projected or crs.is_engineering):
+        raise UsageError(f"polygons cannot be in {target}, a {crs.type_name}; name a CRS of maps")
+    x, y = scene.geobox.to_world(scene.width / 2, scene.height / 2)
+    try:
+        transformer = Transformer.from_crs(parse_crs(scene.crs), crs, always_xy=True)
+        placed = bool(np.isfinite(transformer.transform(x, y)).all())
+    except ProjError:
+        placed = False
+    if not placed:
+        raise InputError(
+            f"{scene.path}: its CRS has no transformation into {target} that holds there; leave "
+            "out --out-crs and .geojson, or give the scene its CRS with gdal_edit.py -a_srs"
         )
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
+from geohr._runtime.files import local_part
 from geohr._runtime.redact import redact
 from geohr._runtime.stores import object_address, state_of
 
@@ -25,6 +26,22 @@ def identify(files: Iterable[str]) -> list[list[object]]:
             counts as changed each time.
     """
     return [[redact(name), *state(name)] for name in files]
+
+
+def changed(files: Iterable[str], before: Iterable[list[object]]) -> str | None:
+    """The first of the files whose state is no longer what `identify` gave; None where all are.
+
+    Args:
+        files: As `identify` was given them.
+        before: What it gave.
+    """
+    for name, (_, *old) in zip(files, before, strict=True):
+        new = list(state(name))
+        # Where one of the two could not be asked for, it says nothing of a change.
+        unknown = len(old) == 1 or (len(new) == 1 and "://" in name)
+        if not unknown and new != old:
+            return name
+    return None
 
 
 def state(name: str) -> tuple[object, ...]:
@@ -52,17 +69,6 @@ def file_version(path: str | Path) -> tuple[int, ...] | None:
     except OSError:
         return None
     return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
-def local_part(name: str) -> Path | None:
-    """The file on disk that a name of GDAL's leads to, such as the archive of /vsizip/."""
-    plain = name.partition("://")[2] or name
-    plain = plain.replace("!", "/")
-    while plain.startswith("/vsi"):
-        plain = plain[1:].partition("/")[2]
-    path = Path(plain)
-    candidates = (path, *path.parents) if plain != name else (path,)
-    return next((each for each in candidates if each.is_file()), None)
 
 
 def modified(files: Iterable[str]) -> str | None:
