@@ -34,6 +34,12 @@ from geohr_cli.signals import stop_on_signals
 )
 @click.option("--probs-after", metavar="FILE.tif", help="Probabilities of AFTER, written by geohr.")
 @click.option(
+    "--out-raster",
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="The probability of change, pixel by pixel; needs the probabilities of both dates.",
+)
+@click.option(
     "--out-osm",
     type=click.Path(path_type=Path),
     metavar="FILE.osc",
@@ -57,6 +63,7 @@ def change(
     against: str | None,
     probs_before: str | None,
     probs_after: str | None,
+    out_raster: Path | None,
     out_osm: Path | None,
     model: str | None,
     as_json: bool,
@@ -93,6 +100,7 @@ def change(
             model=model,
             options=options,
             segment_options=segment_options,
+            raster=out_raster,
             overwrite=overwrite,
             progress=report,
             work_dir=kept.work_dir,

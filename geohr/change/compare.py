@@ -21,6 +21,7 @@ from geohr.change.groups import GroupFinder
 from geohr.change.layers import DateObjects, ObjectLayer, strip_edges
 from geohr.change.options import ChangeOptions
 from geohr.change.output import ChangeWriter, open_changes
+from geohr.change.raster import write_change_probability
 from geohr.change.shift import SIDE, Look, ShiftField, estimate_shift
 from geohr.change.verdicts import KINDS, SAME, UNSURE, Changes, Judge
 from geohr.encoding import Bools, Floats32
@@ -141,6 +142,7 @@ def compare(
     *,
     options: ChangeOptions | None = None,
     aoi: str | None = None,
+    raster: Path | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ChangeCounts:
@@ -156,7 +158,8 @@ def compare(
         out: A .gpkg; it appears when it is whole.
         options: The thresholds of change.
         aoi: Vector file of polygons, in any CRS: objects that touch none are left out.
-        overwrite: Replace `out` if it exists.
+        raster: A .tif for the probability of change, pixel by pixel; for dates with probabilities.
+        overwrite: Replace `out` and `raster` if they exist.
         progress: Called with strips done and strips in all.
 
     Raises:
@@ -169,6 +172,10 @@ def compare(
     if out.suffix.lower() != ".gpkg":
         raise UsageError(f"{out}: changes go to a GeoPackage; name a file that ends in .gpkg")
     check_writable(out, overwrite=overwrite)
+    if raster is not None:
+        check_writable(raster, overwrite=overwrite)
+        if before.probabilities is None or after.probabilities is None:
+            raise UsageError(f"{raster}: needs the probabilities of both dates")
     first, second = ObjectLayer(before.objects), ObjectLayer(after.objects)
     plane = common_plane(first, second)
     counts = ChangeCounts()
@@ -200,6 +207,10 @@ def compare(
                 progress(number, total)
         counts.repaired = first.repaired + second.repaired
         writer.note(counts.as_dict())
+        if raster is not None and before.probabilities and after.probabilities:
+            write_change_probability(
+                before.probabilities, after.probabilities, raster, field=counts.shift, plane=plane
+            )
     return counts
 
 

@@ -32,6 +32,7 @@ def change(
     model: str | Path | Model | None = None,
     options: ChangeOptions | None = None,
     segment_options: SegmentOptions | None = None,
+    raster: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     work_dir: Path | None = None,
@@ -53,7 +54,8 @@ def change(
         options: The thresholds of change.
         segment_options: The options with which scenes are segmented; `aoi` also bounds the
             comparison.
-        overwrite: Replace `out` if it exists.
+        raster: A .tif for the probability of change, pixel by pixel; for dates with probabilities.
+        overwrite: Replace `out` and `raster` if they exist.
         progress: Called with what is done and how much there is, for each scene and for the
             comparison.
         work_dir: The folder of finished blocks of scenes; by default beside the outputs.

@@ -248,3 +248,39 @@ def test_an_area_bounds_the_comparison(tmp_path: Path) -> None:
         aoi=str(tmp_path / "area.gpkg"),
     )
     assert by_kind(counts) == {"new": 1, "same": 24}
+
+
+def test_the_probability_of_change_is_that_of_two_independent_dates(tmp_path: Path) -> None:
+    built, moved = house(250, 60), (0.0, -1.0)
+    ground = np.full((500, 700), 0.1)
+    transform = Affine(0.5, 0, EAST - 20, 0, -0.5, NORTH + 230)
+    early = rasterio.features.rasterize(
+        [(each, 0.9) for each in village()], out=ground.copy(), transform=transform
+    )
+    later = [shapely.affinity.translate(each, *moved) for each in village()]
+    late = rasterio.features.rasterize(
+        [(each, 0.9) for each in [*later, built]], out=ground.copy(), transform=transform
+    )
+    late[:, :20] = np.nan
+    counts = compare(
+        Date(write(tmp_path / "a.gpkg", village()), probabilities(tmp_path / "a.tif", early)),
+        Date(write(tmp_path / "b.gpkg", later), probabilities(tmp_path / "b.tif", late)),
+        tmp_path / "changes.gpkg",
+        raster=tmp_path / "change.tif",
+    )
+    assert counts.shift.at(np.array([[EAST, NORTH]]))[0] == pytest.approx(moved, abs=0.2)
+    with rasterio.open(tmp_path / "change.tif") as raster:
+        change = raster.read(1)
+        assert raster.shape == (500, 700)
+    assert (change[:, :20] == 255).all()
+    inside = rasterio.features.rasterize([built.buffer(-1)], (500, 700), transform=transform)
+    known = (change != 255) & (inside == 0)
+    assert change[inside == 1] / 254 == pytest.approx(0.82, abs=0.01)
+    # Where both dates say the same, once they lie on each other, 2 x 0.9 x 0.1 is left.
+    assert np.median(change[known]) / 254 == pytest.approx(0.18, abs=0.01)
+    assert (change[known] > 128).mean() < 0.03
+    with pytest.raises(UsageError, match="probabilities of both"):
+        compare(
+            Date(str(tmp_path / "a.gpkg")), Date(str(tmp_path / "b.gpkg")),
+            tmp_path / "more.gpkg", raster=tmp_path / "more.tif",
+        )  # fmt: skip
