@@ -148,7 +148,9 @@ def predict(
     grid = Grid(scene.height, scene.width, side, overlap, step=lattice(side, overlap))
     normalizer = Normalizer.of(card, None)
     mosaic = Mosaic(scene.height, scene.width, classes=len(card.classes), reach=side, blend=BLEND)
-    cols = [0, *(start + overlap // 2 for start in grid.col_starts[1:]), scene.width]
+    # A window may lie so far beyond an edge that its part of the image is empty.
+    inner = {start + overlap // 2 for start in grid.col_starts[1:]}
+    cols = [0, *sorted(col for col in inner if 0 < col < scene.width), scene.width]
     pixels = np.empty((len(card.bands), side, side), np.float32)
     for row in range(grid.shape[0]):
         for window in grid.row(row):
@@ -157,6 +159,8 @@ def predict(
             batch = torch.from_numpy(pixels)[None].to(device)
             mosaic.add(window, drawn.valid, predict_window(network, batch, card))
         rows = mosaic.finish(grid.finished(row)[1])
+        if rows.probabilities.shape[1] == 0:
+            continue
         found = classify(rows.probabilities, card.threshold) if card.background else None
         levels = rows.probabilities[0] if found is None else found
         for left, right in pairwise(cols):
