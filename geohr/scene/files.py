@@ -38,7 +38,7 @@ LOG = logging.getLogger("geohr")
 
 @dataclass(frozen=True)
 class FileSource:
-    """A raster file; see `geohr.scene.source.Source` for what a source does.
+    """A raster file; see `geohr.scene.source.PixelSource` for what a source does.
 
     Attributes:
         path: The file, or any name GDAL can open.

@@ -28,7 +28,7 @@ class PlacedScene:
 
 @dataclass(frozen=True)
 class MosaicSource:
-    """Scenes on one grid; see `geohr.scene.source.Source` for what a source does.
+    """Scenes on one grid; see `geohr.scene.source.PixelSource` for what a source does.
 
     Attributes:
         parts: The scenes; where several have a valid pixel, the later one's is taken.

@@ -22,7 +22,7 @@ from geohr.geodesy import ground_sampling_distance
 from geohr.options import SceneOptions
 from geohr.scene.area import Area, area_of
 from geohr.scene.files import FAILURES, FileSource, absolute, is_remote, open_raster, settings
-from geohr.scene.source import Source
+from geohr.scene.source import PixelSource
 from geohr.scene.tile import Tile, cut, nothing, reach
 
 # GDAL's cache of blocks beside what reading downwards needs: it would take a share of memory.
@@ -52,7 +52,7 @@ class Scene:
 
     path: str
     geobox: GeoBox
-    source: Source
+    source: PixelSource
     band_names: tuple[str, ...]
     gsd: float | None
     corner: tuple[int, int] = (0, 0)

@@ -31,7 +31,7 @@ class PixelReader(Protocol):
         """Close the files."""
 
 
-class Source(Protocol):
+class PixelSource(Protocol):
     """A source of pixels. It holds no open file, so that it can be pickled."""
 
     @property

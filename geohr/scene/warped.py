@@ -36,7 +36,7 @@ HALF = 0.5
 
 @dataclass(frozen=True)
 class WarpedSource:
-    """Another pixel grid for a scene; see `geohr.scene.source.Source` for what a source does.
+    """Another pixel grid for a scene; see `geohr.scene.source.PixelSource` for what a source does.
 
     Attributes:
         scene: The scene that is resampled.
