@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr.errors import UsageError
 from geohr.geobox import GeoBox
@@ -138,6 +139,8 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
             polygons = job.to_crs(chunk.polygons)
             for vector in vectors:
                 vector.write(polygons)
+        # Indexes and overviews are made when the files are closed.
+        phase("writing")
     counts.seams = seams.score()
     return counts
 

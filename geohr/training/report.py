@@ -106,7 +106,7 @@ def embed(title: str, figure: Figure, kind: str) -> str:
     file = io.BytesIO()
     # Letters stay letters, which can be searched for.
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(file, format=kind)
+        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
     mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
     text = base64.b64encode(file.getvalue()).decode("ascii")
     return f'<h2>{escape(title)}</h2><img alt="" src="data:{mime};base64,{text}"/>'

@@ -36,6 +36,8 @@ def test_a_scene_becomes_polygons_classes_and_probabilities(
         tmp_path / "a.tif", "--probs", tmp_path / "p.tif", "--backend", "torch",
     )  # fmt: skip
     assert ended.code == 0, ended.err
+    phases = [line.rpartition(": ")[2] for line in ended.err.splitlines() if " of " not in line]
+    assert phases == ["reading", "predicting", "drawing", "writing"]
     with rasterio.open(tmp_path / "a.tif") as classes, rasterio.open(tmp_path / "p.tif") as probs:
         assert classes.shape == probs.shape == (100, 120)
         assert ((probs.read(1) >= 127) == (classes.read(1) == 1)).all()
@@ -184,6 +186,12 @@ def test_without_a_crs_the_models_square_metres_are_not_applied(
     asked = geohr("segment", scene, "--out", tmp_path / "b.gpkg", "--min-area", "2")
     assert asked.code == 3
     assert "min_area is in metres, and the raster has no CRS" in asked.err
+
+
+def test_a_plan_is_json_where_asked(geohr: Geohr, scene: Path, model: Path) -> None:
+    ended = geohr("plan", scene, "--model", model, "--backend", "torch", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["width"] == 120
 
 
 def test_debug_shows_the_traceback(geohr: Geohr) -> None:
