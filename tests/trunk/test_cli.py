@@ -170,6 +170,9 @@ def test_a_scene_of_another_resolution_than_the_models_is_told_of(
     ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "a.gpkg")
     assert ended.code == 0
     assert "0.5 m a pixel, but model tiny was trained on 0.05 to 0.1 m" in ended.err
+    model = random_model(tmp_path / "near.safetensors", card=one_class_card(gsd=(0.45, 0.45)))
+    ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "b.gpkg")
+    assert (ended.code, "was trained on" in ended.err) == (0, False)
 
 
 @pytest.mark.filterwarnings("always")
