@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import shapely
 from shapely.geometry.polygon import orient
 
 from geohr._runtime.files import written_whole
 from geohr._runtime.redact import redact
-from geohr.geodesy import parse_crs
 from geohr.inference.job import Job
+from geohr.polygons.antimeridian import transform_polygons
 from geohr.scene.provenance import modified, stamp
 
 EXTENSIONS = (
@@ -105,7 +104,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
     }
     if footprint is not None:
         item["geometry"] = shapely.geometry.mapping(footprint)
-        item["bbox"] = list(footprint.bounds)
+        item["bbox"] = box_of(footprint)
     return item
 
 
@@ -186,12 +185,23 @@ def footprint_of(job: Job) -> Any | None:
         return None
     frame = shapely.box(0, 0, geobox.width, geobox.height)
     fine = shapely.segmentize(frame, max(geobox.shape) / EDGE_POINTS)
-    to_degrees = pyproj.Transformer.from_crs(parse_crs(geobox.crs), "OGC:CRS84", always_xy=True)
 
     def place(points: Any) -> Any:
-        return np.column_stack(to_degrees.transform(*geobox.to_world(points[:, 0], points[:, 1])))
+        return np.column_stack(geobox.to_world(points[:, 0], points[:, 1]))
 
-    return orient(shapely.simplify(shapely.transform(fine, place), STRAIGHT))
+    on_ground = np.array([shapely.transform(fine, place)])
+    placed = transform_polygons(on_ground, geobox.crs, "OGC:CRS84")[0]
+    plain = shapely.simplify(placed, STRAIGHT)
+    return orient(plain) if plain.geom_type == "Polygon" else plain
+
+
+def box_of(footprint: Any) -> list[float]:
+    """West, south, east and north; across the antimeridian, west is the larger (RFC 7946, 5.2)."""
+    west, south, east, north = footprint.bounds
+    if footprint.geom_type == "MultiPolygon":
+        west = min(part.bounds[0] for part in footprint.geoms if part.bounds[2] == 180)
+        east = max(part.bounds[2] for part in footprint.geoms if part.bounds[0] == -180)
+    return [west, south, east, north]
 
 
 def zoned(time: str) -> str:

@@ -20,6 +20,7 @@ from geohr.inference.postprocess import Chunk
 from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
+from geohr.polygons.antimeridian import is_cut
 from geohr.stitching.seams import SeamMeter, SeamScore
 
 RASTER_SUFFIXES = (".tif", ".tiff")
@@ -150,7 +151,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
     return open_vector(
         path,
         crs=job.crs,
-        multi=job.options.connectivity == 8,
+        multi=job.options.connectivity == 8 or is_cut(job.geobox.bounds, job.geobox.crs, job.crs),
         constants={"scene": redact(Path(job.scene.path).name), "acquired": job.acquired},
         colours={label.name: label.colour for label in job.card.classes},
         provenance=job.provenance(),
