@@ -19,7 +19,7 @@ from geohr._runtime.files import as_output_error, publish, written_whole
 from geohr.encoding import Geometries
 from geohr.geodesy import parse_crs
 from geohr.outputs.geoparquet import parquet_writer
-from geohr.outputs.layers import FormatWriter, LayerInfo
+from geohr.outputs.layers import GPKG_OPTIONS, FormatWriter, LayerInfo
 from geohr.outputs.qgis_style import EPOCH, add_style
 from geohr.polygons.antimeridian import transform_polygons
 from geohr.polygons.table import Polygons
@@ -65,6 +65,9 @@ class _Appender:
                 crs=None if self._info.crs is None else parse_crs(self._info.crs).to_wkt(),
                 encoding="UTF-8",
                 append=self._begun,
+                dataset_options=GPKG_OPTIONS
+                if self._driver == "GPKG" and not self._begun
+                else None,
                 layer_metadata=None if self._begun else self._provenance(),
             )
         self._begun = True
