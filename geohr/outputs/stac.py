@@ -38,6 +38,8 @@ MEDIA_TYPES = {
     ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
     ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
 }
+# The year of Nadar's photographs from a balloon over Paris, the first from the air.
+FIRST_AERIAL = "1858-01-01T00:00:00Z"
 EDGE_POINTS = 16
 """Points on each side of the footprint, whose sides are bent in longitude and latitude."""
 STRAIGHT = 1e-7
@@ -80,7 +82,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
         "id": Path(names[0]).stem,
         "geometry": None,
         "properties": {
-            **times(job),
+            **times(job, now=now),
             "created": stamp(now),
             "processing:datetime": stamp(now),
             "processing:lineage": f"Objects in {provenance['geohr_scene']}, "
@@ -123,16 +125,12 @@ def source(job: Job) -> str:
     return path if "://" in path else Path(path).name
 
 
-def times(job: Job) -> dict[str, Any]:
-    """When the scene was taken, else when its file was written; STAC must have a time."""
-    told = job.acquired or modified(job.scene.files)
-    if told is None:
-        return {
-            "datetime": None,
-            "start_datetime": "1970-01-01T00:00:00Z",
-            "end_datetime": "9999-12-31T23:59:59Z",
-        }
-    first, _, last = told.partition("/")
+def times(job: Job, *, now: datetime) -> dict[str, Any]:
+    """When the scene was taken; where nothing says so, the range in which it must have been."""
+    # STAC wants a time: an image is no older than photography from the air, and no younger than
+    # the file that holds it.
+    unknown = f"{FIRST_AERIAL}/{modified(job.scene.files) or stamp(now)}"
+    first, _, last = (job.acquired or unknown).partition("/")
     if not last:
         return {"datetime": zoned(first)}
     return {"datetime": None, "start_datetime": zoned(first), "end_datetime": zoned(last)}
