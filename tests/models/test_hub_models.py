@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import segmentation_models_pytorch as smp
 import torch
+from affine import Affine
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio.enums import Resampling
 
 from geohr.models.card import read_card
 from geohr.models.metadata import mlm_item, read_item
@@ -161,10 +164,21 @@ def test_geodeep_finds_the_same_with_the_exported_file(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    import rasterio
-
     geohr = command(monkeypatch, capsys)
-    scene = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
+    scene = tmp_path / "scene.tif"
+    original = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
+    metres = (0.1 * 0.15) ** 0.5
+    # GeoDeep reads scenes at whole multiples of a model's resolution only.
+    with rasterio.open(original) as source:
+        factor = source.transform.a / metres
+        shape = (3, round(source.height * factor), round(source.width * factor))
+        pixels = source.read(out_shape=shape, resampling=Resampling.average)
+        profile = source.profile | {
+            "driver": "GTiff", "height": shape[1], "width": shape[2], "compress": "deflate",
+            "transform": source.transform * Affine.scale(1 / factor), "photometric": "rgb",
+        }  # fmt: skip
+    with rasterio.open(scene, "w", **profile) as target:
+        target.write(pixels)
     ended = geohr("export", "buildings", "--for", "deepness", "--out", tmp_path / "b.onnx")
     assert ended.code == 0, ended.err
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -123,7 +123,7 @@ def test_smp_matrix(
 def test_arguments_of_the_constructor_are_kept(pixels: Tensor, tmp_path: Path) -> None:
     network = smp.Unet(
         "resnet18", encoder_weights=None, classes=3, encoder_depth=4, in_channels=4,
-        decoder_channels=(64, 32, 16, 8), decoder_attention_type="scse", activation="sigmoid",
+        decoder_channels=(64, 32, 16, 8), decoder_interpolation="bilinear", activation="sigmoid",
     ).eval()  # fmt: skip
     network.save_pretrained(tmp_path / "saved")
     bands = {"bands": ("r", "g", "b", "n"), "mean": (0.5,) * 4, "std": (0.2,) * 4}
@@ -200,7 +200,9 @@ def test_torchscript_and_openvino(theirs: nn.Module, pixels: Tensor, tmp_path: P
             compress_to_fp16=False,
         )
     for file, tolerance in (("net.pt", 1e-6), ("net.xml", 1e-4)):
-        model = imported(tmp_path / file, tmp_path / file.replace(".", "_"), classes=NAMES, **SMALL)
+        folder = tmp_path / file.replace(".", "_")
+        folder.mkdir()
+        model = imported(tmp_path / file, folder, classes=NAMES, **SMALL)
         assert np.abs(scores(model, pixels) - expected(theirs, pixels)).max() < tolerance
 
 
