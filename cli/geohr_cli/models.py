@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from geohr.options import ImportOptions
+from geohr.api.import_options import ImportOptions
 from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
 
 out_option = click.option(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geohr.api.import_model import ImportResult, import_model
+from geohr.api.import_options import ImportOptions
 from geohr.engines.cache import cache_folder
 from geohr.errors import UsageError
 from geohr.models.card import Card
@@ -16,7 +17,6 @@ from geohr.models.metadata import mlm_item
 from geohr.models.model import Model, resolve_model
 from geohr.models.networks import HRNETS, SMP_DECODERS
 from geohr.models.registry import PINS, find_remote
-from geohr.options import ImportOptions
 
 TEMPLATE = """---
 license: {tag}

@@ -13,16 +13,17 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from geohr._runtime.files import check_writable, written_whole
+from geohr.api.import_options import ImportOptions
 from geohr.encoding import Batch
 from geohr.engines import open_predictor
-from geohr.engines.foreign import ENGINES, Opened, open_file
+from geohr.engines.foreign import ENGINES, ForeignNetwork, open_file
 from geohr.errors import InputError, UsageError
 from geohr.models.card import Card, ClassLabel, Source
 from geohr.models.foreign import FOREIGN, pack
 from geohr.models.hub import SCHEME, HubAddress, digest_of
 from geohr.models.metadata import labels_of, read_deepness, read_item
 from geohr.models.model import Model
-from geohr.options import EngineOptions, ImportOptions
+from geohr.options import EngineOptions
 
 TILE = 512
 """Side of a window where neither file nor options say one."""
@@ -269,7 +270,7 @@ def read_foreign(path: Path, kind: str, entries: dict[str, Any], made: Path) -> 
     return (*assumed, *assumed_scale)
 
 
-def look(opened: Opened, bands: int, tile: int, path: Path) -> tuple[int, str]:
+def look(opened: ForeignNetwork, bands: int, tile: int, path: Path) -> tuple[int, str]:
     """How many channels a foreign network gives, and what they seem to be.
 
     Raises:

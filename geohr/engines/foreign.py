@@ -34,7 +34,7 @@ Run = Callable[[Batch], Any]
 
 
 @dataclass(frozen=True)
-class Opened:
+class ForeignNetwork:
     """A foreign network, opened.
 
     Attributes:
@@ -70,7 +70,7 @@ class ForeignPredictor:
         batch: Windows at once.
     """
 
-    def __init__(self, opened: Opened, card: Card, *, batch: int) -> None:
+    def __init__(self, opened: ForeignNetwork, card: Card, *, batch: int) -> None:
         self._opened = opened
         self._card = card
         self._bands_last = opened.bands_last(len(card.bands))
@@ -180,7 +180,7 @@ def choose(architecture: str, options: EngineOptions) -> str:
     )
 
 
-def open_file(path: Path, backend: str, device: str) -> Opened:
+def open_file(path: Path, backend: str, device: str) -> ForeignNetwork:
     """A foreign file on one backend.
 
     Raises:
@@ -196,7 +196,7 @@ def open_file(path: Path, backend: str, device: str) -> Opened:
         raise InputError(f"the network cannot be read by {MODULES[backend]} ({line})") from error
 
 
-def open_onnx(path: Path, device: str) -> Opened:
+def open_onnx(path: Path, device: str) -> ForeignNetwork:
     """An ONNX file on ONNX Runtime; one thread computes one batch."""
     import onnxruntime
 
@@ -208,7 +208,7 @@ def open_onnx(path: Path, device: str) -> Opened:
     )
     inputs = session.get_inputs()
     name, output = inputs[0].name, session.get_outputs()[0].name
-    return Opened(
+    return ForeignNetwork(
         lambda pixels: session.run([output], {name: pixels})[0],
         tuple(each if isinstance(each, int) and each > 0 else None for each in inputs[0].shape),
         cores(),
@@ -217,7 +217,7 @@ def open_onnx(path: Path, device: str) -> Opened:
     )
 
 
-def open_openvino(path: Path, device: str) -> Opened:
+def open_openvino(path: Path, device: str) -> ForeignNetwork:
     """An IR or an ONNX file on OpenVINO, a stream of one core for each worker."""
     import openvino
 
@@ -248,10 +248,10 @@ def open_openvino(path: Path, device: str) -> Opened:
     sizes = tuple(each.get_length() if each.is_static else None for each in shape)
     version = openvino.__version__.split("-")[0]
     engine = f"openvino {version} float32 on cpu"
-    return Opened(run, sizes, workers, engine, len(network.inputs))
+    return ForeignNetwork(run, sizes, workers, engine, len(network.inputs))
 
 
-def open_torchscript(path: Path, device: str) -> Opened:
+def open_torchscript(path: Path, device: str) -> ForeignNetwork:
     """A TorchScript file on torch; its sizes are free."""
     import torch
 
@@ -272,10 +272,10 @@ def open_torchscript(path: Path, device: str) -> Opened:
         return given.float().cpu().numpy()
 
     engine = f"torch {torch.__version__} torchscript on {place}"
-    return Opened(run, (None,) * 4, 1, engine, inputs)
+    return ForeignNetwork(run, (None,) * 4, 1, engine, inputs)
 
 
-OPENERS: dict[str, Callable[[Path, str], Opened]] = {
+OPENERS: dict[str, Callable[[Path, str], ForeignNetwork]] = {
     "onnx": open_onnx,
     "openvino": open_openvino,
     "torch": open_torchscript,

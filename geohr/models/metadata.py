@@ -221,8 +221,9 @@ def mlm_item(model: Model, *, href: str) -> dict[str, Any]:
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [
-            "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
+            "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
             "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+            "https://stac-extensions.github.io/file/v2.1.0/schema.json",
         ],
         "id": f"{properties['mlm:name']}-{card.version}",
         "geometry": None,
@@ -234,8 +235,6 @@ def mlm_item(model: Model, *, href: str) -> dict[str, Any]:
             "license": card.licence or "other",
             "gsd": (card.gsd_best or card.gsd)[0],
             **properties,
-            # The STAC name for raster bands of an input, which mlm:input refers to.
-            "bands": [{"name": name} for name in bands],
         },
         "links": [],
         "assets": {
@@ -245,6 +244,8 @@ def mlm_item(model: Model, *, href: str) -> dict[str, Any]:
                 "type": "application/octet-stream; application=safetensors",
                 "roles": ["mlm:model", "mlm:weights"],
                 "mlm:artifact_type": "safetensors.torch.save_file",
+                # Of the input, which mlm:input refers to by name.
+                "bands": [{"name": name} for name in bands],
                 "file:checksum": f"1220{model.digest}",
             }
         },

@@ -18,12 +18,13 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from geohr.api.import_model import import_model
+from geohr.api.import_options import ImportOptions
 from geohr.engines import open_predictor
 from geohr.errors import GeohrError, InputError, UsageError
 from geohr.models.card import Card, read_card
 from geohr.models.metadata import mlm_item
 from geohr.models.model import Model
-from geohr.options import EngineOptions, ImportOptions
+from geohr.options import EngineOptions
 from tests.models.conftest import Run
 from tests.models.local_hub import LocalHub
 
