@@ -20,6 +20,7 @@ from shapely.geometry.polygon import orient
 from geohr._runtime.files import written_whole
 from geohr._runtime.redact import redact
 from geohr.inference.job import Job
+from geohr.models.metadata import mlm_properties
 from geohr.polygons.antimeridian import transform_polygons
 from geohr.scene.provenance import modified, stamp
 
@@ -91,7 +92,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
                 "geohr": provenance["geohr_version"],
                 "engine": provenance["geohr_engine"],
             },
-            **model_fields(job),
+            **mlm_properties(job.card, job.options.tile or job.card.tile),
             **{name.replace("_", ":", 1): value for name, value in provenance.items()},
         },
         "links": [{"rel": "derived_from", "href": source(job), "type": "image/tiff"}],
@@ -134,46 +135,6 @@ def times(job: Job, *, now: datetime) -> dict[str, Any]:
     if not last:
         return {"datetime": zoned(first)}
     return {"datetime": None, "start_datetime": zoned(first), "end_datetime": zoned(last)}
-
-
-def model_fields(job: Job) -> dict[str, Any]:
-    """The fields of the MLM extension, which describe the model."""
-    card, side = job.card, job.options.tile or job.card.tile
-    order = ["batch", "channel", "height", "width"]
-    classes = [
-        {"value": number, "name": label.name, "color_hint": label.colour.removeprefix("#").upper()}
-        for number, label in enumerate(card.classes, start=1)
-    ]
-    return {
-        # The extension allows letters, digits, and few other signs.
-        "mlm:name": re.sub(r"[^\w.-]", "-", f"geohr {card.name}", flags=re.ASCII),
-        "mlm:architecture": f"{card.architecture} {card.encoder}",
-        "mlm:framework": "PyTorch",
-        "mlm:tasks": ["semantic-segmentation"],
-        "mlm:input": [
-            {
-                "name": ", ".join(card.bands),
-                "bands": [],
-                "input": {
-                    "shape": [-1, len(card.bands), side, side],
-                    "dim_order": order,
-                    "data_type": "float32",
-                },
-            }
-        ],
-        "mlm:output": [
-            {
-                "name": "scores",
-                "tasks": ["semantic-segmentation"],
-                "result": {
-                    "shape": [-1, card.channels, side, side],
-                    "dim_order": order,
-                    "data_type": "float32",
-                },
-                "classification:classes": classes,
-            }
-        ],
-    }
 
 
 def footprint_of(job: Job) -> Any | None:
