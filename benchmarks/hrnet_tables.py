@@ -87,7 +87,9 @@ def build(row: Published) -> nn.Module:
         if row.task == POSE:
             return HRNetHeatmaps(row.variant, keypoints=row.outputs)
         kind: type[HRNetOCR] | type[HRNetV2] = HRNetOCR if row.task == OCR else HRNetV2
-        network: nn.Module = kind(f"hrnetv2_{row.variant}", classes=row.outputs)
+        network: nn.Module = kind(
+            f"hrnetv2_{row.variant}", encoder_weights=None, classes=row.outputs
+        )
         return network
 
 

@@ -429,3 +429,14 @@ class ExportOptions(SceneOptions):
         None, "Window side in pixels; by default the model card's.", low=32, high=8192
     )
     batch: int = opt(1, "Batch size of the exported network, in windows.", low=1, high=256)
+    opset: int | None = opt(
+        None,
+        "Version of ONNX's operators; by default torch's, or 17 for deepness.",
+        low=13,
+        high=23,
+    )
+    for_: Literal["deepness"] | None = opt(
+        None,
+        "Write an ONNX file for Deepness, GeoDeep and WebODM: values from 0 to 1 in, a background "
+        "channel, their metadata, IR 9.",
+    )

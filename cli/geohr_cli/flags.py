@@ -66,7 +66,8 @@ def chosen(kind: type[Chosen]) -> Chosen:
 
 def flag(described: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
     """The click option of one field."""
-    name = "--" + described.name.replace("_", "-")
+    # A field whose flag would be a word of Python's, such as --for, ends in an underscore.
+    name = "--" + described.name.rstrip("_").replace("_", "-")
     text, metavar = described.metadata["help"], described.metadata["metavar"]
     listed = [choice for choice in choices(hint) if choice is not None]
     if hint is bool or bool in get_args(hint):
@@ -160,6 +161,7 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> No
     values = own if isinstance(own, dict) else values
     known = {str(param.name) for param in ctx.command.params if param.name != "config"}
     plain = {name.replace("-", "_"): value for name, value in values.items()}
+    plain = {f"{name}_" if f"{name}_" in known else name: plain[name] for name in plain}
     for name in plain.keys() - known:
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"

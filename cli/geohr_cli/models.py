@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
-from geohr_cli.flags import debug_option, json_option
+from geohr.api.import_options import ImportOptions
+from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
+
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="The model file."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
 
 
 class Models(click.Group):
@@ -29,17 +36,21 @@ def models(ctx: click.Context) -> None:
     Example: geohr models buildings
     """
     if ctx.invoked_subcommand is None:
-        ctx.invoke(list_models, as_json=False)
+        ctx.invoke(list_models, remote=False, as_json=False)
 
 
 @models.command("list")
+@click.option("--remote", is_flag=True, help="List the models that `pull` brings instead.")
 @json_option
 @debug_option
-def list_models(as_json: bool) -> None:
-    """List the bundled models, one a line.
+def list_models(remote: bool, as_json: bool) -> None:
+    """List the bundled models, one a line, or those that others publish.
 
-    Example: geohr models list --json
+    Example: geohr models list --remote
     """
+    if remote:
+        list_remote(as_json)
+        return
     from geohr.models.model import bundled_models, resolve_model
 
     cards = {name: resolve_model(name).card for name in bundled_models()}
@@ -67,3 +78,116 @@ def show_model(name: str, as_json: bool) -> None:
 
     card = resolve_model(name).card
     click.echo(card.to_json() if as_json else card.describe())
+
+
+def list_remote(as_json: bool) -> None:
+    """Print the registry."""
+    import dataclasses
+
+    from geohr.models.registry import remote_models
+
+    rows = remote_models()
+    if as_json:
+        click.echo(json.dumps({name: dataclasses.asdict(row) for name, row in rows.items()}))
+        return
+    for row in rows.values():
+        click.echo(row.describe())
+
+
+@models.command("import")
+@click.argument("source")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.safetensors",
+    help="The model file.",
+)
+@click.option(
+    "--card",
+    type=click.Path(path_type=Path),
+    metavar="ITEM.json",
+    help="What describes the model: a STAC Item of the MLM extension, or a card.",
+)
+@options_of(ImportOptions)
+@config_option
+@overwrite_option
+@debug_option
+def import_(source: str, out: Path, card: Path | None, overwrite: bool) -> None:
+    """Make a model file of SOURCE: a checkpoint of SMP, ONNX, TorchScript, OpenVINO's IR, hf://.
+
+    Example: geohr models import net.pth --architecture unet --encoder resnet34 --gsd 0.2,0.3
+    --out mine.safetensors
+    """
+    options = chosen(ImportOptions)
+
+    from geohr.api.import_model import import_model
+
+    result = import_model(source, out, options=options, card=card, overwrite=overwrite)
+    click.echo(result.describe())
+
+
+@models.command("pull")
+@click.argument("name")
+@out_option
+@overwrite_option
+@debug_option
+def pull(name: str, out: Path | None, overwrite: bool) -> None:
+    """Fetch the model NAME of `geohr models list --remote` from the Hugging Face hub.
+
+    Example: geohr models pull flair-rgb-15
+    """
+    from geohr.api.hub_models import pull_model
+
+    target = out or Path(f"{name}.safetensors")
+    click.echo(pull_model(name, target, overwrite=overwrite).describe())
+
+
+@models.command("push")
+@click.argument("model")
+@click.argument("target", metavar="hf://OWNER/NAME")
+@debug_option
+def push(model: str, target: str) -> None:
+    """Publish MODEL, a bundled name or a file, on the Hugging Face hub.
+
+    Example: geohr models push mine.safetensors hf://me/mine
+    """
+    from geohr.api.hub_models import push_model
+
+    click.echo(push_model(model, target))
+
+
+@models.command("card")
+@click.argument("model")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["mlm", "json"]),
+    default="mlm",
+    show_default=True,
+    help="A STAC Item of the MLM extension, or geohr's own card.",
+)
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE.json", help="Default stdout.")
+@overwrite_option
+@debug_option
+def card_(model: str, kind: str, out: Path | None, overwrite: bool) -> None:
+    """Write the card of MODEL, a bundled name or a file, for other tools.
+
+    Example: geohr models card buildings --format mlm --out buildings.json
+    """
+    from geohr._runtime.files import check_writable, written_whole
+    from geohr.models.metadata import mlm_item
+    from geohr.models.model import resolve_model
+
+    resolved = resolve_model(model)
+    href = f"./{resolved.path.name}" if resolved.path is not None else "./model.safetensors"
+    item = mlm_item(resolved, href=href)
+    text = (
+        json.dumps(item, indent=2, ensure_ascii=False) if kind == "mlm" else resolved.card.to_json()
+    )
+    if out is None:
+        click.echo(text)
+        return
+    check_writable(out, overwrite=overwrite)
+    with written_whole(out) as part:
+        part.write_text(text + "\n", encoding="utf-8")

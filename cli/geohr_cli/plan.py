@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+
 import click
 
+from geohr._runtime.progress import phase
 from geohr.errors import UsageError
 from geohr.options import SegmentOptions
-from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
+from geohr_cli.progress import progress
 
 
 @click.command()
@@ -25,9 +31,14 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
 @click.option("--block", metavar="ROWSxCOLS", help="Windows of a block of the cluster.")
 @options_of(SegmentOptions)
 @config_option
+@json_option
 @debug_option
 def plan(
-    scenes: tuple[str, ...], model: str | None, workers: int | None, block: str | None
+    scenes: tuple[str, ...],
+    model: str | None,
+    workers: int | None,
+    block: str | None,
+    as_json: bool,
 ) -> None:
     """Estimate what segmenting the raster SCENE will take: windows, time, memory, disk.
 
@@ -38,11 +49,17 @@ def plan(
     options = chosen(SegmentOptions)
 
     from geohr.api.plan import plan as make_plan
+    from geohr.scene.prepare import display_name
     from geohr.tiling.blocks import BlockSize
 
     if block is not None and workers is None:
         raise UsageError("--block is for a cluster; add --workers N")
-    made = make_plan(scenes, model=model, options=options, block_size=BlockSize.parse(block))
+    with progress(f"plan {Path(display_name(scenes)).name}"):
+        phase("measuring")
+        made = make_plan(scenes, model=model, options=options, block_size=BlockSize.parse(block))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(made)))
+        return
     click.echo(made.describe())
     if workers is not None:
         click.echo(made.describe_cluster(workers))

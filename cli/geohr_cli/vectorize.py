@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from geohr._runtime.redact import redact
 from geohr.options import VectorizeOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
@@ -43,7 +44,7 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
 
     from geohr.api.vectorize import vectorize as trace
 
-    with progress(f"vectorize {Path(raster).name}") as report:
+    with progress(f"vectorize {redact(Path(raster).name)}") as report:
         count = trace(
             raster,
             out,

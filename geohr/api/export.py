@@ -99,7 +99,7 @@ def export(
     with staged(files, f".{out.name}.part") as names:
         names[files[1]].write_text(model.card.to_json() + "\n", encoding="utf-8")
         phase("converting")
-        made = WRITERS[options.format](model, shape, names[out], windows, options)
+        made = WRITERS[options.for_ or options.format](model, shape, names[out], windows, options)
         held_out = split(windows)[1] if options.precision == "int8" else windows
         phase("checking")
         agreement = measure(
@@ -118,6 +118,10 @@ def check_call(out: Path, options: ExportOptions) -> None:
     suffix = SUFFIXES[options.format]
     if out.suffix.lower() != suffix:
         raise UsageError(f"{out}: a file of format {options.format} is named *{suffix}")
+    if options.for_ is not None and (options.format, options.precision) != ("onnx", "float32"):
+        raise UsageError(f"a file for {options.for_} is ONNX in float32")
+    if options.opset is not None and options.format != "onnx":
+        raise UsageError(f"opset is ONNX's; format {options.format} has none")
     if options.precision == "int8" and options.format == "torchscript":
         raise UsageError("torchscript is written in float32 only; int8 needs onnx or openvino")
     if options.precision == "int8" and options.calibrate is None:
@@ -173,7 +177,12 @@ def compiled(
     with tempfile.TemporaryDirectory() as folder:
         exact = made = Path(folder) / "float32" / compiler.network
         exact.parent.mkdir()
-        compiler.write(model, shape, exact)
+        if options.opset is not None:
+            from geohr.engines.convert import to_onnx
+
+            to_onnx(model, shape, exact, opset=options.opset)
+        else:
+            compiler.write(model, shape, exact)
         if options.precision == "int8":
             made = Path(folder) / compiler.network
             compiler.quantise(exact, batches(split(windows)[0], shape[0]), made)
@@ -193,9 +202,19 @@ def torchscript(
     return predictor_of_file(path, batch=options.batch)
 
 
+def for_deepness(
+    model: Model, shape: Shape, path: Path, windows: Batch, options: ExportOptions
+) -> Predictor:
+    """Write a network for Deepness, GeoDeep and WebODM, and read it back."""
+    from geohr.engines.deepness import write
+
+    return write(model, shape, path, opset=options.opset)
+
+
 # The function for each format, which writes the file and returns a predictor that reads it.
 WRITERS: dict[str, Callable[[Model, Shape, Path, Batch, ExportOptions], Predictor]] = {
     "onnx": compiled,
     "openvino": compiled,
     "torchscript": torchscript,
+    "deepness": for_deepness,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from geohr._runtime.files import check_writable, staged
-from geohr._runtime.progress import watched
+from geohr._runtime.progress import phase, watched
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr._runtime.stores import delivered
@@ -261,6 +262,7 @@ def _segment_to_files(
     may_exist = overwrite or (root / name).exists()
     for path in targets.paths:
         check_writable(path, overwrite=may_exist)
+    phase("reading")
     job = prepare(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
@@ -282,10 +284,11 @@ def _segment_to_files(
             staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names,
         ):
             part = targets.under(names)
+            phase("predicting")
             with raster_of_disagreement(job, part.disagreement) as disagreement:
                 chunks = executor.chunks(
                     job,
-                    progress=progress,
+                    progress=None if progress is None else then_drawing(progress),
                     store=work if keeps else None,
                     stop=stop,
                     disagreement=disagreement,
@@ -311,6 +314,24 @@ def _segment_to_files(
         reused=len(work.finished),
         seam_score=counts.seams.score,
     )
+
+
+def then_drawing(progress: Progress) -> Progress:
+    """Progress that says, once all windows are predicted, that what is left is to be drawn."""
+    # Called in threads, too, that do not know who shows progress.
+    context = copy_context()
+    over = False
+
+    def report(done: int, total: int) -> None:
+        nonlocal over
+        if over:
+            return
+        progress(done, total)
+        over = done == total
+        if over:
+            context.run(phase, "drawing")
+
+    return report
 
 
 def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:

@@ -17,7 +17,9 @@ from geohr._runtime.files import written_whole
 from geohr.change.layers import DateObjects
 from geohr.change.verdicts import Changes
 from geohr.encoding import Floats, Geometries
-from geohr.outputs.qgis_style import EPOCH, category_style, write_styles
+from geohr.outputs.layers import GPKG_OPTIONS
+from geohr.outputs.qgis_style import EPOCH, Style, category_style, write_styles
+from geohr.outputs.sld import category_sld
 
 # Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
 # lightness, and every kind has its name in the legend.
@@ -104,6 +106,7 @@ class ChangeWriter:
             crs=self._crs.to_wkt(),
             encoding="UTF-8",
             append=self._path.exists(),
+            dataset_options=None if self._path.exists() else GPKG_OPTIONS,
         )
         self._begun.add(layer)
 
@@ -118,7 +121,9 @@ def open_changes(path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> Iterator[Cha
         with closing(sqlite3.connect(part)) as database, database:
             database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
             add_description(database, writer.facts)
-            write_styles(database, "changes", [("change", category_style("change", COLOURS), True)])
+            qml = category_style("change", COLOURS)
+            sld = category_sld("changes", "change", COLOURS)
+            write_styles(database, "changes", [Style("change", qml, sld, default=True)])
 
 
 def add_description(database: sqlite3.Connection, facts: dict[str, Any]) -> None:

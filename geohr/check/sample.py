@@ -30,6 +30,8 @@ from geohr.check.options import SampleOptions
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes, Floats, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import areas, local_scale, parse_crs
+from geohr.outputs.layers import GPKG_OPTIONS
+from geohr.outputs.qgis_style import EPOCH
 from geohr.scene.files import open_raster
 
 # Strata by confidence: more would hold too few judgements each.
@@ -46,7 +48,6 @@ TRACE = 0.02
 # Metres from an object that are beside it: yards, sheds and the other half of a house.
 BESIDE = 4.0
 BAND_PIXELS = 2**23
-EPOCH = "1970-01-01T00:00:00.000Z"
 
 
 @dataclass(frozen=True)
@@ -379,4 +380,5 @@ def write_layer(
         crs=crs.to_wkt(),
         encoding="UTF-8",
         append=path.exists(),
+        dataset_options=None if path.exists() else GPKG_OPTIONS,
     )

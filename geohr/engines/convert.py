@@ -62,13 +62,14 @@ def to_openvino(model: Model, shape: Shape, path: Path) -> None:
     openvino.save_model(network, path, compress_to_fp16=False)
 
 
-def to_onnx(model: Model, shape: Shape, path: Path) -> None:
+def to_onnx(model: Model, shape: Shape, path: Path, *, opset: int | None = None) -> None:
     """Write the model for batches of one shape as ONNX, float32.
 
     Args:
         model: Network and card.
         shape: Windows, bands, rows and columns of a batch.
         path: `*.onnx`.
+        opset: Version of ONNX's operators; None for torch's default.
 
     Raises:
         EngineError: When onnx and onnxscript are missing, or the network cannot be converted.
@@ -87,6 +88,7 @@ def to_onnx(model: Model, shape: Shape, path: Path) -> None:
             dynamo=True,
             external_data=False,
             verbose=False,
+            opset_version=opset,
             input_names=[PIXELS],
             output_names=[SCORES],
         )

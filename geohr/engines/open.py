@@ -9,9 +9,11 @@ from geohr._runtime.messages import warn
 from geohr.engines.calibration import Calibration
 from geohr.engines.compiled import Compiler
 from geohr.engines.cores import has_gpu
+from geohr.engines.foreign import open_foreign
 from geohr.engines.int8 import Agreement
 from geohr.engines.predictor import AveragePredictor, Predictor
 from geohr.errors import EngineError, UsageError
+from geohr.models.foreign import FOREIGN
 from geohr.models.model import Model
 from geohr.options import EngineOptions
 
@@ -56,6 +58,9 @@ def open_predictor(
         OutputError: When the cache of compiled networks cannot be written.
         UsageError: When backend, device and precision do not go together.
     """
+    if model.card.architecture in FOREIGN:
+        foreign = open_foreign(model, tile, options)
+        return AveragePredictor(foreign) if options.tta else foreign
     names = backends_for(options)
     for name, following in zip(names, (*names[1:], None), strict=True):
         try:

@@ -28,19 +28,22 @@ class ScoreNetwork(nn.Module):
     Args:
         network: Pixels to logits.
         background: Whether channel 0 is the background's; it has no score of its own.
+        independent: Whether each of several channels is a sigmoid's, not all of them a softmax's.
     """
 
-    def __init__(self, network: nn.Module, *, background: bool) -> None:
+    def __init__(self, network: nn.Module, *, background: bool, independent: bool = False) -> None:
         super().__init__()
         self.network = network
         self.background = background
+        self.independent = independent
 
     @classmethod
     def of(cls, model: Model) -> ScoreNetwork:
         """A model's network with its weights fixed, and fused where it is one of ours."""
         ours = model.card.architecture.startswith("hrnet")
         network = fuse(model.network) if ours else model.network.eval().requires_grad_(False)
-        return cls(network, background=model.card.background)
+        independent = model.card.output == "multilabel"
+        return cls(network, background=model.card.background, independent=independent)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map `(n, band, row, col)` to scores of foreground classes `(n, class, row, col)`.
@@ -48,8 +51,8 @@ class ScoreNetwork(nn.Module):
         One channel of logits is a sigmoid's, several are a softmax.
         """
         logits: Tensor = self.network(pixels).float()
-        if logits.shape[1] == 1:
-            return logits.sigmoid()
+        if self.independent or logits.shape[1] == 1:
+            return logits.sigmoid()[:, int(self.background) :]
         return logits.softmax(dim=1)[:, int(self.background) :]
 
 
@@ -131,7 +134,11 @@ def open_engine(model: Model, options: EngineOptions) -> TorchPredictor:
 def predictor_of(model: Model, *, batch: int) -> TorchPredictor:
     """The network as it was trained, neither folded nor converted, on the CPU."""
     network = model.network.eval()
-    plain = ScoreNetwork(network, background=model.card.background)
+    plain = ScoreNetwork(
+        network,
+        background=model.card.background,
+        independent=model.card.output == "multilabel",
+    )
     return TorchPredictor(plain, device="cpu", precision="float32", batch=batch)
 
 

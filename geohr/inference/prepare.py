@@ -20,7 +20,7 @@ from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.polygons.regularize import WALL_PIXELS
 from geohr.scene import Scene
-from geohr.scene.prepare import SAME_SIZE, ResolutionRange, SceneLike, open_view
+from geohr.scene.prepare import FACTOR, SAME_SIZE, ResolutionRange, SceneLike, open_view
 from geohr.scene.stac import acquired
 from geohr.tiling.blocks import BlockSize
 from geohr.tiling.grid import Grid, lattice
@@ -219,7 +219,8 @@ def warn_of_resolution(scene: Scene, card: Card) -> None:
     """Say so where the scene's pixels are finer or coarser than any the model was trained on."""
     finest, coarsest = card.gsd
     own = scene.native.gsd
-    if own is None or finest <= own <= coarsest:
+    # As close as scenes are read without being resampled: a model of one resolution suits its like.
+    if own is None or finest / FACTOR <= own <= coarsest * FACTOR:
         return
     resampled = scene.gsd is not None and abs(scene.gsd / own - 1) > SAME_SIZE
     told = (

@@ -33,6 +33,14 @@ ENCODER = re.compile(r"[\w.-]+")
 """The characters of an encoder's name; others could name a file or a URL."""
 
 
+OUTPUTS = ("logits", "multilabel", "scores", "classes")
+ARGUMENT_MAX = 4096
+"""The largest number that a card may give to an architecture's constructor: a width, mostly."""
+
+Argument = str | int | float | None | tuple[int, ...]
+"""What a card may give to an architecture's constructor."""
+
+
 @dataclass(frozen=True)
 class ClassLabel:
     """A class of a model: its name, and the colour in which it is drawn.
@@ -89,6 +97,10 @@ class Card:
         align_corners: Of every bilinear step in the network.
         fusion: `bilinear` or `nearest`, how streams are brought to one size.
         stem_stride: Stride of the finest stream of an HRNet encoder.
+        arguments: What else the architecture's constructor is told, by name.
+        output: What the network gives: `logits` (one channel a sigmoid's, several a softmax's),
+            `multilabel` (logits, each a sigmoid's), `scores` in [0, 1], or `classes`, ids of the
+            likeliest class, 0 the background's where it has one.
         bands: Names of the bands, in the order expected.
         dtype: The data type of the training scenes.
         range: Scene values that span [0, 1].
@@ -123,6 +135,8 @@ class Card:
     align_corners: bool = False
     fusion: str = "bilinear"
     stem_stride: int = 4
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+    output: str = "logits"
     bands: tuple[str, ...] = ("red", "green", "blue")
     dtype: str = "uint8"
     range: tuple[float, float] = (0.0, 255.0)
@@ -155,6 +169,12 @@ class Card:
                 raise ValueError(f"{each} cannot be {short(getattr(self, each))}")
         if not ENCODER.fullmatch(self.encoder):
             raise ValueError(f"encoder cannot be {short(self.encoder)}")
+        if self.output not in OUTPUTS:
+            raise ValueError(f"output must be one of {', '.join(OUTPUTS)}; got {self.output!r}")
+        for name, value in self.arguments.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(each, int) and abs(each) > ARGUMENT_MAX for each in numbers):
+                raise ValueError(f"arguments: {name} cannot be {short(value)}")
         if not 1 <= len(self.bands) <= BANDS_MAX:
             raise ValueError(f"a model has 1 to {BANDS_MAX} bands; got {len(self.bands)}")
         if not self.classes or len(self.classes) > 254:
@@ -232,6 +252,10 @@ class Card:
                 raise ValueError(f"unknown entries {', '.join(unknown)}")
             raw["classes"] = tuple(ClassLabel(**each) for each in raw["classes"])
             raw["sources"] = tuple(Source(**each) for each in raw.get("sources", ()))
+            raw["arguments"] = {
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in raw.get("arguments", {}).items()
+            }
             tuples = {name: tuple(value) for name, value in raw.items() if isinstance(value, list)}
             return cls(**{**raw, **tuples})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

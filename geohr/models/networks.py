@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -14,12 +16,20 @@ from geohr.errors import InputError
 from geohr.hrnet import HRNetOCR, HRNetV1, HRNetV2
 from geohr.hrnet.encoder import encoder_at
 from geohr.models.card import Card
+from geohr.models.foreign import FOREIGN
 
 SMP_DECODERS = (
-    "fpn", "linknet", "manet", "pspnet", "segformer", "unet", "unetplusplus", "upernet",
+    "deeplabv3", "deeplabv3plus", "fpn", "linknet", "manet", "pan", "pspnet", "segformer", "unet",
+    "unetplusplus", "upernet",
 )  # fmt: skip
 """Decoders of segmentation-models-pytorch that a card may name."""
 
+
+RESERVED = {
+    "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params",
+    "kwargs",
+}  # fmt: skip
+"""Arguments of SMP's constructors that the card says elsewhere, or that no network here has."""
 
 HRNETS = {"hrnetv1": HRNetV1, "hrnetv2": HRNetV2, "hrnetocr": HRNetOCR}
 """Heads of the paper by the architecture that a card names."""
@@ -41,12 +51,18 @@ def build_hrnet(card: Card) -> nn.Module:
 
 def build_smp(card: Card) -> nn.Module:
     """A model of segmentation-models-pytorch on any encoder it knows."""
+    kind = smp.MODEL_ARCHITECTURES_MAPPING[card.architecture]
+    known = set(inspect.signature(kind).parameters) - RESERVED
+    if unknown := sorted(card.arguments.keys() - known):
+        raise ValueError(f"{card.architecture} takes no {unknown[0]}")
+    arguments: dict[str, Any] = dict(card.arguments)
     network: nn.Module = smp.create_model(
         card.architecture,
         encoder_name=encoder_at(card.encoder, card.stem_stride),
         encoder_weights=None,
         in_channels=len(card.bands),
         classes=card.channels,
+        **arguments,
     )
     return network
 
@@ -66,6 +82,11 @@ def build(card: Card) -> nn.Module:
     Raises:
         InputError: When the card names an architecture or encoder that is not known.
     """
+    if card.architecture in FOREIGN:
+        raise InputError(
+            f"model {card.name!r}: a network of format {card.architecture} runs as it is; it "
+            "cannot be trained, fused or exported"
+        )
     if card.architecture not in ARCHITECTURES:
         raise InputError(
             f"model {card.name!r}: unknown architecture {card.architecture!r}; "

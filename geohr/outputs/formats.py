@@ -10,18 +10,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
-import pyproj
 import shapely
 
 from geohr._runtime.files import as_output_error, publish, written_whole
 from geohr.encoding import Geometries
 from geohr.geodesy import parse_crs
 from geohr.outputs.geoparquet import parquet_writer
-from geohr.outputs.layers import FormatWriter, LayerInfo
+from geohr.outputs.layers import GPKG_OPTIONS, FormatWriter, LayerInfo
 from geohr.outputs.qgis_style import EPOCH, add_style
+from geohr.polygons.antimeridian import transform_polygons
 from geohr.polygons.table import Polygons
 
 # Column names for Shapefiles, which allow ten characters.
@@ -65,6 +65,9 @@ class _Appender:
                 crs=None if self._info.crs is None else parse_crs(self._info.crs).to_wkt(),
                 encoding="UTF-8",
                 append=self._begun,
+                dataset_options=GPKG_OPTIONS
+                if self._driver == "GPKG" and not self._begun
+                else None,
                 layer_metadata=None if self._begun else self._provenance(),
             )
         self._begun = True
@@ -145,11 +148,6 @@ class _GeoJson:
     def __init__(self, file: TextIO, info: LayerInfo) -> None:
         self._file = file
         self._info = info
-        self._to_degrees = None
-        if info.crs is not None:
-            self._to_degrees = pyproj.Transformer.from_crs(
-                parse_crs(info.crs), "OGC:CRS84", always_xy=True
-            )
         self._begun = False
 
     def write(self, polygons: Polygons) -> None:
@@ -171,16 +169,10 @@ class _GeoJson:
 
     def _degrees(self, geometry: Geometries) -> Geometries:
         """The geometries in longitude and latitude, rounded."""
-        transformer = self._to_degrees
-        if transformer is None or len(geometry) == 0:
+        if self._info.crs is None or len(geometry) == 0:
             return geometry
-
-        def convert(points: Any) -> Any:
-            return np.column_stack(transformer.transform(points[:, 0], points[:, 1])).round(
-                DEGREES_DIGITS
-            )
-
-        return np.asarray(shapely.transform(geometry, convert), object)
+        degrees = transform_polygons(geometry, self._info.crs, "OGC:CRS84")
+        return np.asarray(shapely.transform(degrees, lambda points: points.round(DEGREES_DIGITS)))
 
 
 # The writer of each extension.

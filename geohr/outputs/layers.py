@@ -12,6 +12,21 @@ import shapely
 from geohr.encoding import Geometries
 from geohr.polygons.table import Polygons
 
+# Lower bound of each confidence class and its colour, all readable on white and on imagery.
+CONFIDENCE_COLOURS = (
+    (0.5, "#d7191c"),
+    (0.6, "#f07b23"),
+    (0.7, "#e3b505"),
+    (0.8, "#7cb342"),
+    (0.9, "#1a7f37"),
+)
+# The colour of a class that has none.
+FALLBACK_COLOUR = "#e66101"
+# The colour of an object without confidence.
+UNKNOWN_COLOUR = "#969696"
+# GDAL before 3.7, as in Debian 12, warns of GeoPackages of version 1.4.
+GPKG_OPTIONS = {"VERSION": "1.3"}
+
 
 @dataclass(frozen=True)
 class LayerInfo:

@@ -1,23 +1,20 @@
-"""The style that QGIS finds inside a GPKG: its table `layer_styles`."""
+"""The styles that QGIS and others find inside a GPKG: its table `layer_styles`."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as Xml
 
-from geohr.outputs.layers import LayerInfo
-
-# Lower bound of each confidence class and its colour, all readable on white and on imagery.
-CONFIDENCE_COLOURS = (
-    (0.5, "#d7191c"),
-    (0.6, "#f07b23"),
-    (0.7, "#e3b505"),
-    (0.8, "#7cb342"),
-    (0.9, "#1a7f37"),
+from geohr.outputs.layers import (
+    CONFIDENCE_COLOURS,
+    FALLBACK_COLOUR,
+    UNKNOWN_COLOUR,
+    LayerInfo,
 )
-# The colour of a class that has none.
-FALLBACK_COLOUR = "#e66101"
+from geohr.outputs.sld import category_sld, confidence_sld
+
 # Written where a GPKG notes the time of day, so that equal runs give equal bytes.
 EPOCH = "1970-01-01T00:00:00.000Z"
 
@@ -30,6 +27,23 @@ CREATE TABLE layer_styles (
   useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
   update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))
 """
+
+
+@dataclass(frozen=True)
+class Style:
+    """A style of a layer, in the words of QGIS and in those of all others.
+
+    Attributes:
+        name: The column that colours follow.
+        qml: The style for QGIS.
+        sld: The style as SLD 1.1.
+        default: Whether the layer opens with it.
+    """
+
+    name: str
+    qml: str
+    sld: str
+    default: bool
 
 
 def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
@@ -47,21 +61,24 @@ def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
         database,
         info.name,
         (
-            ("class", category_style("class", info.colours), several),
-            ("confidence", confidence_style(), not several),
+            Style(
+                "class",
+                category_style("class", info.colours),
+                category_sld(info.name, "class", info.colours),
+                default=several,
+            ),
+            Style("confidence", confidence_style(), confidence_sld(info.name), default=not several),
         ),
     )
 
 
-def write_styles(
-    database: sqlite3.Connection, layer: str, styles: Sequence[tuple[str, str, bool]]
-) -> None:
+def write_styles(database: sqlite3.Connection, layer: str, styles: Sequence[Style]) -> None:
     """Add the table of styles to a GPKG, for one of its layers.
 
     Args:
         database: The GPKG.
         layer: Name of the layer.
-        styles: Column that colours follow, QML, and whether the style is the default.
+        styles: The styles.
     """
     database.execute(_TABLE)
     database.execute(
@@ -69,12 +86,20 @@ def write_styles(
         "VALUES ('layer_styles', 'attributes', 'layer_styles', ?)",
         (EPOCH,),
     )
-    for name, qml, default in styles:
+    for style in styles:
         database.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
             "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, "
-            "update_time) VALUES ('', '', ?, 'geom', ?, ?, '', ?, ?, '', ?)",
-            (layer, name, qml, default, f"Coloured by {name}", EPOCH),
+            "update_time) VALUES ('', '', ?, 'geom', ?, ?, ?, ?, ?, '', ?)",
+            (
+                layer,
+                style.name,
+                style.qml,
+                style.sld,
+                style.default,
+                f"Coloured by {style.name}",
+                EPOCH,
+            ),
         )
 
 
@@ -95,7 +120,7 @@ def confidence_style() -> str:
     Xml.SubElement(
         rules, "rule", key="none", symbol=name, filter='"confidence" IS NULL', label="unknown"
     )
-    _symbol(symbols, name, "#969696")
+    _symbol(symbols, name, UNKNOWN_COLOUR)
     return _text(root)
 
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj
 import shapely
 from shapely.geometry.polygon import orient
 
 from geohr._runtime.files import written_whole
 from geohr._runtime.redact import redact
-from geohr.geodesy import parse_crs
 from geohr.inference.job import Job
+from geohr.models.metadata import mlm_properties
+from geohr.polygons.antimeridian import transform_polygons
 from geohr.scene.provenance import modified, stamp
 
 EXTENSIONS = (
@@ -39,6 +39,8 @@ MEDIA_TYPES = {
     ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
     ".tiff": "image/tiff; application=geotiff; profile=cloud-optimized",
 }
+# The year of Nadar's photographs from a balloon over Paris, the first from the air.
+FIRST_AERIAL = "1858-01-01T00:00:00Z"
 EDGE_POINTS = 16
 """Points on each side of the footprint, whose sides are bent in longitude and latitude."""
 STRAIGHT = 1e-7
@@ -81,7 +83,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
         "id": Path(names[0]).stem,
         "geometry": None,
         "properties": {
-            **times(job),
+            **times(job, now=now),
             "created": stamp(now),
             "processing:datetime": stamp(now),
             "processing:lineage": f"Objects in {provenance['geohr_scene']}, "
@@ -90,7 +92,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
                 "geohr": provenance["geohr_version"],
                 "engine": provenance["geohr_engine"],
             },
-            **model_fields(job),
+            **mlm_properties(job.card, job.options.tile or job.card.tile),
             **{name.replace("_", ":", 1): value for name, value in provenance.items()},
         },
         "links": [{"rel": "derived_from", "href": source(job), "type": "image/tiff"}],
@@ -105,7 +107,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
     }
     if footprint is not None:
         item["geometry"] = shapely.geometry.mapping(footprint)
-        item["bbox"] = list(footprint.bounds)
+        item["bbox"] = box_of(footprint)
     return item
 
 
@@ -124,59 +126,15 @@ def source(job: Job) -> str:
     return path if "://" in path else Path(path).name
 
 
-def times(job: Job) -> dict[str, Any]:
-    """When the scene was taken, else when its file was written; STAC must have a time."""
-    told = job.acquired or modified(job.scene.files)
-    if told is None:
-        return {
-            "datetime": None,
-            "start_datetime": "1970-01-01T00:00:00Z",
-            "end_datetime": "9999-12-31T23:59:59Z",
-        }
-    first, _, last = told.partition("/")
+def times(job: Job, *, now: datetime) -> dict[str, Any]:
+    """When the scene was taken; where nothing says so, the range in which it must have been."""
+    # STAC wants a time: an image is no older than photography from the air, and no younger than
+    # the file that holds it.
+    unknown = f"{FIRST_AERIAL}/{modified(job.scene.files) or stamp(now)}"
+    first, _, last = (job.acquired or unknown).partition("/")
     if not last:
         return {"datetime": zoned(first)}
     return {"datetime": None, "start_datetime": zoned(first), "end_datetime": zoned(last)}
-
-
-def model_fields(job: Job) -> dict[str, Any]:
-    """The fields of the MLM extension, which describe the model."""
-    card, side = job.card, job.options.tile or job.card.tile
-    order = ["batch", "channel", "height", "width"]
-    classes = [
-        {"value": number, "name": label.name, "color_hint": label.colour.removeprefix("#").upper()}
-        for number, label in enumerate(card.classes, start=1)
-    ]
-    return {
-        # The extension allows letters, digits, and few other signs.
-        "mlm:name": re.sub(r"[^\w.-]", "-", f"geohr {card.name}", flags=re.ASCII),
-        "mlm:architecture": f"{card.architecture} {card.encoder}",
-        "mlm:framework": "PyTorch",
-        "mlm:tasks": ["semantic-segmentation"],
-        "mlm:input": [
-            {
-                "name": ", ".join(card.bands),
-                "bands": [],
-                "input": {
-                    "shape": [-1, len(card.bands), side, side],
-                    "dim_order": order,
-                    "data_type": "float32",
-                },
-            }
-        ],
-        "mlm:output": [
-            {
-                "name": "scores",
-                "tasks": ["semantic-segmentation"],
-                "result": {
-                    "shape": [-1, card.channels, side, side],
-                    "dim_order": order,
-                    "data_type": "float32",
-                },
-                "classification:classes": classes,
-            }
-        ],
-    }
 
 
 def footprint_of(job: Job) -> Any | None:
@@ -186,12 +144,23 @@ def footprint_of(job: Job) -> Any | None:
         return None
     frame = shapely.box(0, 0, geobox.width, geobox.height)
     fine = shapely.segmentize(frame, max(geobox.shape) / EDGE_POINTS)
-    to_degrees = pyproj.Transformer.from_crs(parse_crs(geobox.crs), "OGC:CRS84", always_xy=True)
 
     def place(points: Any) -> Any:
-        return np.column_stack(to_degrees.transform(*geobox.to_world(points[:, 0], points[:, 1])))
+        return np.column_stack(geobox.to_world(points[:, 0], points[:, 1]))
 
-    return orient(shapely.simplify(shapely.transform(fine, place), STRAIGHT))
+    on_ground = np.array([shapely.transform(fine, place)])
+    placed = transform_polygons(on_ground, geobox.crs, "OGC:CRS84")[0]
+    plain = shapely.simplify(placed, STRAIGHT)
+    return orient(plain) if plain.geom_type == "Polygon" else plain
+
+
+def box_of(footprint: Any) -> list[float]:
+    """West, south, east and north; across the antimeridian, west is the larger (RFC 7946, 5.2)."""
+    west, south, east, north = footprint.bounds
+    if footprint.geom_type == "MultiPolygon":
+        west = min(part.bounds[0] for part in footprint.geoms if part.bounds[2] == 180)
+        east = max(part.bounds[2] for part in footprint.geoms if part.bounds[0] == -180)
+    return [west, south, east, north]
 
 
 def zoned(time: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr.errors import UsageError
 from geohr.geobox import GeoBox
@@ -19,6 +20,7 @@ from geohr.inference.postprocess import Chunk
 from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
+from geohr.polygons.antimeridian import is_cut
 from geohr.stitching.seams import SeamMeter, SeamScore
 
 RASTER_SUFFIXES = (".tif", ".tiff")
@@ -138,6 +140,8 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
             polygons = job.to_crs(chunk.polygons)
             for vector in vectors:
                 vector.write(polygons)
+        # Indexes and overviews are made when the files are closed.
+        phase("writing")
     counts.seams = seams.score()
     return counts
 
@@ -147,7 +151,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
     return open_vector(
         path,
         crs=job.crs,
-        multi=job.options.connectivity == 8,
+        multi=job.options.connectivity == 8 or is_cut(job.geobox.bounds, job.geobox.crs, job.crs),
         constants={"scene": redact(Path(job.scene.path).name), "acquired": job.acquired},
         colours={label.name: label.colour for label in job.card.classes},
         provenance=job.provenance(),

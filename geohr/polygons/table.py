@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pyproj
 import shapely
 
 from geohr.encoding import Geometries, Ints
-from geohr.geodesy import parse_crs
+from geohr.polygons.antimeridian import transform_polygons
 
 if TYPE_CHECKING:
     import geopandas
@@ -103,6 +102,8 @@ def by_owner(polygons: Geometries, owner: Ints) -> Geometries:
 def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
     """Reproject polygons; their areas and lengths on the ground stay as they are.
 
+    In longitude and latitude they are cut at the antimeridian.
+
     Args:
         polygons: The polygons, in `crs`.
         crs: The CRS of the polygons, as pyproj understands it, or None.
@@ -110,13 +111,7 @@ def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
     """
     if crs is None or target is None or crs == target or len(polygons) == 0:
         return polygons
-    convert = pyproj.Transformer.from_crs(parse_crs(crs), parse_crs(target), always_xy=True)
-
-    def move(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return np.column_stack(convert.transform(points[:, 0], points[:, 1]))
-
-    moved = np.asarray(shapely.transform(polygons.geometry, move), object)
-    return Polygons(moved, polygons.columns)
+    return Polygons(transform_polygons(polygons.geometry, crs, target), polygons.columns)
 
 
 def to_arrays(polygons: Polygons) -> dict[str, npt.NDArray[Any]]:

@@ -106,7 +106,7 @@ def embed(title: str, figure: Figure, kind: str) -> str:
     file = io.BytesIO()
     # Letters stay letters, which can be searched for.
     with mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(file, format=kind)
+        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
     mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
     text = base64.b64encode(file.getvalue()).decode("ascii")
     return f'<h2>{escape(title)}</h2><img alt="" src="data:{mime};base64,{text}"/>'
@@ -119,7 +119,8 @@ def curves(history: list[dict[str, float]]) -> Figure:
     figure = Figure(figsize=(7.5, 8), layout="constrained")
     scores = [name for name in history[-1] if name not in NOT_SCORES]
     panels = [("loss", ["loss"]), ("learning rate", ["learning_rate"])]
-    panels.append(("intersection over union", scores))
+    if scores:
+        panels.append(("intersection over union", scores))
     axes = figure.subplots(len(panels), 1, sharex=True)
     for axis, (label, names) in zip(axes, panels, strict=True):
         for name in names:
@@ -127,8 +128,10 @@ def curves(history: list[dict[str, float]]) -> Figure:
             axis.plot(*zip(*known, strict=True), marker=".", label=name)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
-    axes[-1].set(xlabel="steps", ylim=(0, 1))
-    axes[-1].legend()
+    axes[-1].set_xlabel("steps")
+    if scores:
+        axes[-1].set_ylim(0, 1)
+        axes[-1].legend()
     return figure
 
 

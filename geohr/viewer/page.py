@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rasterio.warp import transform_bounds
 
 from geohr._runtime.files import written_whole
-from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
+from geohr.outputs.layers import CONFIDENCE_COLOURS
 from geohr.scene import Scene
 from geohr.viewer.objects import ObjectTable
 from geohr.viewer.pictures import to_webp

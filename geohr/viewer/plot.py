@@ -10,7 +10,7 @@ import numpy as np
 
 from geohr.errors import UsageError
 from geohr.geodesy import local_scale
-from geohr.outputs.qgis_style import CONFIDENCE_COLOURS, FALLBACK_COLOUR
+from geohr.outputs.layers import CONFIDENCE_COLOURS, FALLBACK_COLOUR
 from geohr.scene import Scene
 from geohr.viewer.pictures import overview
 

@@ -30,7 +30,7 @@ from geohr.encoding import Bytes
 from geohr.geodesy import parse_crs
 from geohr.models.card import Card
 from geohr.models.model import Model, bundled_models
-from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
+from geohr.outputs.layers import CONFIDENCE_COLOURS
 from geohr.scene import Scene
 from geohr.viewer.objects import ObjectTable, numbers
 from geohr.viewer.page import static

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -16,6 +17,7 @@ from geohr.change import layers
 from geohr.change.compare import ChangeCounts, Date, compare
 from geohr.change.options import ChangeOptions
 from geohr.change.osm import write_osm
+from geohr.change.output import COLOURS
 from geohr.change.shift import ShiftField, fit_field
 from geohr.encoding import Floats
 from geohr.errors import InputError, UsageError
@@ -145,6 +147,11 @@ def test_the_cut_into_strips_changes_nothing(
 def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     run(tmp_path, village(), village(seed=2))
     first = (tmp_path / "changes.gpkg").read_bytes()
+    with sqlite3.connect(tmp_path / "changes.gpkg") as database:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        (sld,) = database.execute("SELECT styleSLD FROM layer_styles").fetchone()
+    assert version == 10300
+    assert all(colour in sld for colour in COLOURS.values())
     run(tmp_path, village(), village(seed=2))
     assert (tmp_path / "changes.gpkg").read_bytes() == first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import geopandas
@@ -112,6 +113,8 @@ def test_the_same_seed_draws_the_same_sample(town: dict[str, Path], tmp_path: Pa
 
 def test_a_sample_that_was_not_judged_is_refused(town: dict[str, Path], tmp_path: Path) -> None:
     draw_sample(town["map.gpkg"], town["probs.tif"], tmp_path / "check.gpkg")
+    with sqlite3.connect(tmp_path / "check.gpkg") as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (10300,)
     with pytest.raises(InputError, match="judge some of both"):
         estimate(tmp_path / "check.gpkg")
     with pytest.raises(InputError, match="draw one with geohr check sample"):

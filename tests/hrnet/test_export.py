@@ -30,7 +30,7 @@ DYNAMIC = {
 @pytest.fixture(scope="module", params=[HRNetV2, HRNetOCR], ids=lambda model: model.__name__)
 def network(request: pytest.FixtureRequest) -> HRNetSegmentation:
     torch.manual_seed(0)
-    model: HRNetSegmentation = request.param(SMALL, classes=3)
+    model: HRNetSegmentation = request.param(SMALL, encoder_weights=None, classes=3)
     reference.settle(model, torch.randn(2, 3, 64, 64))
     return model
 

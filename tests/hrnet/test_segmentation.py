@@ -84,7 +84,7 @@ def test_a_saved_model_comes_back_with_its_state(
 
 @pytest.mark.parametrize("model", MODELS)
 def test_unknown_arguments_are_refused(model: type[HRNetSegmentation]) -> None:
-    with pytest.raises(TypeError, match="unexpected keyword argument 'bogus'"):
+    with pytest.raises(TypeError, match="takes no argument 'bogus'"):
         model(SMALL, bogus=1)
 
 
@@ -94,13 +94,12 @@ def test_unknown_arguments_are_refused(model: type[HRNetSegmentation]) -> None:
         ({"encoder_name": "resnet18"}, "unknown HRNet encoder 'resnet18', choose one of hrnetv2_"),
         ({"encoder_name": "w18"}, "unknown HRNet encoder 'w18'"),
         ({"classes": 0}, "classes must be at least 1, got 0"),
-        ({"encoder_weights": "noisy"}, "encoder_weights must be None or one of imagenet"),
         ({"extra_bands": "red"}, "extra_bands must be one of"),
         ({"fusion": "cubic"}, "fusion must be one of"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
-    wanted = {"encoder_name": SMALL} | arguments
+    wanted = {"encoder_name": SMALL, "encoder_weights": None} | arguments
     with pytest.raises(ValueError, match=message):
         HRNetV2(**wanted)
 

@@ -13,7 +13,7 @@ import pytest
 from geohr.api.segment import segment_to_files
 from geohr.errors import UsageError
 from geohr.options import SegmentOptions
-from geohr.outputs.qgis_style import CONFIDENCE_COLOURS
+from geohr.outputs.layers import CONFIDENCE_COLOURS
 from geohr.scene import Scene
 from geohr.viewer import ObjectTable
 from geohr.viewer.report import ResultLayer, draw, histogram, write_report

@@ -15,7 +15,7 @@ def test_a_larger_network_starts_with_the_function_of_the_small_one(encoder: str
     torch.manual_seed(0)
     small, large = (
         HRNetV2("hrnetv2_w18_small_v1", encoder_weights=None).eval(),
-        HRNetV2(encoder).eval(),
+        HRNetV2(encoder, encoder_weights=None).eval(),
     )
     for layer in small.modules():
         if isinstance(layer, nn.BatchNorm2d):

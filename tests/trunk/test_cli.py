@@ -36,6 +36,8 @@ def test_a_scene_becomes_polygons_classes_and_probabilities(
         tmp_path / "a.tif", "--probs", tmp_path / "p.tif", "--backend", "torch",
     )  # fmt: skip
     assert ended.code == 0, ended.err
+    phases = [line.rpartition(": ")[2] for line in ended.err.splitlines() if " of " not in line]
+    assert phases == ["reading", "predicting", "drawing", "writing"]
     with rasterio.open(tmp_path / "a.tif") as classes, rasterio.open(tmp_path / "p.tif") as probs:
         assert classes.shape == probs.shape == (100, 120)
         assert ((probs.read(1) >= 127) == (classes.read(1) == 1)).all()
@@ -168,6 +170,9 @@ def test_a_scene_of_another_resolution_than_the_models_is_told_of(
     ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "a.gpkg")
     assert ended.code == 0
     assert "0.5 m a pixel, but model tiny was trained on 0.05 to 0.1 m" in ended.err
+    model = random_model(tmp_path / "near.safetensors", card=one_class_card(gsd=(0.45, 0.45)))
+    ended = geohr("segment", scene, "--model", model, "--out", tmp_path / "b.gpkg")
+    assert (ended.code, "was trained on" in ended.err) == (0, False)
 
 
 @pytest.mark.filterwarnings("always")
@@ -184,6 +189,12 @@ def test_without_a_crs_the_models_square_metres_are_not_applied(
     asked = geohr("segment", scene, "--out", tmp_path / "b.gpkg", "--min-area", "2")
     assert asked.code == 3
     assert "min_area is in metres, and the raster has no CRS" in asked.err
+
+
+def test_a_plan_is_json_where_asked(geohr: Geohr, scene: Path, model: Path) -> None:
+    ended = geohr("plan", scene, "--model", model, "--backend", "torch", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["width"] == 120
 
 
 def test_debug_shows_the_traceback(geohr: Geohr) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import json, os, sys
 from qgis.core import QgsApplication, QgsMapRendererParallelJob, QgsMapSettings, QgsVectorLayer
 from qgis.PyQt.QtCore import QSize
 from qgis.PyQt.QtGui import QColor
-path, name, picture = sys.argv[1:]
+path, name, picture, sld = sys.argv[1:]
 app = QgsApplication([], False)
 app.initQgis()
 layer = QgsVectorLayer(f"{path}|layername={name}", name, "ogr")
@@ -38,10 +39,15 @@ job.start()
 job.waitForFinished()
 job.renderedImage().save(picture)
 renderer = layer.renderer()
-items = [item.label() for item in renderer.legendSymbolItems()]
+kind, items = renderer.type(), [item.label() for item in renderer.legendSymbolItems()]
+with open(picture + ".sld", "w") as file:
+    file.write(sld)
+_, sld_read = layer.loadSldStyle(picture + ".sld")
+sld_items = [item.label() for item in layer.renderer().legendSymbolItems()]
 print(json.dumps({
     "valid": layer.isValid(), "count": layer.featureCount(), "crs": layer.crs().authid(),
-    "style": bool(found), "renderer": renderer.type(), "items": items,
+    "style": bool(found), "renderer": kind, "items": items,
+    "sld": sld_read, "sld_items": sld_items,
 }))
 sys.stdout.flush()
 os._exit(0)  # tearing Qt down after rendering may crash, and there is nothing left to do
@@ -67,9 +73,13 @@ def test_qgis_opens_styles_and_draws_a_geopackage(classes: int, tmp_path: Path) 
     path = tmp_path / "out.gpkg"
     colours = {"building": "#ff0000", "water": "#0000ff"}
     written(path, found, colours=dict(list(colours.items())[:classes]))
+    with sqlite3.connect(path) as database:
+        (sld,) = database.execute(
+            "SELECT styleSLD FROM layer_styles WHERE useAsDefault = 1"
+        ).fetchone()
     picture = tmp_path / "map.png"
     run = subprocess.run(
-        [PYTHON, "-c", SCRIPT, str(path), "out", str(picture)],
+        [PYTHON, "-c", SCRIPT, str(path), "out", str(picture), sld],
         capture_output=True,
         text=True,
         check=True,
@@ -82,6 +92,9 @@ def test_qgis_opens_styles_and_draws_a_geopackage(classes: int, tmp_path: Path) 
     assert seen["crs"] == "EPSG:32636"
     assert seen["renderer"] == ("RuleRenderer" if classes == 1 else "categorizedSymbol")
     assert seen["items"][0] == ("below 0.6" if classes == 1 else "building")
+    assert seen["sld"]
+    rest = ["unknown"] if classes == 1 else ["other"]
+    assert seen["sld_items"] == [*seen["items"][: len(seen["sld_items"]) - 1], *rest]
     with rasterio.open(picture) as image:
         red, green, blue = image.read([1, 2, 3]).astype(int)
     if classes == 2:

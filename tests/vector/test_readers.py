@@ -17,9 +17,11 @@ from tests.vector.test_vector import polygons, written
 
 
 def by_ogr(path: Path, statement: str) -> str:
-    """What ogrinfo prints for a statement in SQLite's dialect."""
+    """What ogrinfo prints for a statement in SQLite's dialect; it must not warn."""
     command = ["ogrinfo", "-q", "-dialect", "sqlite", "-sql", statement, str(path)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    return run.stdout
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])

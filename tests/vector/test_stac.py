@@ -53,6 +53,22 @@ def test_the_item_is_valid_stac(item: dict[str, Any]) -> None:
     assert pystac.Item.from_dict(item).datetime is not None
 
 
+def test_a_scene_that_says_no_time_has_a_range(tmp_path: Path) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(64, 64))
+    model = random_model(tmp_path / "m.safetensors")
+    segment_to_files(scene, [tmp_path / "objects.gpkg"], model=model, stac=True)
+    item = json.loads((tmp_path / "objects.stac.json").read_text("utf-8"))
+    JsonSchemaSTACValidator().validate_core(item, STACObjectType.ITEM, "1.1.0")
+    told = item["properties"]
+    # The time of the file is no time of the image.
+    assert told["datetime"] is None
+    assert told["start_datetime"] < "1900"
+    assert told["end_datetime"] == told["geohr:scene_modified"]
+    read = pystac.Item.from_dict(item)
+    assert read.datetime is None
+    assert read.common_metadata.end_datetime is not None
+
+
 def test_the_item_says_what_was_made_of_what(item: dict[str, Any], folder: Path) -> None:
     for name, kind in (("objects.gpkg", "sqlite3"), ("classes.tif", "geotiff")):
         assert item["assets"][name]["href"] == f"./{name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from xml.etree import ElementTree as Xml
 
 import geopandas
 import numpy as np
@@ -103,6 +104,15 @@ def test_a_geopackage_has_index_style_and_provenance(tmp_path: Path) -> None:
         (count,) = database.execute("SELECT count(*) FROM rtree_out_geom").fetchone()
         styles = dict(database.execute("SELECT styleName, useAsDefault FROM layer_styles"))
         (kept,) = database.execute("SELECT metadata FROM gpkg_metadata").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        slds = dict(database.execute("SELECT styleName, styleSLD FROM layer_styles"))
+    # GDAL 3.6 warns of 1.4.
+    assert version == 10300
+    for name, rules in (("class", 3), ("confidence", 6)):
+        sld = Xml.fromstring(slds[name])
+        assert sld.get("version") == "1.1.0"
+        assert len(list(sld.iter("{http://www.opengis.net/se}Rule"))) == rules
+    assert all(colour in slds["class"] for colour in COLOURS.values())
     assert count == len(polygons())
     assert styles == {"class": 1, "confidence": 0}
     assert "geohr_model" in kept
