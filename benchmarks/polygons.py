@@ -109,8 +109,8 @@ def geohr_with(**changes: object) -> Callable[[Path, Path], None]:
     """`geohr vectorize` with the given options."""
 
     def run(mask: Path, out: Path) -> None:
+        from geohr.api.options import VectorizeOptions
         from geohr.api.vectorize import vectorize
-        from geohr.options import VectorizeOptions
 
         vectorize(mask, out, options=VectorizeOptions.from_mapping(changes, source="benchmark"))
 

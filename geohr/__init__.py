@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geohr.api.export import export
+    from geohr.api.options import ExportOptions, TileOptions, VectorizeOptions
     from geohr.api.plan import Plan, plan
     from geohr.api.prediction import Prediction
     from geohr.api.segment import Summary, predict, segment, segment_to_files
@@ -38,14 +39,11 @@ if TYPE_CHECKING:
     from geohr.models.card import Card, ClassLabel, Source
     from geohr.models.model import Model, bundled_models
     from geohr.options import (
-        ExportOptions,
         GridOptions,
         PolygonOptions,
         SceneOptions,
         SegmentOptions,
         StitchOptions,
-        TileOptions,
-        VectorizeOptions,
     )
     from geohr.scene import Scene, Tile
     from geohr.tiling.grid import Grid
@@ -61,7 +59,7 @@ _LAZY = {
     "ClassLabel": "geohr.models.card",
     "EvaluateOptions": "geohr.evaluation.options",
     "Evaluation": "geohr.evaluation.evaluate",
-    "ExportOptions": "geohr.options",
+    "ExportOptions": "geohr.api.options",
     "Grid": "geohr.tiling.grid",
     "GridOptions": "geohr.options",
     "Model": "geohr.models.model",
@@ -75,9 +73,9 @@ _LAZY = {
     "StitchOptions": "geohr.options",
     "Summary": "geohr.api.segment",
     "Tile": "geohr.scene",
-    "TileOptions": "geohr.options",
+    "TileOptions": "geohr.api.options",
     "TrainOptions": "geohr.training.options",
-    "VectorizeOptions": "geohr.options",
+    "VectorizeOptions": "geohr.api.options",
     "Window": "geohr.geobox",
     "bundled_models": "geohr.models.model",
     "clean_folder": "geohr.inference.cleanup",

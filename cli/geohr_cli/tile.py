@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geohr.options import TileOptions
+from geohr.api.options import TileOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from geohr._runtime.redact import redact
-from geohr.options import VectorizeOptions
+from geohr.api.options import VectorizeOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from geohr._runtime.files import check_writable, staged
 from geohr._runtime.progress import phase
+from geohr.api.options import ExportOptions
 from geohr.encoding import Batch
 from geohr.engines.calibration import Calibration
 from geohr.engines.compiled import Compiler, batches, split
@@ -21,7 +22,6 @@ from geohr.engines.int8 import Agreement, measure
 from geohr.engines.predictor import Predictor
 from geohr.errors import EngineError, UsageError
 from geohr.models.model import Model, resolve_model
-from geohr.options import ExportOptions
 from geohr.scene import Scene
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer

@@ -296,11 +296,7 @@ def _segment_to_files(
                 counts = write_outputs(job, chunks, part)
             if part.item is not None:
                 write_item(part.item, job, targets.made)
-            if (touched := changed(job.scene.files, before)) is not None:
-                raise InputError(
-                    f"{redact(touched)}: was changed while it was read, and nothing was written; "
-                    "run again when it is whole"
-                )
+            check_unchanged(job, before)
             work.publish()
     return Summary(
         scene=redact(display_name(scene)),
@@ -314,6 +310,24 @@ def _segment_to_files(
         reused=len(work.finished),
         seam_score=counts.seams.score,
     )
+
+
+def check_unchanged(job: Job, before: list[list[object]]) -> None:
+    """Refuse a result of files of which some were written while they were read.
+
+    Args:
+        job: The run.
+        before: What identified its files when they were opened.
+
+    Raises:
+        InputError: Naming the file.
+    """
+    touched = changed(job.scene.files, before)
+    if touched is not None:
+        raise InputError(
+            f"{redact(touched)}: was changed while it was read, and nothing was written; run again "
+            "when it is whole"
+        )
 
 
 def then_drawing(progress: Progress) -> Progress:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from geohr._runtime.files import check_writable
+from geohr.api.options import TileOptions
 from geohr.errors import UsageError
-from geohr.options import TileOptions
 from geohr.outputs.cog import write_raster
 from geohr.scene import Scene, SceneReader, Tile
 from geohr.scene.labels import read_classes

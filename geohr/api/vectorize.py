@@ -21,10 +21,10 @@ from geohr._runtime.files import check_writable
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
+from geohr.api.options import VectorizeOptions
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
-from geohr.options import VectorizeOptions
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import Polygons
 from geohr.polygons.tracer import Tracer, TraceSettings

@@ -11,13 +11,14 @@ import pytest
 
 from geohr._runtime.threads import mapped
 from geohr.api.export import SUFFIXES, export
+from geohr.api.options import ExportOptions
 from geohr.engines import FallbackWarning, backends_for, open_predictor, openvino
 from geohr.engines.cache import ABANDONED, MAKING, cache_folder, cached
 from geohr.engines.calibration import Calibration
 from geohr.engines.int8 import Agreement, measure
 from geohr.errors import EngineError, GeohrError, UsageError
 from geohr.models.model import Model
-from geohr.options import EngineOptions, ExportOptions
+from geohr.options import EngineOptions
 from geohr.scene import Scene
 from geohr.tiling.grid import Grid
 from geohr.tiling.normalize import Normalizer
@@ -227,7 +228,7 @@ def test_converting_forks_no_process_and_reports_to_nobody(model: Model, tmp_pat
         "sys.addaudithook(lambda event, _: seen.append(event) if event in kinds else None)\n"
         "from pathlib import Path\n"
         "from geohr.api.export import export\n"
-        "from geohr.options import ExportOptions\n"
+        "from geohr.api.options import ExportOptions\n"
         "from geohr.models.model import Model\n"
         "export(Model.load(Path(sys.argv[1])), Path(sys.argv[2]),"
         " options=ExportOptions(format='openvino'))\n"

@@ -16,9 +16,9 @@ import rasterio
 import shapely
 from affine import Affine
 
+from geohr.api.options import VectorizeOptions
 from geohr.api.vectorize import vectorize
 from geohr.errors import InputError, UsageError
-from geohr.options import VectorizeOptions
 from geohr_cli.main import main
 from tests.hostile.makers import python_in_vrt
 from tests.polygons.tracing import METRES, UTM, whole

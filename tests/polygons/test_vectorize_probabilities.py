@@ -11,10 +11,11 @@ import pyogrio
 import pytest
 import rasterio
 
+from geohr.api.options import VectorizeOptions
 from geohr.api.segment import segment_to_files
 from geohr.api.vectorize import vectorize
 from geohr.errors import InputError, UsageError
-from geohr.options import SegmentOptions, VectorizeOptions
+from geohr.options import SegmentOptions
 from tests.makers import noise, one_class_card, random_model, write_scene
 
 ASKED = SegmentOptions(gsd="native", tile=64, backend="torch", threshold=0.012, min_area=0.5)

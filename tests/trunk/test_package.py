@@ -108,7 +108,9 @@ def test_no_module_is_named_for_a_doing() -> None:
 
 
 def test_no_class_is_named_by_a_participle() -> None:
-    named = [(where, name) for where, name in classes() if re.search(r"[a-z](ed|ing)$", name)]
+    named = [
+        (where, name) for where, name in classes() if re.search(r"[a-z](ed|(?<!Warn)ing)$", name)
+    ]
     assert named == []
 
 

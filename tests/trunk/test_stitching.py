@@ -9,10 +9,11 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geohr.api.options import TileOptions
 from geohr.api.stitch import stitch
 from geohr.api.tile import tile
 from geohr.errors import InputError, UsageError
-from geohr.options import StitchOptions, TileOptions
+from geohr.options import StitchOptions
 from tests.makers import ORIGIN, noise, write_scene
 
 
