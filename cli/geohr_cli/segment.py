@@ -54,6 +54,14 @@ if TYPE_CHECKING:
     help="Write a STAC Item beside the first output: NAME.stac.json.",
 )
 @click.option(
+    "--co",
+    "creation_options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Creation option of the rasters, as GDAL's COG driver names them, such as COMPRESS=ZSTD; "
+    "repeatable.",
+)
+@click.option(
     "--model",
     metavar="NAME|FILE",
     help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
@@ -72,6 +80,7 @@ def segment(
     disagreement: str | Path | None,
     report: Path | None,
     stac: bool,
+    creation_options: tuple[str, ...],
     model: str | None,
     overwrite: bool,
 ) -> None:
@@ -83,6 +92,9 @@ def segment(
     """
     if not out and probs is None:
         raise UsageError("no output named; add --out objects.gpkg, --out classes.tif or --probs")
+    for pair in creation_options:
+        if "=" not in pair:
+            raise UsageError(f"--co {pair}: give NAME=VALUE, such as COMPRESS=ZSTD")
     packages = [each for each in out if isinstance(each, Path) and each.suffix.lower() == ".gpkg"]
     if report is not None and not packages:
         raise UsageError("--report is made from a GeoPackage on disk; add --out objects.gpkg")
@@ -115,6 +127,7 @@ def segment(
             model=network,
             options=options,
             stac=stac,
+            creation_options=dict(pair.split("=", 1) for pair in creation_options),
             block_size=block_size,
             executor=executor,
             overwrite=overwrite,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
@@ -28,8 +28,9 @@ from geohr.inference.pipeline import Progress
 from geohr.inference.prepare import check_transformation, prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
+from geohr.outputs.cog import check_crs
 from geohr.outputs.stac import item_beside, write_item
-from geohr.outputs.write import OutputPaths, raster_of_disagreement, write_outputs
+from geohr.outputs.write import RASTER_SUFFIXES, OutputPaths, raster_of_disagreement, write_outputs
 from geohr.polygons import concatenate
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
@@ -164,6 +165,7 @@ def segment_to_files(
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
     stac: bool = False,
+    creation_options: Mapping[str, str] | None = None,
     block_size: BlockSize | None = None,
     executor: Executor | None = None,
     overwrite: bool = False,
@@ -187,6 +189,7 @@ def segment_to_files(
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: The options of segmentation; by default those of the model card.
         stac: Write a STAC Item beside the first output; see `geohr.outputs.stac`.
+        creation_options: Options of GDAL's COG driver for the rasters, such as COMPRESS=ZSTD.
         block_size: Windows of a block; outputs are the same bytes whatever it is.
         executor: The executor of the job; by default this process.
         overwrite: Replace outputs that exist.
@@ -213,6 +216,7 @@ def segment_to_files(
             probs=None if probs is None else local[str(probs)],
             disagreement=None if disagreement is None else local[str(disagreement)],
             item=None if item is None else local[str(item)],
+            creation_options=creation_options or {},
         )
         summary = _segment_to_files(
             scene,
@@ -266,13 +270,8 @@ def _segment_to_files(
     job = prepare(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
-    if any(path.suffix.lower() == ".geojson" for path in targets.vectors):
-        check_transformation(job.scene, GEOJSON_CRS)
+    check_targets(job, targets)
     before = identify(job.scene.files)
-    for path in targets.paths:
-        check_writable(
-            path, overwrite=True, inputs=[*job.scene.files, *job.calibration.scene.files]
-        )
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and len(job.blocks) > 1)
     check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
@@ -285,7 +284,7 @@ def _segment_to_files(
         ):
             part = targets.under(names)
             phase("predicting")
-            with raster_of_disagreement(job, part.disagreement) as disagreement:
+            with raster_of_disagreement(job, part) as disagreement:
                 chunks = executor.chunks(
                     job,
                     progress=None if progress is None else then_drawing(progress),
@@ -346,6 +345,22 @@ def then_drawing(progress: Progress) -> Progress:
             context.run(phase, "drawing")
 
     return report
+
+
+def check_targets(job: Job, targets: OutputPaths) -> None:
+    """Refuse outputs that are inputs, and those that cannot hold what is found.
+
+    Raises:
+        UsageError: When an output is a file of the scene, or of that of the calibration.
+        InputError: When an output has no room for the CRS.
+    """
+    if any(path.suffix.lower() == ".geojson" for path in targets.vectors):
+        check_transformation(job.scene, GEOJSON_CRS)
+    inputs = [*job.scene.files, *job.calibration.scene.files]
+    for path in targets.paths:
+        check_writable(path, overwrite=True, inputs=inputs)
+        if path.suffix.lower() in RASTER_SUFFIXES:
+            check_crs(path, job.own_scene.geobox)
 
 
 def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:

@@ -6,6 +6,7 @@ the target first and are copied when all are there.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,16 +18,36 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 
 from geohr._runtime.files import as_output_error, written_whole
 from geohr.encoding import NODATA, PROBABILITY_MAX
+from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
 from geohr.scene import CACHE_BYTES
 from geohr.scene.files import FAILURES
 
 # Side in pixels of the output's internal tiles.
 BLOCK = 512
+
+
+# The creation options that may be asked for, as GDAL's COG driver names them, and their values.
+# Those that change pixels or their grid are left out: class ids have nothing between two.
+CREATION_OPTIONS = {
+    "BIGTIFF": "YES|NO|IF_NEEDED|IF_SAFER",
+    "BLOCKSIZE": "[1-9][0-9]*",
+    "COMPRESS": "DEFLATE|ZSTD|LZW|LZMA|NONE",
+    "GEOTIFF_VERSION": "AUTO|1.0|1.1",
+    "INTERLEAVE": "BAND|PIXEL|TILE",
+    "LEVEL": "[1-9][0-9]*",
+    "NUM_THREADS": "ALL_CPUS|[1-9][0-9]*",
+    "OVERVIEWS": "AUTO|NONE",
+    "OVERVIEW_COUNT": "[0-9]+",
+    "PREDICTOR": "YES|NO|STANDARD",
+    "SPARSE_OK": "YES|NO",
+    "STATISTICS": "AUTO|YES|NO",
+}
 
 
 class RasterWriter:
@@ -42,8 +63,10 @@ class RasterWriter:
         resampling: The resampling of overviews, `nearest` or `average`.
         colours: RGB by pixel value, for a raster of classes.
         scale: The factor from pixel values to probabilities.
+        creation_options: Options of GDAL's COG driver, as `check_creation_options` allows them.
 
     Raises:
+        InputError: When a GeoTIFF cannot hold the CRS.
         OutputError: When it cannot be written.
     """
 
@@ -57,8 +80,11 @@ class RasterWriter:
         resampling: str,
         colours: Mapping[int, tuple[int, int, int]] | None = None,
         scale: float = 1.0,
+        creation_options: Mapping[str, str] | None = None,
     ) -> None:
+        check_crs(path, geobox)
         self._path = path
+        self._creation_options = dict(creation_options or {})
         self._resampling = resampling
         self._bands = len(descriptions)
         self._width = geobox.width
@@ -161,16 +187,78 @@ class RasterWriter:
                     self._rows,
                     self._target,
                     driver="COG",
-                    compress="DEFLATE",
-                    level=6,
-                    predictor="NO",
-                    blocksize=BLOCK,
+                    **cog_settings(self._creation_options),
                     overview_resampling=self._resampling,
-                    num_threads="ALL_CPUS",
-                    bigtiff="IF_SAFER",
                 )
         except (*FAILURES, OSError) as error:
             raise as_output_error(error, self._path) from error
+
+
+def cog_settings(creation_options: Mapping[str, str]) -> dict[str, str]:
+    """The settings of GDAL's COG driver: the defaults, and what was asked for."""
+    asked = {name.upper(): value for name, value in creation_options.items()}
+    # A level means something else in each compression.
+    level = {} if "COMPRESS" in asked else {"LEVEL": "6"}
+    return {
+        "COMPRESS": "DEFLATE",
+        "PREDICTOR": "NO",
+        "BLOCKSIZE": str(BLOCK),
+        "NUM_THREADS": "ALL_CPUS",
+        "BIGTIFF": "IF_SAFER",
+        **level,
+        **asked,
+    }
+
+
+def check_creation_options(creation_options: Mapping[str, str]) -> None:
+    """Refuse options that the COG driver does not take, by writing one pixel with them.
+
+    Raises:
+        UsageError: Naming the option, and what it may be.
+    """
+    if not creation_options:
+        return
+    for name, value in creation_options.items():
+        allowed = CREATION_OPTIONS.get(name.upper())
+        if allowed is None:
+            known = ", ".join(CREATION_OPTIONS)
+            raise UsageError(f"creation option {name}: not one of {known}")
+        if re.fullmatch(allowed, value, re.IGNORECASE) is None:
+            values = allowed.replace("[1-9][0-9]*", "a number").replace("[0-9]+", "a number")
+            raise UsageError(f"creation option {name}={value}: must be {values}")
+    given = " ".join(f"{name}={value}" for name, value in creation_options.items())
+    with without_georeference(), MemoryFile() as first, MemoryFile(ext=".tif") as second:
+        try:
+            with first.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8") as raster:
+                raster.write(np.zeros((1, 1, 1), np.uint8))
+            settings = cog_settings(creation_options)
+            rasterio.shutil.copy(first.name, second.name, driver="COG", **settings)
+        except FAILURES as error:
+            raise UsageError(f"creation options {given}: {error}") from error
+
+
+def check_crs(path: Path, geobox: GeoBox) -> None:
+    """Refuse a CRS that GeoTIFF has no keys for, which it would be written without.
+
+    Raises:
+        InputError: When a raster in it would have no CRS.
+    """
+    if geobox.crs is None:
+        return
+    # GDAL would keep the CRS in a file beside the raster, which does not go where the raster goes.
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as file:
+        with file.open(
+            driver="GTiff", width=1, height=1, count=1, dtype="uint8",
+            crs=geobox.crs, transform=geobox.transform,
+        ) as raster:  # fmt: skip
+            raster.write(np.zeros((1, 1, 1), np.uint8))
+        with file.open() as raster:
+            if raster.crs is None:
+                raise InputError(
+                    f"{path}: a GeoTIFF cannot hold the scene's CRS, and --out-crs is for polygons "
+                    "only; write polygons alone, or bring the scene into another CRS with "
+                    "gdalwarp -t_srs EPSG:4326"
+                )
 
 
 @contextmanager
@@ -231,15 +319,26 @@ def class_writer(
     geobox: GeoBox,
     colours: Mapping[int, tuple[int, int, int]],
     tags: Mapping[str, str],
+    creation_options: Mapping[str, str] | None = None,
 ) -> RasterWriter:
     """A raster of class ids: 0 background, ids from 1, 255 no data."""
     return RasterWriter(
-        path, geobox, descriptions=["class"], tags=tags, resampling="nearest", colours=colours
+        path,
+        geobox,
+        descriptions=["class"],
+        tags=tags,
+        resampling="nearest",
+        colours=colours,
+        creation_options=creation_options,
     )
 
 
 def probability_writer(
-    path: Path, geobox: GeoBox, names: Sequence[str], tags: Mapping[str, str]
+    path: Path,
+    geobox: GeoBox,
+    names: Sequence[str],
+    tags: Mapping[str, str],
+    creation_options: Mapping[str, str] | None = None,
 ) -> RasterWriter:
     """A raster of probabilities, a band a class: value / 254, 255 no data."""
     return RasterWriter(
@@ -249,4 +348,5 @@ def probability_writer(
         tags=tags,
         resampling="average",
         scale=1 / PROBABILITY_MAX,
+        creation_options=creation_options,
     )

@@ -17,7 +17,7 @@ from geohr.geobox import GeoBox
 from geohr.inference.job import Job
 from geohr.inference.pipeline import WriteRows
 from geohr.inference.postprocess import Chunk
-from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
+from geohr.outputs.cog import RasterWriter, check_creation_options, class_writer, probability_writer
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
 from geohr.polygons.antimeridian import is_cut
@@ -50,19 +50,22 @@ class OutputPaths:
         probs: A raster of probabilities, or None.
         disagreement: A raster of how far overlapping windows differ, or None.
         item: A STAC Item beside them, or None.
+        creation_options: Options of GDAL's COG driver for the rasters.
     """
 
     out: tuple[Path, ...]
     probs: Path | None = None
     disagreement: Path | None = None
     item: Path | None = None
+    creation_options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse an extension that is not known, and one file named twice.
+        """Refuse an extension or creation option that is not known, and one file named twice.
 
         Raises:
-            UsageError: Naming the file.
+            UsageError: Naming the file or the option.
         """
+        check_creation_options(self.creation_options)
         for path in self.made:
             if self.made.count(path) > 1:
                 raise UsageError(f"{path}: named twice; give each output a file of its own")
@@ -103,6 +106,7 @@ class OutputPaths:
             self.probs and names[self.probs],
             self.disagreement and names[self.disagreement],
             self.item and names[self.item],
+            self.creation_options,
         )
 
 
@@ -122,9 +126,12 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
     with ExitStack() as stack:
         stack.enter_context(closing(chunks))
         vectors = [stack.enter_context(vector_writer(job, path)) for path in targets.vectors]
-        classes = [stack.enter_context(raster_of_classes(job, path)) for path in targets.rasters]
+        classes = [
+            stack.enter_context(raster_of_classes(job, path, targets.creation_options))
+            for path in targets.rasters
+        ]
         probabilities = [
-            stack.enter_context(raster_of_probabilities(job, path))
+            stack.enter_context(raster_of_probabilities(job, path, targets.creation_options))
             for path in (targets.probs,)
             if path
         ]
@@ -158,37 +165,41 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
     )
 
 
-def raster_of_classes(job: Job, path: Path) -> RowWriter:
+def raster_of_classes(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
     """A writer of class ids, in the colours of the card."""
     colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return class_writer(target, geobox, {0: (0, 0, 0), **colours}, job.provenance())
+        return class_writer(
+            target, geobox, {0: (0, 0, 0), **colours}, job.provenance(), creation_options
+        )
 
     return on_own_grid(job, path, make, bands=1, classes=True)
 
 
-def raster_of_probabilities(job: Job, path: Path) -> RowWriter:
+def raster_of_probabilities(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
     """A writer of probabilities, one band per class."""
-    return raster_of_shares(job, path, [label.name for label in job.card.classes])
+    return raster_of_shares(job, path, [label.name for label in job.card.classes], creation_options)
 
 
 @contextmanager
-def raster_of_disagreement(job: Job, path: Path | None) -> Iterator[WriteRows | None]:
+def raster_of_disagreement(job: Job, targets: OutputPaths) -> Iterator[WriteRows | None]:
     """A writer of the largest minus the smallest score that overlapping windows give a pixel.
 
     Args:
         job: The run.
-        path: The raster; None for none.
+        targets: The files of the run.
 
     Yields:
-        Takes the next rows `(row, col)` of the whole scene, and writes those that outputs hold.
+        Takes the next rows `(row, col)` of the whole scene, and writes those that outputs hold;
+        None where no such raster is wanted.
     """
+    path = targets.disagreement
     if path is None:
         yield None
         return
     done = 0
-    with raster_of_shares(job, path, ["disagreement"]) as raster:
+    with raster_of_shares(job, path, ["disagreement"], targets.creation_options) as raster:
 
         def write(rows: NDArray[np.uint8]) -> None:
             nonlocal done
@@ -200,11 +211,13 @@ def raster_of_disagreement(job: Job, path: Path | None) -> Iterator[WriteRows | 
         yield write
 
 
-def raster_of_shares(job: Job, path: Path, names: Sequence[str]) -> RowWriter:
+def raster_of_shares(
+    job: Job, path: Path, names: Sequence[str], creation_options: Mapping[str, str]
+) -> RowWriter:
     """A writer of numbers from 0 to 1, one band per name."""
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return probability_writer(target, geobox, names, job.provenance())
+        return probability_writer(target, geobox, names, job.provenance(), creation_options)
 
     return on_own_grid(job, path, make, bands=len(names), classes=False)
 

@@ -12,6 +12,7 @@ from geohr._runtime.files import check_writable, written_whole
 from geohr.errors import OutputError, UsageError
 from geohr.outputs.cog import class_writer, probability_writer
 from geohr.scene import Scene
+from tests.command import Geohr
 from tests.makers import noise, write_scene
 
 
@@ -99,3 +100,42 @@ def test_an_existing_file_needs_overwrite(tmp_path: Path) -> None:
     check_writable(path, overwrite=True)
     with pytest.raises(UsageError, match="is a folder"):
         check_writable(tmp_path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "asked", [{}, {"COMPRESS": "ZSTD"}, {"compress": "LZW", "BLOCKSIZE": "256"}]
+)
+def test_creation_options_change_the_file_and_not_its_pixels(
+    asked: dict[str, str], tmp_path: Path
+) -> None:
+    scene = Scene.open(write_scene(tmp_path / "scene.tif", noise(600, 600)))
+    rows = np.random.default_rng(0).integers(0, 3, (600, 600), dtype=np.uint8)
+    path = tmp_path / "classes.tif"
+    with class_writer(path, scene, {1: (230, 85, 13)}, {}, asked) as sink:
+        sink.write(rows)
+    with rasterio.open(path) as raster:
+        assert (raster.read(1) == rows).all()
+        kept = raster.tags(ns="IMAGE_STRUCTURE")
+        expected = asked.get("COMPRESS", asked.get("compress", "DEFLATE"))
+        assert (kept["LAYOUT"], kept["COMPRESSION"]) == ("COG", expected)
+        assert raster.block_shapes == [(int(asked.get("BLOCKSIZE", "512")),) * 2]
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        ("COMPRESS", "give NAME=VALUE"),
+        ("COMPRES=ZSTD", "not one of BIGTIFF"),
+        ("COMPRESS=JPEG", "must be DEFLATE|ZSTD"),
+        ("LEVEL=high", "must be a number"),
+        ("BLOCKSIZE=100", "BLOCKSIZE=100: "),
+    ],
+)
+def test_bad_creation_options_are_refused_in_one_line(
+    pair: str, said: str, tmp_path: Path, geohr: Geohr
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(32, 32))
+    ended = geohr("segment", scene, "--out", tmp_path / "a.tif", "--co", pair)
+    assert (ended.code, said in ended.err) == (2, True), ended.err
+    assert len(ended.err.strip().splitlines()) == 1
+    assert not (tmp_path / "a.tif").exists()
