@@ -45,6 +45,7 @@ WEIGHTS = {
     "Christchurch NZ": 2.0,
     "Banepa NP": 2.0,
     "Zanzibar TZ": 2.0,
+    "Accra GH": 2.0,
     "Geneva CH": 1.0,
     "Dubai AE": 0.8,
     "NEON HARV/OSBS/SJER US": 1.0,
@@ -53,7 +54,9 @@ WEIGHTS = {
 UNLABELLED_WEIGHT = 2.0
 """The same for a scene without labels."""
 VALIDATED = 0.125
-"""Metres a pixel at which a training is validated: the middle of what scenes are read at."""
+"""Metres a pixel in the middle of what fine scenes are read at."""
+VALIDATED_AT = (VALIDATED, 0.3)
+"""Metres a pixel at which a training is validated: that, and what coarser scenes are read at."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
 THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -108,7 +111,8 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
             "place": place.scene.stem,
             "split": "validation",
         }
-        for place in (kampala(data, folder, "a", VALIDATED), lyon(data, folder, VALIDATED))
+        for gsd in VALIDATED_AT
+        for place in (kampala(data, folder, "a", gsd), lyon(data, folder, gsd))
     )
     if unlabelled is not None:
         entries.append(
