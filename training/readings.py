@@ -108,7 +108,7 @@ def join(readings: Mapping[float, Floats]) -> dict[str, Bytes]:
         for coarse in metres[index + 1 :]:
             both = readings[fine], readings[coarse]
             ways[f"{fine:g}, {coarse:g} larger"] = np.maximum(*both)
-            ways[f"{fine:g}, {coarse:g} mean"] = (both[0] + both[1]) / 2
+            ways[f"{fine:g}, {coarse:g} mean"] = np.mean(both, axis=0, dtype=np.float32)
     return {name: (values * LEVELS).round().astype(np.uint8) for name, values in ways.items()}
 
 
