@@ -4,9 +4,11 @@
 
 DATA is a folder with the data sets' `manifest.json`, a MODEL a bundled name or a model file. Each
 place is predicted at each resolution, and the probabilities are brought to the grid of its labels.
-A row is one reading or two joined: the larger probability, or the mean. Its cells are the
-intersection over union of pixels at the one threshold whose mean over the places that choose
-(Kampala a and Lyon) is largest, then at the one that suits the place itself.
+A row is one reading or two joined: the larger probability, the mean, or the larger one where the
+coarse reading counts only as far as it holds for squares of `OPENED` metres, so that it speaks of
+large roofs alone. Its cells are the intersection over union of pixels at the one threshold whose
+mean over the places that choose (Kampala a and Lyon) is largest, then at the one that suits the
+place itself.
 
 The second table has, at that threshold, the share of the pixels of buildings found, by the area of
 the building.
@@ -15,6 +17,7 @@ the building.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
@@ -32,7 +36,7 @@ from geohr.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.segmenting import predict
 from geohr.training.validate import LEVELS, histogram, threshold_ious
-from training.buildings import Place, geneva, kampala, lyon
+from training.buildings import OUTSIDE, Place, geneva, kampala, lyon, write_place
 
 METRES = (0.1, 0.15, 0.3, 0.5)
 """Metres a pixel that are tried."""
@@ -40,6 +44,8 @@ SIZES = (40.0, 150.0, 500.0)
 """Square metres at which buildings are told apart."""
 CHOOSE = ("Kampala a", "Kampala a at 0.3 m", "Kampala a at 0.5 m", "Lyon", "Lyon at 0.3 m")
 """The places that choose; the others are reported."""
+OPENED = 10.0
+"""Metres: the side of the squares that a coarse reading is opened by."""
 FINER_MAX = 4.0
 """No scene is read at pixels more times smaller than its own; its finest reading is at that."""
 
@@ -72,6 +78,28 @@ def places(data: Path, folder: Path) -> Iterator[tuple[str, Place, float]]:
     yield "Kampala b", kampala(data, folder, "b"), 0.0746
     yield "Kampala b at 0.3 m", kampala(data, folder, "b", 0.3), 0.3
     yield "Geneva", geneva(data, folder), 0.25
+    yield "Accra, 9 images", accra(data, folder), 0.1036
+
+
+def accra(data: Path, folder: Path) -> Place:
+    """Nine images of Accra, far enough apart not to see each other; a place that teaches."""
+    entries = [
+        entry
+        for entry in json.loads((data / "manifest.json").read_text("utf-8"))
+        if entry["dataset"] == "accra_opencities"
+    ][::13][:9]
+    side, across = 1280, 3
+    image = np.zeros((3, side * across, side * across), np.uint8)
+    labels = np.full((side * across, side * across), OUTSIDE, np.uint8)
+    for index, entry in enumerate(entries):
+        row, col = (side * part for part in divmod(index, across))
+        with rasterio.open(data / entry["image"]) as raster:
+            image[:, row : row + raster.height, col : col + raster.width] = raster.read()
+        with rasterio.open(data / entry["label"]) as raster:
+            labels[row : row + raster.height, col : col + raster.width] = raster.read(1)
+    # Where in Ghana they lie does not matter, that a pixel is 0.1036 m does.
+    transform = Affine(0.1036, 0, 810_000, 0, -0.1036, 617_000)
+    return write_place(folder, "accra", image, labels, crs="EPSG:32630", transform=transform)
 
 
 def read(model: Model, place: Place, gsd: float, *, like: rasterio.DatasetReader) -> Floats:
@@ -100,14 +128,27 @@ def size_classes(truth: Bytes, square_metres: float) -> Bytes:
     return sized
 
 
-def join(readings: Mapping[float, Floats]) -> dict[str, Bytes]:
-    """Levels of each reading, and of each two joined, by name."""
+def opened(coarse: Floats, gsd: float) -> Floats:
+    """A coarse reading, on a grid of `gsd` metres a pixel, without what is smaller than a square.
+
+    It is the largest value that holds for a whole square of `OPENED` metres round a pixel.
+    """
+    side = max(round(OPENED / gsd), 1)
+    lowest: Floats = ndimage.minimum_filter(coarse, side, mode="constant")
+    # An even filter lies half a pixel off; the second one is moved back by it.
+    largest: Floats = ndimage.maximum_filter(lowest, side, origin=-1 if side % 2 == 0 else 0)
+    return largest
+
+
+def join(readings: Mapping[float, Floats], gsd: float) -> dict[str, Bytes]:
+    """Levels of each reading and of each two joined, by name; `gsd` is that of their grid."""
     ways = {f"{gsd:g}": values for gsd, values in readings.items()}
     metres = sorted(readings)
     for index, fine in enumerate(metres):
         for coarse in metres[index + 1 :]:
             both = readings[fine], readings[coarse]
             ways[f"{fine:g}, {coarse:g} larger"] = np.maximum(*both)
+            ways[f"{fine:g}, {coarse:g} large roofs"] = np.maximum(both[0], opened(both[1], gsd))
             ways[f"{fine:g}, {coarse:g} mean"] = np.mean(both, axis=0, dtype=np.float32)
     return {name: (values * LEVELS).round().astype(np.uint8) for name, values in ways.items()}
 
@@ -119,7 +160,7 @@ def see(model: Model, place: Place, gsd: float, metres: Sequence[float]) -> Seen
         readings = {
             each: read(model, place, max(each, gsd / FINER_MAX), like=labels) for each in metres
         }
-    return Seen(truth, size_classes(truth, gsd**2), join(readings))
+    return Seen(truth, size_classes(truth, gsd**2), join(readings, gsd))
 
 
 def tell(seen: Mapping[str, Seen]) -> None:
