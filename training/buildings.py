@@ -60,14 +60,17 @@ VALIDATED_AT = (VALIDATED, 0.3)
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
 THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
-"""Probabilities tried."""
+"""Probabilities tried where nothing is known of a model's."""
+NEAR = (0.0, 0.1, 0.2)
+"""Probabilities tried, above the one that suits the pixels of the validation places: objects ask
+for more."""
 SLACK = 0.05
 """Intersection over union that may be given up for whole objects: half an interval's width."""
-MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
+MIN_AREAS = (4.0, 8.0, 12.0, 16.0)
 """Smallest objects tried, in square metres."""
-INSTANCES = (None, 0.7, 0.8, 0.9)
+INSTANCES = (None, 0.8)
 """Probabilities tried at which touching houses are parted; None parts none."""
-WALLS = (0.2, 0.3, 0.5, 0.7, 1.0)
+WALLS = (0.3, 0.5, 0.7)
 """Tolerances of regularized walls tried, in metres."""
 WALLS_SLACK = 0.005
 """Intersection over union that may be given up for plainer walls."""
@@ -244,7 +247,9 @@ def choose(model: Model, places: list[Place]) -> Card:
     choices whose mean intersection over union is within `SLACK` of the best.
     """
     tried: list[tuple[float, float, Card]] = []
-    for threshold, instances in itertools.product(THRESHOLDS, INSTANCES):
+    suits = model.card.threshold or 0.5
+    thresholds = [round(min(max(suits + each, 0.1), 0.9), 2) for each in NEAR]
+    for threshold, instances in itertools.product(thresholds, INSTANCES):
         if instances is not None and instances <= threshold:
             continue
         card = dataclasses.replace(model.card, threshold=threshold, instances=instances)
