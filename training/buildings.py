@@ -66,6 +66,8 @@ NEAR = (0.0, 0.1, 0.2)
 for more."""
 SLACK = 0.05
 """Intersection over union that may be given up for whole objects: half an interval's width."""
+F1_SLACK = 0.01
+"""Object F1 that may be given up for pixels: a tenth of an interval's width."""
 MIN_AREAS = (4.0, 8.0, 12.0, 16.0)
 """Smallest objects tried, in square metres."""
 INSTANCES = (None, 0.8)
@@ -244,7 +246,8 @@ def choose(model: Model, places: list[Place]) -> Card:
     """The card with the threshold, the parting and the smallest object that serve objects best.
 
     What counts is the object F1 of all the places' objects together (Lyon has three), among the
-    choices whose mean intersection over union is within `SLACK` of the best.
+    choices whose mean intersection over union is within `SLACK` of the best; of those within
+    `F1_SLACK` of the best then, the one with the best intersection over union is taken.
     """
     tried: list[tuple[float, float, Card]] = []
     suits = model.card.threshold or 0.5
@@ -268,7 +271,11 @@ def choose(model: Model, places: list[Place]) -> Card:
             )
             tried.append((pixels, partners / objects, dataclasses.replace(card, min_area=min_area)))
     least = max(pixels for pixels, _, _ in tried) - SLACK
-    _, _, card = max((each for each in tried if each[0] >= least), key=lambda each: each[1])
+    kept = [each for each in tried if each[0] >= least]
+    highest = max(found for _, found, _ in kept)
+    _, _, card = max(
+        (each for each in kept if each[1] >= highest - F1_SLACK), key=lambda each: each[0]
+    )
     print(f"threshold {card.threshold}, instances {card.instances}, min_area {card.min_area:g}")
     return card
 
