@@ -45,6 +45,7 @@ WEIGHTS = {
     "Christchurch NZ": 2.0,
     "Banepa NP": 2.0,
     "Zanzibar TZ": 2.0,
+    "Accra GH": 2.0,
     "Geneva CH": 1.0,
     "Dubai AE": 0.8,
     "NEON HARV/OSBS/SJER US": 1.0,
@@ -53,18 +54,25 @@ WEIGHTS = {
 UNLABELLED_WEIGHT = 2.0
 """The same for a scene without labels."""
 VALIDATED = 0.125
-"""Metres a pixel at which a training is validated: the middle of what scenes are read at."""
+"""Metres a pixel in the middle of what fine scenes are read at."""
+VALIDATED_AT = (VALIDATED, 0.3)
+"""Metres a pixel at which a training is validated: that, and what coarser scenes are read at."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
 THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
-"""Probabilities tried."""
+"""Probabilities tried where nothing is known of a model's."""
+NEAR = (0.0, 0.1, 0.2)
+"""Probabilities tried, above the one that suits the pixels of the validation places: objects ask
+for more."""
 SLACK = 0.05
 """Intersection over union that may be given up for whole objects: half an interval's width."""
-MIN_AREAS = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
+F1_SLACK = 0.01
+"""Object F1 that may be given up for pixels: a tenth of an interval's width."""
+MIN_AREAS = (4.0, 8.0, 12.0, 16.0)
 """Smallest objects tried, in square metres."""
-INSTANCES = (None, 0.7, 0.8, 0.9)
+INSTANCES = (None, 0.8)
 """Probabilities tried at which touching houses are parted; None parts none."""
-WALLS = (0.2, 0.3, 0.5, 0.7, 1.0)
+WALLS = (0.3, 0.5, 0.7)
 """Tolerances of regularized walls tried, in metres."""
 WALLS_SLACK = 0.005
 """Intersection over union that may be given up for plainer walls."""
@@ -108,7 +116,8 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
             "place": place.scene.stem,
             "split": "validation",
         }
-        for place in (kampala(data, folder, "a", VALIDATED), lyon(data, folder, VALIDATED))
+        for gsd in VALIDATED_AT
+        for place in (kampala(data, folder, "a", gsd), lyon(data, folder, gsd))
     )
     if unlabelled is not None:
         entries.append(
@@ -237,10 +246,13 @@ def choose(model: Model, places: list[Place]) -> Card:
     """The card with the threshold, the parting and the smallest object that serve objects best.
 
     What counts is the object F1 of all the places' objects together (Lyon has three), among the
-    choices whose mean intersection over union is within `SLACK` of the best.
+    choices whose mean intersection over union is within `SLACK` of the best; of those within
+    `F1_SLACK` of the best then, the one with the best intersection over union is taken.
     """
     tried: list[tuple[float, float, Card]] = []
-    for threshold, instances in itertools.product(THRESHOLDS, INSTANCES):
+    suits = model.card.threshold or 0.5
+    thresholds = [round(min(max(suits + each, 0.1), 0.9), 2) for each in NEAR]
+    for threshold, instances in itertools.product(thresholds, INSTANCES):
         if instances is not None and instances <= threshold:
             continue
         card = dataclasses.replace(model.card, threshold=threshold, instances=instances)
@@ -259,7 +271,11 @@ def choose(model: Model, places: list[Place]) -> Card:
             )
             tried.append((pixels, partners / objects, dataclasses.replace(card, min_area=min_area)))
     least = max(pixels for pixels, _, _ in tried) - SLACK
-    _, _, card = max((each for each in tried if each[0] >= least), key=lambda each: each[1])
+    kept = [each for each in tried if each[0] >= least]
+    highest = max(found for _, found, _ in kept)
+    _, _, card = max(
+        (each for each in kept if each[1] >= highest - F1_SLACK), key=lambda each: each[0]
+    )
     print(f"threshold {card.threshold}, instances {card.instances}, min_area {card.min_area:g}")
     return card
 

@@ -1,6 +1,6 @@
 """The weights of a model and of its fine-tuned form averaged, as far as validation likes best.
 
-    python -m recipes.soup DATA.json BEFORE AFTER OUT.safetensors
+    python -m recipes.soup DATA.json BEFORE AFTER OUT.safetensors [--shares 0.4,0.6]
 
 BEFORE and AFTER are bundled names or model files of one architecture, the second trained on from
 the first. What fine-tuning gains in one place it may lose in others, and an average of the weights
@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("before")
     parser.add_argument("after")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--shares", default=",".join(f"{each:g}" for each in SHARES))
     arguments = parser.parse_args()
     model = resolve_model(arguments.after)
     network, store = model.network, Store()
@@ -55,7 +56,7 @@ def main() -> None:
     )
     places = [each for each in read_manifest(arguments.data) if each.split == "validation"]
     told = {}
-    for share in SHARES:
+    for share in map(float, arguments.shares.split(",")):
         network.load_state_dict(average(before, after, share))
         counts = count_pixels(network, model.card, places, store=store, device="cpu")
         card = with_threshold(model.card, counts)
