@@ -49,6 +49,19 @@ def parse_crs(crs: Any) -> pyproj.CRS:
         raise InputError(f"CRS {crs!r} is not understood by PROJ: {error}") from error
 
 
+def plane_crs(metres: float, *, down: bool) -> str:
+    """The CRS, as WKT, of a picture that has none but whose resolution is known.
+
+    Areas and lengths can be measured in it; it has no way into any other CRS.
+
+    Args:
+        metres: The length on the ground of one unit of its coordinates.
+        down: Whether y is counted downwards, as rows are.
+    """
+    y = "SOUTH" if down else "NORTH"
+    return f'LOCAL_CS["picture",UNIT["pixel",{metres!r}],AXIS["x",EAST],AXIS["y",{y}]]'
+
+
 def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     """Metres on the ground per unit of the CRS, around each point.
 
@@ -69,7 +82,8 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     unit = known.axis_info[0].unit_conversion_factor
     ellipsoid = known.ellipsoid
     if ellipsoid is None:  # a plane of its own, such as a drawing's
-        return np.broadcast_to(np.eye(2) * unit, (len(x), 2, 2))
+        up = -unit if known.axis_info[1].direction == "south" else unit
+        return np.broadcast_to(np.diag([unit, up]), (len(x), 2, 2))
     a, f = ellipsoid.semi_major_metre, 1 / (ellipsoid.inverse_flattening or np.inf)
     # The unit's factor is radians for degrees, metres for feet.
     step = _STEP / (unit * a if known.is_geographic else unit)
