@@ -28,6 +28,9 @@ LOCAL_EXTENT = 5_000.0
 # Half the distance, in metres, over which the map is differentiated numerically.
 _STEP = 10.0
 _LATITUDE_MAX = 90.0
+# The latitude, in degrees, beyond which longitudes change too fast to be differentiated: at a few
+# metres from a pole they turn by a right angle within one step.
+_POLAR = 89.9
 # Size of an outline's small steps, as a share of the square root of its area: half a metre for a
 # house of 100 square metres, which is more than the pixels of scenes that show houses.
 _STEPS = 0.05
@@ -44,6 +47,19 @@ def parse_crs(crs: Any) -> pyproj.CRS:
         return pyproj.CRS.from_user_input(crs)
     except ProjError as error:
         raise InputError(f"CRS {crs!r} is not understood by PROJ: {error}") from error
+
+
+def plane_crs(metres: float, *, down: bool) -> str:
+    """The CRS, as WKT, of a picture that has none but whose resolution is known.
+
+    Areas and lengths can be measured in it; it has no way into any other CRS.
+
+    Args:
+        metres: The length on the ground of one unit of its coordinates.
+        down: Whether y is counted downwards, as rows are.
+    """
+    y = "SOUTH" if down else "NORTH"
+    return f'LOCAL_CS["picture",UNIT["pixel",{metres!r}],AXIS["x",EAST],AXIS["y",{y}]]'
 
 
 def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
@@ -66,7 +82,8 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     unit = known.axis_info[0].unit_conversion_factor
     ellipsoid = known.ellipsoid
     if ellipsoid is None:  # a plane of its own, such as a drawing's
-        return np.broadcast_to(np.eye(2) * unit, (len(x), 2, 2))
+        up = -unit if known.axis_info[1].direction == "south" else unit
+        return np.broadcast_to(np.diag([unit, up]), (len(x), 2, 2))
     a, f = ellipsoid.semi_major_metre, 1 / (ellipsoid.inverse_flattening or np.inf)
     # The unit's factor is radians for degrees, metres for feet.
     step = _STEP / (unit * a if known.is_geographic else unit)
@@ -85,7 +102,34 @@ def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:
     north = np.stack([lat[0] - lat[1], lat[2] - lat[3]], axis=-1)
     east *= (transverse * np.cos(lat.mean(axis=0)))[:, None]
     north *= meridional[:, None]
+    polar = np.abs(lat).mean(axis=0) > np.radians(_POLAR)
+    if polar.any():
+        shifted = _about_pole(lon[:, polar], lat[:, polar], meridional[polar])
+        east[polar], north[polar] = shifted[..., 0], shifted[..., 1]
     return np.stack([east, north], axis=1) / (2 * step)
+
+
+def _about_pole(lon: Floats, lat: Floats, meridional: Floats) -> Floats:
+    """Metres east and north between points east and west, and north and south, of some near a pole.
+
+    They are taken in the plane about the pole, azimuthal equidistant (Snyder, 1987, page 191).
+
+    Args:
+        lon: `(4, n)` longitudes in radians: shifted to the right, left, up and down.
+        lat: `(4, n)` latitudes in radians.
+        meridional: `(n,)` radii in metres.
+
+    Returns:
+        `(n, 2, 2)`: right minus left, then up minus down; of both, metres east and north.
+    """
+    distance = (np.pi / 2 - np.abs(lat)) * meridional
+    x, y = distance * np.sin(lon), distance * np.cos(lon)
+    middle = np.arctan2(x.mean(axis=0), y.mean(axis=0))[:, None]
+    dx = np.stack([x[0] - x[1], x[2] - x[3]], axis=-1)
+    dy = np.stack([y[0] - y[1], y[2] - y[3]], axis=-1)
+    away = dx * np.sin(middle) + dy * np.cos(middle)
+    east = dx * np.cos(middle) - dy * np.sin(middle)
+    return np.stack([east, -np.sign(lat.mean(axis=0))[:, None] * away], axis=-1)
 
 
 def ground_sampling_distance(geobox: GeoBox) -> float:

@@ -163,6 +163,8 @@ def check_writable(
             that file formats cannot have.
         OutputError: When its folder is missing or not writable, or its name leads nowhere.
     """
+    if any("\ud800" <= each <= "\udfff" for each in str(path.absolute())):
+        raise UsageError(f"{path}: the name is not in UTF-8; choose another name or folder")
     forbidden = UNWRITABLE & set(str(path.absolute()))
     if forbidden and path.suffix.lower() in (".gpkg", ".fgb", ".shp"):
         raise UsageError(

@@ -116,17 +116,17 @@ def check_one_class(card: Card, options: SegmentOptions) -> None:
 
 
 def default_instances(scene: Scene, card: Card, options: SegmentOptions) -> float | None:
-    """The probability of cores that split objects; without a CRS only if it is asked for."""
-    if options.instances is not None or scene.crs is None:
+    """The probability of cores that split objects; without metres only if it is asked for."""
+    if options.instances is not None or scene.gsd is None:
         return options.instances
     return card.instances
 
 
 def default_regularize(scene: Scene, card: Card, options: SegmentOptions) -> bool:
-    """Whether walls are drawn; without a CRS, which tells metres, only if that is asked for."""
+    """Whether walls are drawn; where metres are not known, only if that is asked for."""
     if options.regularize is not None:
         return options.regularize
-    return card.regularize and scene.crs is not None
+    return card.regularize and scene.gsd is not None
 
 
 def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float:
@@ -142,13 +142,14 @@ def default_simplify(scene: Scene, card: Card, options: SegmentOptions) -> float
 
 
 def default_min_area(scene: Scene, card: Card) -> float | None:
-    """The card's smallest object in square metres; None, with a warning, without a CRS."""
-    if scene.crs is not None or not card.min_area:
+    """The card's smallest object in square metres; None, with a warning, without metres."""
+    if scene.gsd is not None or not card.min_area:
         return card.min_area
     warn(
         f"{scene.path}: has no CRS, so that its pixels have no size: areas and lengths are in "
         f"its own units, objects below the model's {card.min_area:g} m2 are kept, and no check of "
-        "the resolution was made; give it one with gdal_edit.py -a_srs"
+        "the resolution was made; give it one with gdal_edit.py -a_srs, or say its resolution "
+        "with --scene-gsd METRES"
     )
     return None
 

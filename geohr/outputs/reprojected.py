@@ -85,7 +85,7 @@ class ReprojectedWriter:
         if error is not None:
             return
         geobox, place = self._own.area_geobox, self._own.area_window
-        view = warp(Scene.open(self._made), geobox, nearest=self._classes)
+        view = warp(Scene.open(self._made), geobox, nearest=self._classes, by_centre=True)
         full_width = (place.col, self._own.width - place.col_stop)
         with SceneReader(view) as reader:
             for row in range(0, geobox.height, LATTICE):

@@ -21,11 +21,14 @@ CLAIMED_RATIO = 100_000
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse a pipe or a device, which would be waited for without end.
+    """Refuse a pipe or a device, which would be waited for without end, and a name not in UTF-8.
 
     Raises:
-        InputError: When a name on disk is that of neither a file nor a folder.
+        InputError: When a name on disk is that of neither a file nor a folder, or is not UTF-8.
     """
+    # Python holds bytes that are not UTF-8 as single surrogates; GDAL takes no such name.
+    if any("\ud800" <= each <= "\udfff" for each in str(path)):
+        raise InputError(f"{path}: the name is not in UTF-8; rename the file or its folder")
     on_disk = Path(path)
     if on_disk.exists() and not (on_disk.is_file() or on_disk.is_dir()):
         raise InputError(f"{path}: is a pipe or a device; give a file")

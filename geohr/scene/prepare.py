@@ -40,8 +40,12 @@ ENLARGED_MAX = 4.0
 SAME_SIZE = 0.01
 # Share of a pixel by which a scene may lie off the grid of the mosaic that it is part of.
 OFF_GRID = 0.01
+# Pixels that another grid may leave out at the far edges: less than half, as centres count.
+INSIDE = 0.49
 # The largest ratio of the sides of a pixel, on the ground, that counts as square.
 SQUARE = 1.1
+# Share of the width of its middle pixels that those nearest to a pole may have without a warning.
+NARROW = 0.5
 # A scene that spans more longitude has no one local metric CRS.
 WIDEST_DEGREES = 20.0
 
@@ -182,7 +186,7 @@ def place(scene: Scene, first: Scene) -> tuple[Scene, tuple[int, int]]:
     return warp(scene, first.geobox.window(Window(top, left, height, width))), (top, left)
 
 
-def warp(scene: Scene, geobox: GeoBox, *, nearest: bool = False) -> Scene:
+def warp(scene: Scene, geobox: GeoBox, *, nearest: bool = False, by_centre: bool = False) -> Scene:
     """A scene on another pixel grid; see `geohr.scene.warped.WarpedSource`."""
     gsd = scene.gsd
     if geobox.crs is not None and (gsd is None or scene.crs != geobox.crs):
@@ -190,7 +194,7 @@ def warp(scene: Scene, geobox: GeoBox, *, nearest: bool = False) -> Scene:
     return replace(
         scene,
         geobox=geobox,
-        source=WarpedSource(scene, geobox, nearest),
+        source=WarpedSource(scene, geobox, nearest, by_centre),
         gsd=gsd,
         corner=(0, 0),
         area=None,
@@ -214,10 +218,11 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: ResolutionRange | 
     if wanted is None or scene.gsd is None or abs(wanted / scene.gsd - 1) < SAME_SIZE:
         return scene
     factor = wanted / scene.gsd
-    # A pixel less than half of which lies in the scene would have no data.
-    height, width = (round(side / factor) for side in (scene.height, scene.width))
-    if min(height, width) == 0:
-        return scene
+    # All centres of the scene's pixels lie inside, so that each gets a result.
+    height, width = (
+        max(round(side / factor), math.ceil((side - INSIDE) / factor))
+        for side in (scene.height, scene.width)
+    )
     made = warp(scene, GeoBox(scene.crs, scene.transform @ Affine.scale(factor), height, width))
     return replace(made, gsd=wanted)
 
@@ -266,6 +271,12 @@ def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
         raise InputError(
             f"{scene.path}: spans {east - west:.0f} degrees of longitude, too many for one metric "
             "CRS; cut it, or read it as it is with --gsd native"
+        )
+    if math.cos(math.radians(max(-south, north))) < NARROW * math.cos(math.radians(y)):
+        warnings.warn(
+            f"{scene.path}: reaches so near to a pole that its pixels become slivers there, which "
+            "get no result of their own; bring it into EPSG:3413 or 3031 with gdalwarp",
+            stacklevel=2,
         )
     metric = local_metric_crs(scene.crs, x, y)
     crs = CRS.from_wkt(metric.to_wkt())

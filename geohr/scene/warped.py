@@ -8,6 +8,7 @@ are transformed one by one, without GDAL's interpolation between them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
@@ -30,8 +31,12 @@ RESAMPLING = Resampling.cubic
 RADIUS = 2
 # Places along each side of a block that are followed to the source.
 EDGE_POINTS = 17
-# Share of valid source pixels, weighted by the kernel, from which a pixel is valid.
+# Share of valid source pixels, weighted by the kernel, from which the kernel makes a pixel; below,
+# its weights are few or cancel out, and the mean of what the pixel covers is taken.
 HALF = 0.5
+# Share of the smaller of two pixels that they must have in common, for the pixel to be valid. Where
+# one has its centre in the other, it is a quarter at least where the grids are not askew.
+COMMON = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,15 @@ class WarpedSource:
         scene: The scene that is resampled.
         geobox: The grid; its CRS is None where the source has none.
         nearest: Whether a pixel is the nearest one of the source, as for class ids.
+        by_centre: Whether a pixel is valid where its centre lies on a valid pixel of the source;
+            else it is where it has part of one, so that every valid pixel of the source has its
+            centre in a valid pixel of the grid.
     """
 
     scene: Scene
     geobox: GeoBox
     nearest: bool = False
+    by_centre: bool = False
 
     nodata: ClassVar[float | None] = None
     nodata_match: ClassVar[Literal["all", "any"]] = "all"
@@ -87,7 +96,11 @@ class WarpedSource:
 
     def describe(self) -> dict[str, object]:
         """The scene, and how its pixels are resampled."""
-        return {"warped": self.scene.describe(), "nearest": self.nearest}
+        return {
+            "warped": self.scene.describe(),
+            "nearest": self.nearest,
+            "by_centre": self.by_centre,
+        }
 
     def absolute(self) -> WarpedSource:
         """The grid for the scene under names that hold in any working folder."""
@@ -118,7 +131,11 @@ class WarpedSource:
         return float(1 / across), float(1 / down)
 
     def source_window(self, window: Window, scale: tuple[float, float]) -> Window | None:
-        """The source's pixels that a window is made of; None where the source is not."""
+        """The source's pixels that a window is made of; None where the source is not.
+
+        At the source's edges it reaches beyond, as far as the kernel does: GDAL makes no pixel
+        whose centre lies outside what it is given.
+        """
         col, row = self.to_source(window)
         known = np.isfinite(col) & np.isfinite(row)
         if not known.any():
@@ -129,7 +146,9 @@ class WarpedSource:
         if bottom <= 0 or right <= 0 or top >= self.scene.height or left >= self.scene.width:
             return None
         whole = Window(int(top), int(left), int(bottom - top), int(right - left))
-        return whole.within(self.scene.geobox.extent)
+        beyond = math.ceil(reach)
+        height, width = self.scene.height + 2 * beyond, self.scene.width + 2 * beyond
+        return whole.within(Window(-beyond, -beyond, height, width))
 
 
 class WarpedReader:
@@ -170,29 +189,52 @@ class WarpedReader:
         needed = self._warped.source_window(window, self._scale)
         if needed is None:
             return nothing
-        pixels = np.empty((self._bands, needed.height, needed.width), self._dtype)
-        valid = np.empty((needed.height, needed.width), bool)
-        self._source.read_into(needed, pixels, valid)
+        pixels, valid = self._read(needed)
         if not valid.any():
             return nothing
-        share = self._resampled(valid[None].astype(np.float32), needed, window)[0]
-        fine = share >= HALF
+        weights = valid[None].astype(np.float32)
+        covered = self._resampled(weights, needed, window, Resampling.average)
+        centres = self._resampled(weights, needed, window, Resampling.nearest)
+        least = COMMON * min(self._scale[0], 1.0) * min(self._scale[1], 1.0)
+        fine = centres[0] > 0 if self._warped.by_centre else covered[0] >= least
         if valid.all():
             made = self._resampled(pixels, needed, window)
             made[:, ~fine] = 0
             return made, fine
         working = np.float32 if self._dtype.itemsize <= 2 else np.float64
         known = np.where(valid, pixels, 0).astype(working)
+        share = self._resampled(weights, needed, window)
         summed = self._resampled(known, needed, window)
+        few = fine & (share[0] < HALF)
+        if few.any():
+            means = self._resampled(known, needed, window, Resampling.average)
+            summed[:, few], share[:, few] = means[:, few], covered[:, few]
         made = np.divide(summed, share, out=np.zeros_like(summed), where=fine)
         if self._dtype.kind in "iu":
             limits = np.iinfo(self._dtype)
             made = np.rint(made).clip(limits.min, limits.max)
         return made.astype(self._dtype), fine
 
-    def _resampled(self, pixels: NDArray[Any], held: Window, window: Window) -> NDArray[Any]:
-        """Pixels of the source's window `held` on the grid's window."""
+    def _read(self, window: Window) -> tuple[Pixels, Mask]:
+        """A window of the source that may reach beyond it; there nothing is valid."""
+        inside = window.within(self._source.scene.geobox.extent)
+        pixels = np.empty((self._bands, inside.height, inside.width), self._dtype)
+        valid = np.empty((inside.height, inside.width), bool)
+        self._source.read_into(inside, pixels, valid)
+        rows = (inside.row - window.row, window.row_stop - inside.row_stop)
+        cols = (inside.col - window.col, window.col_stop - inside.col_stop)
+        return np.pad(pixels, ((0, 0), rows, cols)), np.pad(valid, (rows, cols))
+
+    def _resampled(
+        self,
+        pixels: NDArray[Any],
+        held: Window,
+        window: Window,
+        resampling: Resampling | None = None,
+    ) -> NDArray[Any]:
+        """Pixels of the source's window `held` on the grid's window; by default with the kernel."""
         warped = self._warped
+        kernel = Resampling.nearest if warped.nearest else RESAMPLING
         crs = warped.geobox.crs or "EPSG:3857"  # any plane will do where there is none
         out = np.zeros((len(pixels), window.height, window.width), pixels.dtype)
         rasterio.warp.reproject(
@@ -202,7 +244,7 @@ class WarpedReader:
             src_crs=warped.scene.crs or crs,
             dst_transform=warped.geobox.window(window).transform,
             dst_crs=crs,
-            resampling=Resampling.nearest if warped.nearest else RESAMPLING,
+            resampling=kernel if resampling is None else resampling,
             tolerance=0,
             XSCALE=min(self._scale[0], 1.0),
             YSCALE=min(self._scale[1], 1.0),

@@ -278,6 +278,13 @@ def named(name: str) -> Maker:
     return make
 
 
+def not_utf8(folder: Path) -> Path:
+    """A scene whose name is in Latin-1."""
+    return write_scene(folder / "scene.tif", noise(SIDE, SIDE)).rename(
+        folder / os.fsdecode(b"sc\xe8ne.tif")
+    )
+
+
 def model_of(content: bytes, name: str = "model.safetensors") -> Maker:
     """A model file with this content."""
 

@@ -52,6 +52,7 @@ REFUSED: dict[str, tuple[Maker, int, str]] = {
     "VRT of a pipe": (makers.vrt_of_a_pipe, 3, "is a pipe or a device"),
     "complex 16-bit integers": (makers.complex_integers, 3, "pixels are complex numbers"),
     "RPC of text": (makers.rational_text, 3, "orthorectify it first"),
+    "name that is not UTF-8": (makers.not_utf8, 3, "the name is not in UTF-8; rename the file"),
     "VRT with Python": (makers.python_in_vrt, 3, "Python"),
 }  # fmt: skip
 

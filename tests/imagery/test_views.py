@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,7 @@ def test_a_scene_in_degrees_is_read_in_metres_on_its_own_datum(tmp_path: Path) -
     assert scene.transform.a == -scene.transform.e
 
 
+@pytest.mark.filterwarnings("ignore:.*so near to a pole:UserWarning")
 @pytest.mark.parametrize(
     ("latitude", "stretch", "as_it_is"),
     [
@@ -94,6 +96,18 @@ def test_what_spans_too_much_for_one_metric_crs_is_refused(tmp_path: Path) -> No
     with pytest.raises(InputError, match="30 degrees of longitude"):
         open_view(path, ViewOptions())
     assert open_view(path, ViewOptions(gsd="native")).crs == "EPSG:4326"
+
+
+def test_slivers_at_a_pole_are_told_of(tmp_path: Path) -> None:
+    for latitude, told in ((90.0, True), (89.0, False)):
+        place = Affine(1e-3, 0, 32, 0, -1e-3, latitude)
+        path = write_scene(
+            tmp_path / "scene.tif", noise(100, 100), crs="EPSG:4326", transform=place
+        )
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            open_view(path, ViewOptions())
+        assert any("near to a pole" in str(each.message) for each in said) == told
 
 
 def test_without_a_crs_a_resolution_must_be_told(tmp_path: Path) -> None:

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import rasterio.warp
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geohr.geobox import Window, apply_affine
+from geohr.encoding import NODATA
+from geohr.geobox import GeoBox, Window, apply_affine
 from geohr.options import ViewOptions
+from geohr.outputs.cog import RasterWriter, probability_writer
+from geohr.outputs.reprojected import ReprojectedWriter
 from geohr.scene import Scene, SceneReader, Tile
 from geohr.scene.prepare import open_view
 from geohr.scene.warped import WarpedSource
@@ -127,3 +131,42 @@ def test_coarser_pixels_are_means_of_all_that_they_cover(tmp_path: Path) -> None
     # Noise of 256 values has a deviation of 74; 16 x 16 of it at least a tenth of that.
     assert tile.pixels.std() < 10
     assert isinstance(scene.source, WarpedSource)
+
+
+EDGES: tuple[tuple[str, Affine, str], ...] = (
+    ("EPSG:32636", Affine(0.5, 0, 5e5, 0, -0.5, 5.3e6), "1.361"),
+    ("EPSG:32636", Affine(0.5, 0, 5e5, 0, -0.5, 5.3e6), "0.273"),
+    ("EPSG:4326", Affine(5e-6, 0, 32.6, 0, -5e-6, 48.2), "auto"),
+    ("EPSG:4326", Affine(5e-6, 0, 32.6, 0, -5e-6, 82.0), "1.2"),
+    ("EPSG:3031", Affine(0.5, 0, 2e6, 0, -0.5, 1e6), "0.8"),
+)
+
+
+@pytest.mark.parametrize("classes", [True, False])
+@pytest.mark.parametrize(("crs", "place", "gsd"), EDGES)
+@pytest.mark.parametrize("size", [(64, 513), (61, 222)])
+def test_every_valid_pixel_gets_a_result(
+    tmp_path: Path, crs: str, place: Affine, gsd: str, size: tuple[int, int], classes: bool
+) -> None:
+    """At the edges of the scene and of holes too, on the scene's own grid."""
+    pixels = np.full((3, *size), 200, np.uint8)
+    pixels[:, 20:33, 40:71] = 0
+    pixels[:, ::17, ::23] = 0
+    path = write_scene(tmp_path / "scene.tif", pixels, nodata=0, crs=crs, transform=place)
+    scene = open_view(path, ViewOptions(gsd=gsd))
+    assert scene.warped_from is not None
+    valid = scene.read(scene.geobox.extent).valid
+
+    def sink(target: Path, geobox: GeoBox) -> RasterWriter:
+        return probability_writer(target, geobox, ["a"], {})
+
+    out = tmp_path / "out.tif"
+    with ReprojectedWriter(
+        out, made=scene.geobox, own=scene.native, bands=1, sink=sink, classes=classes
+    ) as writer:
+        writer.write(np.where(valid, 100, NODATA).astype(np.uint8)[None])
+    with rasterio.open(out) as raster:
+        back = raster.read(1)
+    there = pixels[0] > 0
+    assert (back[there] == 100).all()
+    assert (back[10:, 10:][~there[10:, 10:]] == NODATA).any()

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from affine import Affine
 
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
@@ -195,6 +197,37 @@ def test_a_plan_is_json_where_asked(geohr: Geohr, scene: Path, model: Path) -> N
     ended = geohr("plan", scene, "--model", model, "--backend", "torch", "--json")
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["width"] == 120
+
+
+def test_without_a_crs_a_resolution_that_is_told_gives_square_metres(
+    geohr: Geohr, tmp_path: Path
+) -> None:
+    """The same objects and measures as with a CRS in which pixels are as large."""
+    card = one_class_card(min_area=2.0, gsd=(0.3, 0.7), threshold=0.1)
+    model = random_model(tmp_path / "m.safetensors", card=card)
+    tables = []
+    for name, place in (
+        ("told", {"crs": None, "transform": Affine.translation(10, 20)}),
+        ("placed", {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 320_000, 0, -0.5, 40_000)}),
+    ):
+        scene = write_scene(tmp_path / f"{name}.tif", noise(96, 96), **place)
+        out = tmp_path / f"{name}.gpkg"
+        ended = geohr(
+            "segment", scene, "--model", model, "--scene-gsd", "0.5", "--out", out,
+            "--instances", "0.15",
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        assert "no CRS" not in ended.err
+        tables.append(geopandas.read_file(out, layer=name))
+    told, placed = tables
+    assert told.crs is None
+    assert len(told) == len(placed) >= 3
+    for column in ("area_m2", "perimeter_m"):
+        assert np.allclose(told[column], placed[column], rtol=2e-3)
+    assert np.allclose(told.area * 0.25, told["area_m2"], rtol=1e-5)
+    assert told["area_m2"].min() >= 2.0
+    turned = (told["orientation"] - placed["orientation"] + 45) % 90 - 45
+    assert (turned.abs() < 2).mean() > 0.9
 
 
 def test_debug_shows_the_traceback(geohr: Geohr) -> None:

@@ -12,7 +12,7 @@ from rasterio.features import rasterize
 
 from geohr.errors import InputError
 from geohr.geobox import GeoBox
-from geohr.geodesy import local_metric_crs, local_scale, measure
+from geohr.geodesy import ground_sampling_distance, local_metric_crs, local_scale, measure
 from geohr.polygons import Tracer, TraceSettings, concatenate
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -111,3 +111,15 @@ def test_coordinates_outside_the_crs_are_refused() -> None:
         local_scale("EPSG:32636", np.array([1e12]), np.array([1e12]))
     with pytest.raises(InputError, match="not understood"):
         measure(np.array([shapely.box(0, 0, 1, 1)], object), "EPSG:999999")
+
+
+@pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031"])
+@pytest.mark.parametrize("metres", [0.0, 3.0, 15.0, 40.0])
+def test_pixels_near_a_pole_are_as_large_as_a_little_farther(crs: str, metres: float) -> None:
+    def gsd(x: float) -> float:
+        place = Affine(0.5, 0, x - 50, 0, -0.5, 50)
+        return ground_sampling_distance(GeoBox(CRS.from_string(crs), place, 200, 200))
+
+    assert gsd(metres) == pytest.approx(gsd(5000.0), rel=1e-5)
+    # Where the one way of measuring gives way to the other.
+    assert gsd(11_100.0) == pytest.approx(gsd(11_300.0), rel=1e-5)

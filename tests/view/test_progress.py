@@ -6,6 +6,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -83,14 +84,26 @@ def test_a_function_is_called_as_it_is_and_none_stays_none() -> None:
         assert report is None
 
 
-def test_a_log_has_a_line_for_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_has_a_line_for_each_phase_that_lasts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geohr_cli.progress.PHASE_SECONDS", 0.01)
     with log_lines("segment a.tif") as report:
         phase("predicting")
+        time.sleep(0.5)
         for done in range(1, 21):
             report(done, 20)
         phase("writing")
+        time.sleep(0.5)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "segment a.tif: predicting"
     assert lines[-2:] == ["segment a.tif: predicting: 20 of 20", "segment a.tif: writing"]
     assert len(lines) == 13
     phase("nobody hears")
+
+
+def test_a_phase_that_ends_at_once_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong with an input is then the only line."""
+    with log_lines("vectorize a.tif"):
+        phase("drawing")
+    assert capsys.readouterr().err == ""
