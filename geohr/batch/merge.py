@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -19,6 +20,7 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.outputs.formats import SHAPEFILE_NAMES
 from geohr.outputs.vector import check_extension, open_vector
+from geohr.polygons.antimeridian import transform_polygons
 from geohr.polygons.table import DTYPES, Polygons
 from geohr.scene.vectors import first_layer
 
@@ -72,7 +74,7 @@ def merge_files(
         raise UsageError(f"{out}: no polygons to merge; add an output such as --name {{stem}}.gpkg")
     frames = [read_objects(path) for path in dict.fromkeys(files)]
     crs = frames[0].crs
-    frames = [frame if crs is None or frame.crs is None else frame.to_crs(crs) for frame in frames]
+    frames = [in_crs(frame, crs) for frame in frames]
     # Numbers, as scenes of two folders may share their name.
     frames = [frame.assign(**{FILE: number}) for number, frame in enumerate(frames)]
     joined = geopandas.GeoDataFrame(pd.concat(frames, ignore_index=True), crs=crs)
@@ -84,6 +86,14 @@ def merge_files(
     with open_vector(out, crs=crs, multi=several, colours=colours) as sink:
         sink.write(Polygons(np.asarray(geometry, object), columns))
     return MergeCounts(len(kept), len(joined) - len(kept))
+
+
+def in_crs(frame: geopandas.GeoDataFrame, crs: Any) -> geopandas.GeoDataFrame:
+    """The polygons in a CRS, cut at the antimeridian; as they are where a CRS is not known."""
+    if crs is None or frame.crs is None or frame.crs == crs:
+        return frame
+    moved = transform_polygons(frame.geometry.to_numpy(), frame.crs, crs)
+    return frame.set_geometry(geopandas.GeoSeries(moved, index=frame.index, crs=crs))
 
 
 def read_objects(path: Path) -> geopandas.GeoDataFrame:

@@ -16,10 +16,11 @@ import shapely
 from geohr._runtime.files import written_whole
 from geohr.change.layers import DateObjects
 from geohr.change.verdicts import Changes
-from geohr.encoding import Floats, Geometries
+from geohr.encoding import Geometries
 from geohr.outputs.layers import GPKG_OPTIONS
 from geohr.outputs.qgis_style import EPOCH, Style, category_style, write_styles
 from geohr.outputs.sld import category_sld
+from geohr.polygons.antimeridian import transform_polygons
 
 # Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
 # lightness, and every kind has its name in the legend.
@@ -46,7 +47,7 @@ class ChangeWriter:
     def __init__(self, path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> None:
         self._path = path
         self._crs = crs
-        self._back = pyproj.Transformer.from_crs(plane, crs, always_xy=True)
+        self._plane = plane
         self._begun: set[str] = set()
 
     def objects(self, layer: str, table: DateObjects) -> None:
@@ -87,13 +88,9 @@ class ChangeWriter:
             return
         from pyogrio.raw import write
 
-        def place(points: Floats) -> Floats:
-            return np.column_stack(self._back.transform(points[:, 0], points[:, 1]))
-
-        several = shapely.transform(shapes, place) if len(shapes) else shapes
+        several = transform_polygons(shapes, self._plane, self._crs)
         single = shapely.get_type_id(several) == shapely.GeometryType.POLYGON
         index = np.flatnonzero(single)
-        several = several.copy()
         several[index] = shapely.multipolygons(several[index], indices=np.arange(len(index)))
         write(
             self._path,

@@ -14,8 +14,11 @@ import shapely
 from affine import Affine
 
 from geohr.api.segment import segment_to_files
+from geohr.batch.merge import merge_files
+from geohr.change.layers import DateObjects
+from geohr.change.output import open_changes
 from geohr.encoding import Geometries
-from geohr.geodesy import areas
+from geohr.geodesy import areas, parse_crs
 from geohr.options import SegmentOptions
 from geohr.outputs.vector import open_vector
 from geohr.polygons.antimeridian import transform_polygons
@@ -140,3 +143,22 @@ def test_a_run_across_the_antimeridian(name: str, tmp_path: Path) -> None:
     west, _, east, _ = item["bbox"]
     assert west > 179.99
     assert east < -179.99
+
+
+def test_merged_files_and_changes_are_cut(tmp_path: Path) -> None:
+    scene = {"scene": "a.tif"}
+    with open_vector(tmp_path / "a.gpkg", crs="EPSG:4326", constants=scene) as vector:
+        vector.write(table(shapely.box(10, 10, 10.001, 10.001)))
+    with open_vector(tmp_path / "b.gpkg", crs=FIJI, constants=scene) as vector:
+        vector.write(table(HOUSE, EAST))
+    merge_files([tmp_path / "a.gpkg", tmp_path / "b.gpkg"], tmp_path / "all.gpkg")
+    kinds = geopandas.read_file(tmp_path / "all.gpkg", layer="all").geometry.to_numpy()
+    assert sorted(shapely.get_num_geometries(kinds)) == [1, 1, 2]
+
+    shapes, names = np.array([HOUSE, EAST], object), np.array(["building"] * 2, object)
+    objects = DateObjects(ids=np.arange(2), shapes=shapes, confidence=np.ones(2), names=names)
+    plane, crs = parse_crs(FIJI), parse_crs("EPSG:4326")
+    with open_changes(tmp_path / "changes.gpkg", plane, crs) as writer:
+        writer.objects("before", objects)
+    kinds = geopandas.read_file(tmp_path / "changes.gpkg", layer="before").geometry.to_numpy()
+    assert shapely.get_num_geometries(kinds).tolist() == [2, 1]
