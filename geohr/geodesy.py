@@ -16,7 +16,11 @@ import numpy.typing as npt
 import pyproj
 import shapely
 from pyproj.crs import ProjectedCRS
-from pyproj.crs.coordinate_operation import PolarStereographicAConversion, UTMConversion
+from pyproj.crs.coordinate_operation import (
+    PolarStereographicAConversion,
+    TransverseMercatorConversion,
+    UTMConversion,
+)
 from pyproj.exceptions import ProjError
 
 from geohr.encoding import Floats, Geometries
@@ -167,6 +171,11 @@ def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
     if -80 <= lat <= 84:
         zone = int((lon + 180) // 6 % 60) + 1
         conversion: Any = UTMConversion(str(zone), "N" if lat >= 0 else "S")
+        # PROJ knows UTM on ellipsoids only, and takes 0.9996 for it; the Moon is a sphere.
+        if known.ellipsoid is not None and not known.ellipsoid.inverse_flattening:
+            conversion = TransverseMercatorConversion(
+                longitude_natural_origin=6.0 * zone - 183.0, false_easting=500_000.0
+            )
     else:
         conversion = PolarStereographicAConversion(
             latitude_natural_origin=np.copysign(90.0, lat),

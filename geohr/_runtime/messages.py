@@ -5,14 +5,44 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from geohr._runtime.redact import redact
+from geohr.errors import GeohrError
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
+
+
+# A flag of the command line, with its value where that is a number, a list or a placeholder.
+FLAG = re.compile(r"(?<![\w-])--(no-)?([a-z]+(?:-[a-z]+)*)(?: ([A-Z]{2,}\b|[\d.,]*\d))?")
+
+
+def as_keywords(message: str) -> str:
+    """A message with the flags of the command line as the keywords that they are in Python."""
+
+    def keyword(found: re.Match[str]) -> str:
+        name, value = found[2].replace("-", "_"), "False" if found[1] else found[3]
+        if value is None:
+            return name
+        return f"{name}=({value.replace(',', ', ')})" if "," in value else f"{name}={value}"
+
+    return FLAG.sub(keyword, message)
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Within the block, errors speak of keywords instead of flags, as warnings do."""
+    try:
+        yield
+    except GeohrError as error:
+        error.args = (as_keywords(str(error)),)
+        raise
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
@@ -25,6 +55,8 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
         message: One sentence for the user.
         category: The kind of warning.
     """
+    if warnings.showwarning is not show_warning:
+        message = as_keywords(message)
     level, frame = 1, inspect.currentframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "geohr":
         level, frame = level + 1, frame.f_back

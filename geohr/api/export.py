@@ -62,7 +62,7 @@ class ExportResult:
 
 def export(
     model: str | Path | Model | None,
-    out: Path,
+    out: str | Path,
     *,
     options: ExportOptions | None = None,
     overwrite: bool = False,
@@ -85,7 +85,7 @@ def export(
         InputError: When the model or the scene cannot be used.
         OutputError: When a file cannot be written.
     """
-    options = options or ExportOptions()
+    options, out = options or ExportOptions(), Path(out)
     check_call(out, options)
     model = resolve_model(model)
     files = [out, out.with_suffix(CARD_SUFFIX)]

@@ -10,6 +10,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from geohr._runtime.html import picture, table
 from geohr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +32,18 @@ class Prediction:
     transform: Affine
     crs: CRS | None
     classes: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        """The prediction in a notebook: a picture of the largest probability, and its place."""
+        _, height, width = self.probabilities.shape
+        rows = {
+            "classes": ", ".join(self.classes),
+            "rows x columns": f"{height} x {width}",
+            "CRS": self.crs,
+            "transform": tuple(self.transform)[:6],
+        }
+        # The maximum that leaves NaN where there is no data.
+        return table("Prediction", rows) + picture(self.probabilities.max(axis=0))
 
     def to_xarray(self) -> xarray.DataArray:
         """The probabilities with coordinates and CRS, as rioxarray has them.

@@ -8,11 +8,14 @@ from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from affine import Affine
 
 from geohr._runtime.files import check_writable, staged
+from geohr._runtime.keywords import with_keywords
+from geohr._runtime.messages import python_words
 from geohr._runtime.progress import phase, watched
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
@@ -32,6 +35,7 @@ from geohr.outputs.cog import check_crs
 from geohr.outputs.stac import item_beside, write_item
 from geohr.outputs.write import RASTER_SUFFIXES, OutputPaths, raster_of_disagreement, write_outputs
 from geohr.polygons import concatenate
+from geohr.scene.memory import SceneInput, named
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
@@ -85,20 +89,29 @@ class Summary:
 
 
 def segment(
-    scene: SceneLike,
+    scene: SceneInput,
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
+    transform: Affine | None = None,
+    crs: object = None,
     progress: Progress | Literal["auto"] | None = "auto",
+    **keywords: Any,
 ) -> geopandas.GeoDataFrame:
     """Find objects in a scene.
 
     Args:
-        scene: A raster file, a URL, a STAC item, or several of them as one mosaic.
+        scene: A raster file, a URL, a STAC item, or several of them as one mosaic; an open
+            rasterio dataset; an xarray DataArray with the georeference of rioxarray; or an array
+            `(band, row, col)`.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: The options of segmentation; by default those of the model card.
+        transform: Of an array: from (col, row) of pixel corners to coordinates.
+        crs: Of an array: its CRS, such as `EPSG:32636`.
         progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
+        keywords: Single options by name, such as `threshold=0.4` or `regularize=False`: the fields
+            of `SegmentOptions`, taken over `options`.
 
     Returns:
         A polygon a row, in the scene's coordinate reference system or `out_crs`, with `class`,
@@ -106,50 +119,64 @@ def segment(
         `geohr.polygons.Polygons` lists.
 
     Raises:
+        UsageError: For a keyword that is no option, or a value that is not allowed.
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     executor = LocalExecutor()
-    job = prepare(scene, resolve_model(model), options or SegmentOptions(), executor)
-    with (
-        watched(progress, f"segment {Path(display_name(scene)).name}") as report,
-        closing(executor.chunks(job, progress=report)) as chunks,
-    ):
-        polygons = concatenate([chunk.polygons for chunk in chunks])
-    return job.to_crs(polygons).to_geodataframe(job.crs)
+    with python_words(), named(scene, transform=transform, crs=crs) as path:
+        options = with_keywords(options or SegmentOptions(), keywords, source="segment")
+        job = prepare(path, resolve_model(model), options, executor)
+        with (
+            watched(progress, f"segment {Path(display_name(path)).name}") as report,
+            closing(executor.chunks(job, progress=report)) as chunks,
+        ):
+            polygons = concatenate([chunk.polygons for chunk in chunks])
+        return job.to_crs(polygons).to_geodataframe(job.crs)
 
 
 def predict(
-    scene: SceneLike,
+    scene: SceneInput,
     *,
     model: str | Path | Model | None = None,
     options: SegmentOptions | None = None,
+    transform: Affine | None = None,
+    crs: object = None,
     progress: Progress | Literal["auto"] | None = "auto",
+    **keywords: Any,
 ) -> Prediction:
     """Predict the probabilities of a whole scene as an array, for scenes that fit into memory.
 
     Args:
-        scene: A raster file, a URL, a STAC item, or several of them as one mosaic.
+        scene: A raster file, a URL, a STAC item, or several of them as one mosaic; an open
+            rasterio dataset; an xarray DataArray with the georeference of rioxarray; or an array
+            `(band, row, col)`.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: The options of segmentation; by default those of the model card.
+        transform: Of an array: from (col, row) of pixel corners to coordinates.
+        crs: Of an array: its CRS, such as `EPSG:32636`.
         progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
             or in a notebook and nothing elsewhere, None shows nothing.
+        keywords: Single options by name, such as `threshold=0.4` or `regularize=False`: the fields
+            of `SegmentOptions`, taken over `options`.
 
     Returns:
         On the pixel grid on which the scene is read, which `gsd` may make another than its own.
 
     Raises:
+        UsageError: For a keyword that is no option, or a value that is not allowed.
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
     executor = LocalExecutor()
-    options = options or SegmentOptions()
-    job = prepare(scene, resolve_model(model), options, executor, polygons=False)
-    with (
-        watched(progress, f"predict {Path(display_name(scene)).name}") as report,
-        closing(executor.chunks(job, progress=report)) as chunks,
-    ):
-        stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
+    with python_words(), named(scene, transform=transform, crs=crs) as path:
+        options = with_keywords(options or SegmentOptions(), keywords, source="predict")
+        job = prepare(path, resolve_model(model), options, executor, polygons=False)
+        with (
+            watched(progress, f"predict {Path(display_name(path)).name}") as report,
+            closing(executor.chunks(job, progress=report)) as chunks,
+        ):
+            stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in job.card.classes)

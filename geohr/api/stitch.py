@@ -35,7 +35,7 @@ class TilePlace:
 
 def stitch(
     tiles: Sequence[Path],
-    out: Path,
+    out: str | Path,
     *,
     options: StitchOptions | None = None,
     overwrite: bool = False,
@@ -56,7 +56,7 @@ def stitch(
         InputError: When tiles cannot be read or do not fit together.
         OutputError: When `out` cannot be written.
     """
-    options = options or StitchOptions()
+    options, out = options or StitchOptions(), Path(out)
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
     check_writable(out, overwrite=overwrite, inputs=tiles)

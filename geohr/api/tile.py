@@ -23,7 +23,7 @@ DEFAULT_SIDE = 512
 
 def tile(
     given: SceneLike,
-    out: Path,
+    out: str | Path,
     *,
     labels: str | Path | None = None,
     options: TileOptions | None = None,
@@ -56,6 +56,7 @@ def tile(
     scene = open_view(given, options)
     side = options.tile or DEFAULT_SIDE
     grid = Grid(scene.height, scene.width, side, int(side * options.overlap), margin=0)
+    out = Path(out)
     folders = [out / "images"] + ([out / "labels"] if labels is not None else [])
     if out.is_file():
         raise UsageError(f"{out}: is a file; name a folder for the chips")

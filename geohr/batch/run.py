@@ -29,7 +29,7 @@ LOCK = ".geohr-batch.lock"
 
 def run_batch(
     named: Sequence[str],
-    out_dir: Path,
+    out_dir: str | Path,
     *,
     listener: Listener,
     model: str | None = None,
@@ -66,6 +66,7 @@ def run_batch(
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
     resolved = resolve_model(model)
+    out_dir = Path(out_dir)
     check_local(out_dir)
     make_folder(out_dir)
     with (

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.html import table
 from geohr.errors import InputError, UsageError
 from geohr.models.card import METADATA_KEY, Card, read_card
 
@@ -67,6 +68,27 @@ class Model:
                 f"no bundled model {name!r}; bundled: {', '.join(sorted(known)) or 'none'}"
             )
         return cls.load(known[name])
+
+    def __repr__(self) -> str:
+        """The model's name and network."""
+        return f"Model({self.card.name!r}, {self.card.architecture} on {self.card.encoder})"
+
+    def _repr_html_(self) -> str:
+        """The model in a notebook: what it finds, in which scenes, and how well."""
+        card = self.card
+        scores = {
+            place: ", ".join(f"{name} {score:g}" for name, score in each.items())
+            for place, each in card.metrics.items()
+        }
+        rows: dict[str, object] = {
+            "classes": ", ".join(label.name for label in card.classes),
+            "network": f"{card.architecture} on {card.encoder}",
+            "bands": f"{', '.join(card.bands)} ({card.dtype})",
+            "metres a pixel": f"{card.gsd[0]:g} to {card.gsd[1]:g}",
+            "licence": card.licence,
+            "file": self.path,
+        }
+        return table(f"Model {card.name}", rows | scores)
 
     @cached_property
     def network(self) -> nn.Module:

@@ -14,6 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from geohr._runtime.html import table
 from geohr._runtime.redact import redact
 from geohr.encoding import NODATA, Mask, Pixels
 from geohr.errors import InputError
@@ -80,6 +81,18 @@ class Scene:
             raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
         gsd = None if geobox.crs is None else ground_sampling_distance(geobox)
         return cls(str(path), geobox, source, names, gsd)
+
+    def _repr_html_(self) -> str:
+        """The scene in a notebook."""
+        rows = {
+            "rows x columns": f"{self.height} x {self.width}",
+            "bands": f"{', '.join(map(str, self.bands))} ({self.dtype})",
+            "CRS": self.crs,
+            "metres a pixel": None if self.gsd is None else f"{self.gsd:.3g}",
+            "bounds": self.geobox.bounds,
+            "nodata": self.nodata,
+        }
+        return table(f"Scene {redact(self.path)}", rows)
 
     @property
     def crs(self) -> CRS | None:

@@ -45,7 +45,7 @@ GRADIENT_NORM_MAX = 5.0
 
 def train(
     samples: Sequence[Sample],
-    out: Path,
+    out: str | Path,
     *,
     card: Card,
     options: TrainOptions | None = None,
@@ -87,6 +87,7 @@ def train(
     check_losses(options.losses)
     check_weights(options.class_weights, len(card.classes))
     check_augmentations(options.augment)
+    out = Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
     folder = out.with_suffix(".run")

@@ -70,8 +70,8 @@ class ResultLayer:
 
 def write_report(
     scene: str | Path,
-    objects: Path,
-    out: Path,
+    objects: str | Path,
+    out: str | Path,
     *,
     model: Model | None = None,
     summary: Summary | None = None,
@@ -90,6 +90,7 @@ def write_report(
         UsageError: When the objects are no GeoPackage.
         OutputError: When the page cannot be written.
     """
+    objects, out = Path(objects), Path(out)
     described, layer = Scene.open(scene), ObjectTable.open(objects)
     found = read_found(layer)
     picture = overview(described, SIDE)

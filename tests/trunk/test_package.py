@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("inference",),
     ("outputs", "evaluation"),
     ("api", "training"),
-    ("cluster", "viewer", "change", "check"),
+    ("cluster", "viewer", "change", "check", "xarray"),
     ("batch",),
 )
 """Packages by layer, lowest first; each imports only from its own layer or lower ones."""

@@ -106,6 +106,20 @@ def test_the_zone_of_a_point_in_grads_is_where_it_lies() -> None:
     assert parameters["Longitude of natural origin"] == pytest.approx(9)
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3031", "EPSG:3413"])
+@pytest.mark.parametrize("away", [0.0, 1.0, 9.0, 20.0, 400.0, 700.0])
+def test_a_pole_is_a_place_like_others(crs: str, away: float) -> None:
+    at_pole, beside = np.array([0.6 * away, 2000.0]), np.array([-0.8 * away, 2000.0])
+    here, there = (abs(np.linalg.det(each)) for each in local_scale(crs, at_pole, beside))
+    assert here == pytest.approx(there, rel=1e-4)
+
+
+def test_the_moon_has_a_metric_crs() -> None:
+    metric = local_metric_crs("IAU_2015:30100", 12.0, -30.0)
+    scale = local_scale(metric, np.array([500_000.0]), np.array([-900_000.0]))[0]
+    assert abs(np.linalg.det(scale)) == pytest.approx(1, rel=0.01)
+
+
 def test_coordinates_outside_the_crs_are_refused() -> None:
     with pytest.raises(InputError, match="georeference is wrong"):
         local_scale("EPSG:32636", np.array([1e12]), np.array([1e12]))
