@@ -6,7 +6,6 @@ deviation. An invalid pixel becomes 0, which is the mean.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr._runtime.messages import warn
 from geohr.encoding import Mask
 from geohr.errors import InputError
 from geohr.models.card import Card
@@ -98,11 +98,10 @@ def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REM
         # No value of uint8 is beyond a card's range, but a mask in an image's place is all dark.
         first = next(tiles, None)
         if first is not None and all(is_dark(tile) for tile in chain([first], tiles)):
-            warnings.warn(
+            warn(
                 f"{scene.path}: holds no value but 0 and 1 where it was looked at, but the model "
                 f"expects {normalizer.low:g} to {normalizer.high:g}; is it a mask? If 1 means "
-                "bright, give --scale 0,1",
-                stacklevel=2,
+                "bright, give --scale 0,1"
             )
         return
     values = [tile.pixels[:, tile.valid] for tile in tiles]
