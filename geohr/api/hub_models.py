@@ -32,7 +32,7 @@ tags:
 {notes}
 
 ```text
-pip install geohr
+pip install 'geohr'
 geohr models import hf://{repo} --out {file}
 geohr segment scene.tif --model {file} --out objects.gpkg
 ```
