@@ -218,6 +218,9 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: ResolutionRange | 
     if wanted is None or scene.gsd is None or abs(wanted / scene.gsd - 1) < SAME_SIZE:
         return scene
     factor = wanted / scene.gsd
+    # A scene that is less than half of one such pixel holds nothing to see at that resolution.
+    if max(scene.height, scene.width) < factor / 2:
+        return scene
     # All centres of the scene's pixels lie inside, so that each gets a result.
     height, width = (
         max(round(side / factor), math.ceil((side - INSIDE) / factor))

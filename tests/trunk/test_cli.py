@@ -38,8 +38,12 @@ def test_a_scene_becomes_polygons_classes_and_probabilities(
         tmp_path / "a.tif", "--probs", tmp_path / "p.tif", "--backend", "torch",
     )  # fmt: skip
     assert ended.code == 0, ended.err
-    phases = [line.rpartition(": ")[2] for line in ended.err.splitlines() if " of " not in line]
-    assert phases == ["reading", "predicting", "drawing", "writing"]
+    # A log names a phase that lasts, and each that has something to count.
+    named = list(dict.fromkeys(line.split(": ")[1] for line in ended.err.splitlines()))
+    assert "predicting" in named
+    assert named == [
+        each for each in ("reading", "predicting", "drawing", "writing") if each in named
+    ]
     with rasterio.open(tmp_path / "a.tif") as classes, rasterio.open(tmp_path / "p.tif") as probs:
         assert classes.shape == probs.shape == (100, 120)
         assert ((probs.read(1) >= 127) == (classes.read(1) == 1)).all()
