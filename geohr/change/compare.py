@@ -206,7 +206,7 @@ def compare(
             if progress is not None:
                 progress(number, total)
         counts.repaired = first.repaired + second.repaired
-        writer.note(counts.as_dict())
+        writer.facts = counts.as_dict()
         if raster is not None and before.probabilities and after.probabilities:
             write_change_probability(
                 before.probabilities, after.probabilities, raster, field=counts.shift, plane=plane

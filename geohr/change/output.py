@@ -49,6 +49,8 @@ class ChangeWriter:
         self._crs = crs
         self._plane = plane
         self._begun: set[str] = set()
+        self.facts: dict[str, Any] = {}
+        """What was found, for the description of the layer `changes`."""
 
     def objects(self, layer: str, table: DateObjects) -> None:
         """Append objects of one date, with their own ids."""
@@ -78,10 +80,6 @@ class ChangeWriter:
                 changes.shapes[chosen],
                 {name: values[chosen] for name, values in columns.items()},
             )
-
-    def note(self, facts: dict[str, Any]) -> None:
-        """Keep what was found for `finish`."""
-        self.facts = facts
 
     def _write(self, layer: str, shapes: Geometries, columns: dict[str, Any]) -> None:
         if layer in self._begun and len(shapes) == 0:
@@ -113,7 +111,6 @@ def open_changes(path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> Iterator[Cha
     """A GeoPackage of changes that appears when the block ends without an error."""
     with written_whole(path) as part:
         writer = ChangeWriter(part, plane, crs)
-        writer.facts = {}
         yield writer
         with closing(sqlite3.connect(part)) as database, database:
             database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
