@@ -228,7 +228,36 @@ def geneva(data: Path, folder: Path) -> Place:
         for entry in json.loads((data / "manifest.json").read_text("utf-8"))
         if entry["dataset"] == "geneva_roofs" and entry["split"] == "validation"
     ]
-    side, across = 640, 4
+    # Where in Switzerland they lie does not matter, that a pixel is 0.25 m does.
+    transform = Affine(0.25, 0, 2_500_000, 0, -0.25, 1_120_000)
+    return scattered(
+        data, folder, "geneva", entries, side=640, across=4, crs="EPSG:2056", transform=transform
+    )
+
+
+def scattered(
+    data: Path,
+    folder: Path,
+    name: str,
+    entries: Sequence[Mapping[str, str]],
+    *,
+    side: int,
+    across: int,
+    crs: str,
+    transform: Affine,
+) -> Place:
+    """Images of one place in a square scene, far enough apart not to see each other.
+
+    Args:
+        data: The folder with the data sets.
+        folder: The folder to write to.
+        name: The name of the scene.
+        entries: The images and labels, as the manifest of the data names them.
+        side: Pixels from one image to the next.
+        across: Images in a row, and rows.
+        crs: The CRS of the scene.
+        transform: From (col, row) to its coordinates.
+    """
     image = np.zeros((3, side * across, side * across), np.uint8)
     labels = np.full((side * across, side * across), OUTSIDE, np.uint8)
     for index, entry in enumerate(entries):
@@ -237,9 +266,7 @@ def geneva(data: Path, folder: Path) -> Place:
             image[:, row : row + raster.height, col : col + raster.width] = raster.read()
         with rasterio.open(data / entry["label"]) as raster:
             labels[row : row + raster.height, col : col + raster.width] = raster.read(1)
-    # Where in Switzerland they lie does not matter, that a pixel is 0.25 m does.
-    transform = Affine(0.25, 0, 2_500_000, 0, -0.25, 1_120_000)
-    return write_place(folder, "geneva", image, labels, crs="EPSG:2056", transform=transform)
+    return write_place(folder, name, image, labels, crs=crs, transform=transform)
 
 
 def choose(model: Model, places: list[Place]) -> Card:

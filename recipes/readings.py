@@ -36,7 +36,7 @@ from geohr.encoding import IGNORE
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.training.validate import LEVELS, histogram, threshold_ious
-from recipes.buildings import OUTSIDE, Place, geneva, kampala, lyon, write_place
+from recipes.buildings import Place, geneva, kampala, lyon, scattered
 
 METRES = (0.1, 0.15, 0.3, 0.5)
 """Metres a pixel that are tried."""
@@ -88,18 +88,11 @@ def accra(data: Path, folder: Path) -> Place:
         for entry in json.loads((data / "manifest.json").read_text("utf-8"))
         if entry["dataset"] == "accra_opencities"
     ][::13][:9]
-    side, across = 1280, 3
-    image = np.zeros((3, side * across, side * across), np.uint8)
-    labels = np.full((side * across, side * across), OUTSIDE, np.uint8)
-    for index, entry in enumerate(entries):
-        row, col = (side * part for part in divmod(index, across))
-        with rasterio.open(data / entry["image"]) as raster:
-            image[:, row : row + raster.height, col : col + raster.width] = raster.read()
-        with rasterio.open(data / entry["label"]) as raster:
-            labels[row : row + raster.height, col : col + raster.width] = raster.read(1)
     # Where in Ghana they lie does not matter, that a pixel is 0.1036 m does.
     transform = Affine(0.1036, 0, 810_000, 0, -0.1036, 617_000)
-    return write_place(folder, "accra", image, labels, crs="EPSG:32630", transform=transform)
+    return scattered(
+        data, folder, "accra", entries, side=1280, across=3, crs="EPSG:32630", transform=transform
+    )
 
 
 def read(model: Model, place: Place, gsd: float, *, like: rasterio.DatasetReader) -> Floats:
