@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyproj
-import shapely
 
 from geohr._runtime.files import written_whole
 from geohr.change.layers import DateObjects
 from geohr.change.verdicts import Changes
 from geohr.encoding import Geometries
-from geohr.outputs.layers import GPKG_OPTIONS
+from geohr.outputs.layers import append_layer
 from geohr.outputs.qgis_style import EPOCH, Style, category_style, write_styles
 from geohr.outputs.sld import category_sld
 from geohr.polygons.antimeridian import transform_polygons
@@ -84,25 +83,8 @@ class ChangeWriter:
     def _write(self, layer: str, shapes: Geometries, columns: dict[str, Any]) -> None:
         if layer in self._begun and len(shapes) == 0:
             return
-        from pyogrio.raw import write
-
-        several = transform_polygons(shapes, self._plane, self._crs)
-        single = shapely.get_type_id(several) == shapely.GeometryType.POLYGON
-        index = np.flatnonzero(single)
-        several[index] = shapely.multipolygons(several[index], indices=np.arange(len(index)))
-        write(
-            self._path,
-            shapely.to_wkb(several),
-            list(columns.values()),
-            np.array(list(columns), object),
-            layer=layer,
-            driver="GPKG",
-            geometry_type="MultiPolygon",
-            crs=self._crs.to_wkt(),
-            encoding="UTF-8",
-            append=self._path.exists(),
-            dataset_options=None if self._path.exists() else GPKG_OPTIONS,
-        )
+        placed = transform_polygons(shapes, self._plane, self._crs)
+        append_layer(self._path, layer, self._crs, placed, columns)
         self._begun.add(layer)
 
 

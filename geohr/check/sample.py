@@ -30,7 +30,7 @@ from geohr.check.options import SampleOptions
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes, Floats, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import areas, local_scale, parse_crs
-from geohr.outputs.layers import GPKG_OPTIONS
+from geohr.outputs.layers import append_layer
 from geohr.outputs.qgis_style import EPOCH
 from geohr.scene.files import open_raster
 
@@ -320,7 +320,7 @@ def write_sample(
         x, y = pyproj.Transformer.from_crs(own, crs, always_xy=True).transform(x, y)
     with written_whole(out) as part:
         names = np.array([name for name, _ in rows], object)
-        write_layer(
+        append_layer(
             part, "objects", crs, table.shapes,
             {
                 "object_id": table.ids, "class": table.names, "confidence": table.confidence,
@@ -328,7 +328,7 @@ def write_sample(
                 "turn": turns(strata), "answer": np.full(len(table), np.nan),
             },
         )  # fmt: skip
-        write_layer(
+        append_layer(
             part, "places", crs, shapely.points(np.asarray(x), np.asarray(y)),
             {
                 "stratum": names, "members": np.array([drawn[name].area for name, _ in rows]),
@@ -356,29 +356,3 @@ def turns(strata: Any) -> Ints:
     made = np.empty(len(strata), np.int64)
     made[np.argsort(place, kind="stable")] = np.arange(1, len(strata) + 1)
     return made
-
-
-def write_layer(
-    path: Path, layer: str, crs: pyproj.CRS, shapes: Any, columns: dict[str, Any]
-) -> None:
-    """Write a layer of a GeoPackage."""
-    from pyogrio.raw import write
-
-    points = len(shapes) > 0 and shapely.get_type_id(shapes[0]) == shapely.GeometryType.POINT
-    if not points:
-        single = np.flatnonzero(shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON)
-        shapes = shapes.copy()
-        shapes[single] = shapely.multipolygons(shapes[single], indices=np.arange(len(single)))
-    write(
-        path,
-        shapely.to_wkb(shapes),
-        list(columns.values()),
-        np.array(list(columns), object),
-        layer=layer,
-        driver="GPKG",
-        geometry_type="Point" if points else "MultiPolygon",
-        crs=crs.to_wkt(),
-        encoding="UTF-8",
-        append=path.exists(),
-        dataset_options=None if path.exists() else GPKG_OPTIONS,
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,3 +71,38 @@ class FormatWriter(Protocol):
 
     def write(self, polygons: Polygons) -> None:
         """Append; with no rows, at least the empty layer must be there afterwards."""
+
+
+def append_layer(
+    path: Path, layer: str, crs: Any, shapes: Geometries, columns: dict[str, npt.NDArray[Any]]
+) -> None:
+    """Append rows to a layer of a GeoPackage; file and layer are made where they are missing.
+
+    Args:
+        path: The GeoPackage.
+        layer: The name of the layer.
+        crs: A pyproj CRS.
+        shapes: `(n,)` points, or polygons and multipolygons, all of which become multipolygons.
+        columns: `(n,)` values by name.
+    """
+    from pyogrio.raw import write
+
+    kinds = shapely.get_type_id(shapes)
+    points = len(shapes) > 0 and kinds[0] == shapely.GeometryType.POINT
+    if not points:
+        single = np.flatnonzero(kinds == shapely.GeometryType.POLYGON)
+        shapes = shapes.copy()
+        shapes[single] = shapely.multipolygons(shapes[single], indices=np.arange(len(single)))
+    write(
+        path,
+        shapely.to_wkb(shapes),
+        list(columns.values()),
+        np.array(list(columns), object),
+        layer=layer,
+        driver="GPKG",
+        geometry_type="Point" if points else "MultiPolygon",
+        crs=crs.to_wkt(),
+        encoding="UTF-8",
+        append=path.exists(),
+        dataset_options=None if path.exists() else GPKG_OPTIONS,
+    )
