@@ -41,9 +41,7 @@ def test_the_bundled_model_finds_the_same_in_every_crs(
     auto = [score(truth, crs, gsd, "auto", tmp_path) for crs in crss]
     ious = [iou for iou, _ in auto]
     assert max(ious) - min(ious) < 0.02
-    # At 0.15 m the native copy is read as it is, and the others are resampled a second time: that
-    # costs up to 0.017 on the few dozen buildings of this place.
-    assert min(ious) >= native - (0.02 if gsd < 0.2 else 0.005)
+    assert min(ious) >= native - 0.005
     # The labels of this place lie a little off its image, in whatever CRS it is read.
     for _, offset in auto:
         assert np.hypot(*(offset - native_offset)) < gsd / 2
