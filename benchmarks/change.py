@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
-from geohr.change.compare import Date, compare
-from geohr.change.dates import change
 from geohr.options import SegmentOptions
+from geohr.workflows.change.compare import Date, compare
+from geohr.workflows.change.dates import change
 
 SCENES = ("fair_kampala/kampala_a", "fair_banepa/banepa_se_b", "fair_zanzibar/zanzibar_b")
 SHIFTS = (0.0, 1.0, 3.0)

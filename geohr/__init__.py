@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from geohr.api.stitch import stitch
     from geohr.api.tile import tile
     from geohr.api.vectorize import vectorize
-    from geohr.batch.options import BatchOptions
-    from geohr.batch.run import run_batch
     from geohr.evaluation.evaluate import Evaluation, evaluate
     from geohr.evaluation.options import EvaluateOptions
     from geohr.geobox import Window
@@ -52,11 +50,20 @@ if TYPE_CHECKING:
     from geohr.viewer import page_server, view, write_page
     from geohr.viewer.plot import plot
     from geohr.viewer.report import write_report
+    from geohr.workflows.batch.options import BatchOptions
+    from geohr.workflows.batch.run import run_batch
+    from geohr.workflows.change.dates import change
+    from geohr.workflows.change.options import ChangeOptions
+    from geohr.workflows.check.estimate import estimate
+    from geohr.workflows.check.options import EstimateOptions, SampleOptions
+    from geohr.workflows.check.sample import draw_sample
 
 _LAZY = {
-    "BatchOptions": "geohr.batch.options",
+    "BatchOptions": "geohr.workflows.batch.options",
     "Card": "geohr.models.card",
+    "ChangeOptions": "geohr.workflows.change.options",
     "ClassLabel": "geohr.models.card",
+    "EstimateOptions": "geohr.workflows.check.options",
     "EvaluateOptions": "geohr.evaluation.options",
     "Evaluation": "geohr.evaluation.evaluate",
     "ExportOptions": "geohr.api.options",
@@ -66,6 +73,7 @@ _LAZY = {
     "Plan": "geohr.api.plan",
     "PolygonOptions": "geohr.options",
     "Prediction": "geohr.api.prediction",
+    "SampleOptions": "geohr.workflows.check.options",
     "Scene": "geohr.scene",
     "SceneOptions": "geohr.options",
     "SegmentOptions": "geohr.options",
@@ -78,14 +86,17 @@ _LAZY = {
     "VectorizeOptions": "geohr.api.options",
     "Window": "geohr.geobox",
     "bundled_models": "geohr.models.model",
+    "change": "geohr.workflows.change.dates",
     "clean_folder": "geohr.inference.cleanup",
+    "draw_sample": "geohr.workflows.check.sample",
+    "estimate": "geohr.workflows.check.estimate",
     "evaluate": "geohr.evaluation.evaluate",
     "export": "geohr.api.export",
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",
     "predict": "geohr.api.segment",
-    "run_batch": "geohr.batch.run",
+    "run_batch": "geohr.workflows.batch.run",
     "segment": "geohr.api.segment",
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
@@ -101,8 +112,10 @@ __all__ = [
     "BatchError",
     "BatchOptions",
     "Card",
+    "ChangeOptions",
     "ClassLabel",
     "EngineError",
+    "EstimateOptions",
     "EvaluateOptions",
     "Evaluation",
     "ExportOptions",
@@ -117,6 +130,7 @@ __all__ = [
     "Plan",
     "PolygonOptions",
     "Prediction",
+    "SampleOptions",
     "Scene",
     "SceneOptions",
     "SegmentOptions",
@@ -131,7 +145,10 @@ __all__ = [
     "Window",
     "__version__",
     "bundled_models",
+    "change",
     "clean_folder",
+    "draw_sample",
+    "estimate",
     "evaluate",
     "export",
     "page_server",

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from geohr.batch.manifest import Entry, table
-from geohr.batch.options import BatchOptions
 from geohr.errors import BatchError, GeohrError
 from geohr.options import SegmentOptions
+from geohr.workflows.batch.manifest import Entry, table
+from geohr.workflows.batch.options import BatchOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
@@ -98,7 +98,7 @@ def batch(
 
     Example: geohr batch drop/ --out-dir results --name "{stem}_buildings.gpkg"
     """
-    from geohr.batch.run import run_batch
+    from geohr.workflows.batch.run import run_batch
 
     options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
     log = Log(chosen(LogOptions))
@@ -155,7 +155,7 @@ def measured(reporter: Reporter, path: Path | None) -> Iterator[None]:
         raise
     finally:
         if path is not None:
-            from geohr.batch.prometheus import write_metrics
+            from geohr.workflows.batch.prometheus import write_metrics
 
             seconds = time.monotonic() - started
             write_metrics(path, list(reporter.entries.values()), seconds=seconds, code=code)
@@ -179,9 +179,9 @@ def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
 
 def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None) -> None:
     """Join the polygons of all scenes that are done, now or before; anew each time."""
-    from geohr.batch.merge import merge_files
     from geohr.models.model import resolve_model
     from geohr.outputs.vector import EXTENSIONS
+    from geohr.workflows.batch.merge import merge_files
 
     files = [
         out_dir / output

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from geohr.change.options import ChangeOptions
 from geohr.errors import UsageError
 from geohr.options import ResumeOptions, SegmentOptions
+from geohr.workflows.change.options import ChangeOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 from geohr_cli.signals import stop_on_signals
@@ -87,8 +87,8 @@ def change(
     kept = chosen(ResumeOptions)
 
     from geohr._runtime.files import check_writable
-    from geohr.change.dates import change as compare_dates
-    from geohr.change.osm import write_osm
+    from geohr.workflows.change.dates import change as compare_dates
+    from geohr.workflows.change.osm import write_osm
 
     if out_osm is not None:
         check_writable(out_osm, overwrite=overwrite)

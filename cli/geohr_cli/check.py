@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geohr.check.options import EstimateOptions, SampleOptions
+from geohr.workflows.check.options import EstimateOptions, SampleOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 
@@ -48,7 +48,7 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
     """
     options = chosen(SampleOptions)
 
-    from geohr.check.sample import draw_sample
+    from geohr.workflows.check.sample import draw_sample
 
     counts = draw_sample(result, probs, out, options=options, overwrite=overwrite)
     click.echo(f"{out}: {counts.describe()}")
@@ -67,7 +67,7 @@ def estimate(judged: Path, as_json: bool) -> None:
     """
     options = chosen(EstimateOptions)
 
-    from geohr.check.estimate import estimate as estimate_map
+    from geohr.workflows.check.estimate import estimate as estimate_map
 
     told = estimate_map(judged, options=options)
     click.echo(told.to_json() if as_json else told.describe())

@@ -13,14 +13,14 @@ import rasterio
 import shapely
 from affine import Affine
 
-from geohr.change import layers
-from geohr.change.compare import ChangeCounts, Date, compare
-from geohr.change.options import ChangeOptions
-from geohr.change.osm import write_osm
-from geohr.change.output import COLOURS
-from geohr.change.shift import ShiftField, fit_field
 from geohr.encoding import Floats
 from geohr.errors import InputError, UsageError
+from geohr.scene import footprints
+from geohr.workflows.change.compare import ChangeCounts, Date, compare
+from geohr.workflows.change.options import ChangeOptions
+from geohr.workflows.change.osm import write_osm
+from geohr.workflows.change.output import COLOURS
+from geohr.workflows.change.shift import ShiftField, fit_field
 
 UTM = "EPSG:32636"
 EAST, NORTH = 450_000.0, 30_000.0
@@ -135,7 +135,7 @@ def test_the_cut_into_strips_changes_nothing(
     after += [house(400, 30), house(400, 100)]
     run(tmp_path, before, after)
     whole = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
-    monkeypatch.setattr(layers, "STRIP_OBJECTS", 7)
+    monkeypatch.setattr(footprints, "STRIP_OBJECTS", 7)
     run(tmp_path, before, after)
     cut = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
     keys = ["before_ids", "after_ids"]

@@ -14,12 +14,12 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geohr.check.design import LEAST, allocate
-from geohr.check.estimate import estimate
-from geohr.check.intervals import Interval, found_share, plus, share, total
-from geohr.check.options import EstimateOptions, SampleOptions
-from geohr.check.sample import PLACES, draw_sample, turns
 from geohr.errors import InputError, UsageError
+from geohr.workflows.check.design import LEAST, allocate
+from geohr.workflows.check.estimate import estimate
+from geohr.workflows.check.intervals import Interval, found_share, plus, share, total
+from geohr.workflows.check.options import EstimateOptions, SampleOptions
+from geohr.workflows.check.sample import PLACES, draw_sample, turns
 
 UTM = "EPSG:32636"
 SIDE = 800

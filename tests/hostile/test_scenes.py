@@ -13,8 +13,8 @@ import rasterio
 from affine import Affine
 from rasterio.crs import CRS
 
-from geohr.batch.inputs import plain
 from geohr.encoding import NODATA
+from geohr.workflows.batch.inputs import plain
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.hostile.makers import SIDE, Maker, filled, named, placed, virtual, written

@@ -13,7 +13,7 @@ from affine import Affine
 from rasterio.vrt import WarpedVRT
 
 import geohr
-import geohr.xarray
+import geohr.api.xarray
 from geohr._runtime.messages import as_keywords
 from geohr.errors import InputError, UsageError
 from tests.makers import one_class_card, random_model, write_scene

@@ -18,12 +18,12 @@ import shapely
 
 from geohr._runtime.locks import locked
 from geohr._runtime.stop import Stop
-from geohr.batch.manifest import Entry
-from geohr.batch.options import BatchOptions
-from geohr.batch.run import run_batch
-from geohr.batch.worker import Task, Worker
 from geohr.errors import InterruptedRunError
 from geohr.options import SegmentOptions
+from geohr.workflows.batch.manifest import Entry
+from geohr.workflows.batch.options import BatchOptions
+from geohr.workflows.batch.run import run_batch
+from geohr.workflows.batch.worker import Task, Worker
 from tests.command import Geohr
 from tests.hostile import makers
 from tests.makers import ORIGIN, UTM, noise, write_scene
@@ -240,7 +240,7 @@ def test_a_busy_scene_that_takes_too_long_is_given_up(monkeypatch: pytest.Monkey
     """Also where an answer comes at every turn."""
     seen: list[int] = []
     busy = Busy()
-    monkeypatch.setattr("geohr.batch.worker.Child", lambda *_: busy)
+    monkeypatch.setattr("geohr.workflows.batch.worker.Child", lambda *_: busy)
     with Worker(allow_vrt=False) as worker:
         outcome = worker.run(
             Task(scene="a.tif", outputs=(), probs=None, stac=False, model="m",

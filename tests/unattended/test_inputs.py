@@ -8,11 +8,17 @@ import numpy as np
 import pytest
 
 from geohr._runtime.redact import redact, redact_all
-from geohr.batch.inputs import BatchInput, check_template, find_sources, is_growing, output_path
-from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.options import BatchOptions
 from geohr.errors import GeohrError, InputError, UsageError
 from geohr.scene.provenance import identify
+from geohr.workflows.batch.inputs import (
+    BatchInput,
+    check_template,
+    find_sources,
+    is_growing,
+    output_path,
+)
+from geohr.workflows.batch.manifest import Entry, Manifest
+from geohr.workflows.batch.options import BatchOptions
 
 
 def names(

@@ -14,15 +14,15 @@ import shapely
 from affine import Affine
 
 from geohr.api.segment import segment_to_files
-from geohr.batch.merge import merge_files
-from geohr.change.layers import DateObjects
-from geohr.change.output import open_changes
 from geohr.encoding import Geometries
 from geohr.geodesy import areas, parse_crs
 from geohr.options import SegmentOptions
 from geohr.outputs.vector import open_vector
 from geohr.polygons.antimeridian import transform_polygons
 from geohr.polygons.table import DTYPES, Polygons
+from geohr.scene.footprints import Footprints
+from geohr.workflows.batch.merge import merge_files
+from geohr.workflows.change.output import open_changes
 from tests.makers import random_model, write_scene
 
 FIJI = "EPSG:32701"
@@ -156,7 +156,7 @@ def test_merged_files_and_changes_are_cut(tmp_path: Path) -> None:
     assert sorted(shapely.get_num_geometries(kinds)) == [1, 1, 2]
 
     shapes, names = np.array([HOUSE, EAST], object), np.array(["building"] * 2, object)
-    objects = DateObjects(ids=np.arange(2), shapes=shapes, confidence=np.ones(2), names=names)
+    objects = Footprints(ids=np.arange(2), shapes=shapes, confidence=np.ones(2), names=names)
     plane, crs = parse_crs(FIJI), parse_crs("EPSG:4326")
     with open_changes(tmp_path / "changes.gpkg", plane, crs) as writer:
         writer.objects("before", objects)

@@ -13,13 +13,13 @@ import numpy as np
 import pyproj
 
 from geohr._runtime.files import written_whole
-from geohr.change.layers import DateObjects
-from geohr.change.verdicts import Changes
 from geohr.encoding import Geometries
 from geohr.outputs.layers import append_layer
 from geohr.outputs.qgis_style import EPOCH, Style, category_style, write_styles
 from geohr.outputs.sld import category_sld
 from geohr.polygons.antimeridian import transform_polygons
+from geohr.scene.footprints import Footprints
+from geohr.workflows.change.verdicts import Changes
 
 # Told apart on imagery and by eyes that do not tell red from green: blue and orange differ in
 # lightness, and every kind has its name in the legend.
@@ -51,7 +51,7 @@ class ChangeWriter:
         self.facts: dict[str, Any] = {}
         """What was found, for the description of the layer `changes`."""
 
-    def objects(self, layer: str, table: DateObjects) -> None:
+    def objects(self, layer: str, table: Footprints) -> None:
         """Append objects of one date, with their own ids."""
         columns = {
             "id": table.ids,

@@ -9,20 +9,20 @@ from geohr._runtime.files import local_part
 from geohr._runtime.locks import locked
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.inputs import (
+from geohr.errors import InputError, InterruptedRunError, UsageError
+from geohr.models.model import resolve_model
+from geohr.options import SegmentOptions
+from geohr.workflows.batch.inputs import (
     BatchInput,
     check_template,
     find_sources,
     is_growing,
     output_path,
 )
-from geohr.batch.manifest import Entry, Manifest
-from geohr.batch.options import BatchOptions
-from geohr.batch.scene import Batch, Listener, make_folder, process_scene
-from geohr.batch.worker import Worker
-from geohr.errors import InputError, InterruptedRunError, UsageError
-from geohr.models.model import resolve_model
-from geohr.options import SegmentOptions
+from geohr.workflows.batch.manifest import Entry, Manifest
+from geohr.workflows.batch.options import BatchOptions
+from geohr.workflows.batch.scene import Batch, Listener, make_folder, process_scene
+from geohr.workflows.batch.worker import Worker
 
 LOCK = ".geohr-batch.lock"
 

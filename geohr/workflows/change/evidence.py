@@ -13,11 +13,11 @@ from rasterio.enums import Resampling
 from rasterio.features import rasterize
 from rasterio.windows import Window as RasterWindow
 
-from geohr.change.layers import box_in
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Floats, Floats32, Geometries
 from geohr.errors import InputError
 from geohr.geodesy import local_scale, parse_crs
 from geohr.scene.files import open_raster
+from geohr.scene.footprints import box_in
 
 # Pixels that polygons are drawn on at a time.
 PIXELS = 2**24
@@ -147,7 +147,7 @@ class ProbabilityRaster:
                 seen[part[index]] = 1.0
 
     def look(self, plane: pyproj.CRS) -> Any:
-        """Read the raster around a point; a `geohr.change.shift.Look`."""
+        """Read the raster around a point; a `geohr.workflows.change.shift.Look`."""
         return raster_look(self._raster, plane)
 
 
@@ -171,10 +171,10 @@ def batches(bounds: Floats, pixels: int) -> list[Any]:
 
 
 def raster_look(raster: Any, plane: pyproj.CRS) -> Any:
-    """Grey values of an open raster around points of a plane; see `geohr.change.shift.Look`."""
+    """Read grey values of an open raster around points of a plane, as a `Look` does."""
     from rasterio.vrt import WarpedVRT
 
-    from geohr.change.shift import SIDE
+    from geohr.workflows.change.shift import SIDE
 
     def look(x: float, y: float, pixel: float) -> tuple[Floats32, Bools] | None:
         half = SIDE * pixel / 2

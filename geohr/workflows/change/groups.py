@@ -14,9 +14,9 @@ import shapely
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geohr.change.layers import DateObjects
-from geohr.change.shift import ShiftField
 from geohr.encoding import Bools, Floats, Geometries, Ints
+from geohr.scene.footprints import Footprints
+from geohr.workflows.change.shift import ShiftField
 
 # Share of the smaller object from which two are one: where one date lies a metre off, neighbours
 # that touch share slivers, and those are less than this.
@@ -37,8 +37,8 @@ class Groups:
         count: The number of groups.
     """
 
-    before: DateObjects
-    after: DateObjects
+    before: Footprints
+    after: Footprints
     of_before: Ints
     of_after: Ints
     count: int
@@ -57,10 +57,10 @@ class GroupFinder:
         self._field = field
         self._reach = shift + lean
         self._lean = lean
-        self._before = DateObjects.empty()
-        self._after = DateObjects.empty()
+        self._before = Footprints.empty()
+        self._after = Footprints.empty()
 
-    def add(self, before: DateObjects, after: DateObjects, bottom: float) -> Groups:
+    def add(self, before: Footprints, after: Footprints, bottom: float) -> Groups:
         """Take the next strip of both dates, and give the groups that are whole with it.
 
         Args:
@@ -68,8 +68,8 @@ class GroupFinder:
             after: The later objects.
             bottom: y of the strip's lower border; all that comes later lies below it.
         """
-        first = DateObjects.joined(self._before, moved_by(before, self._field))
-        second = DateObjects.joined(self._after, after)
+        first = Footprints.joined(self._before, moved_by(before, self._field))
+        second = Footprints.joined(self._after, after)
         links = overlaps(first.shapes, second.shapes)
         alone = (
             np.setdiff1d(np.arange(len(first)), links[0]),
@@ -88,12 +88,12 @@ class GroupFinder:
         return pick(first, second, np.hstack([links, partners]), done)
 
 
-def moved_by(table: DateObjects, field: ShiftField) -> DateObjects:
+def moved_by(table: Footprints, field: ShiftField) -> Footprints:
     """Move objects by the shift at their centres."""
     if len(table) == 0:
         return table
     move = field.at(middles_of(table.shapes))
-    return DateObjects(table.ids, moved(table.shapes, move), table.confidence, table.names)
+    return Footprints(table.ids, moved(table.shapes, move), table.confidence, table.names)
 
 
 def moved(shapes: Geometries, move: Floats) -> Geometries:
@@ -168,7 +168,7 @@ def components(links: Ints, first: int, second: int) -> tuple[int, Ints]:
     return int(count), group.astype(np.int64)
 
 
-def pick(first: DateObjects, second: DateObjects, links: Ints, done: tuple[Bools, Bools]) -> Groups:
+def pick(first: Footprints, second: Footprints, links: Ints, done: tuple[Bools, Bools]) -> Groups:
     """The groups of the objects that are done, numbered from north to south."""
     _, group = components(links, len(first), len(second))
     kept = np.concatenate(done)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from geohr._runtime.files import written_whole
-from geohr.batch.manifest import Entry, State
+from geohr.workflows.batch.manifest import Entry, State
 
 
 def write_metrics(path: Path, entries: Sequence[Entry], *, seconds: float, code: int) -> None:

@@ -2,7 +2,7 @@
 
 Needs the extra `notebook`. The array is a scene with the georeference of rioxarray:
 
-    import geohr.xarray
+    import geohr.api.xarray
     import rioxarray
 
     buildings = rioxarray.open_rasterio("scene.tif").geohr.segment(threshold=0.4)

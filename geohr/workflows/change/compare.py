@@ -16,18 +16,18 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from geohr._runtime.files import check_writable
-from geohr.change.evidence import ProbabilityRaster, raster_look
-from geohr.change.groups import GroupFinder
-from geohr.change.layers import DateObjects, ObjectLayer, strip_edges
-from geohr.change.options import ChangeOptions
-from geohr.change.output import ChangeWriter, open_changes
-from geohr.change.raster import write_change_probability
-from geohr.change.shift import SIDE, Look, ShiftField, estimate_shift
-from geohr.change.verdicts import KINDS, SAME, UNSURE, Changes, Judge
 from geohr.encoding import Bools, Floats32
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import local_metric_crs
 from geohr.scene.files import open_raster
+from geohr.scene.footprints import FootprintLayer, Footprints, strip_edges
+from geohr.workflows.change.evidence import ProbabilityRaster, raster_look
+from geohr.workflows.change.groups import GroupFinder
+from geohr.workflows.change.options import ChangeOptions
+from geohr.workflows.change.output import ChangeWriter, open_changes
+from geohr.workflows.change.raster import write_change_probability
+from geohr.workflows.change.shift import SIDE, Look, ShiftField, estimate_shift
+from geohr.workflows.change.verdicts import KINDS, SAME, UNSURE, Changes, Judge
 
 # Metres a pixel at which shifts are measured at the finest: with half-pixel peaks a tenth of a
 # metre, and a window is 77 m wide.
@@ -176,7 +176,7 @@ def compare(
         check_writable(raster, overwrite=overwrite)
         if before.probabilities is None or after.probabilities is None:
             raise UsageError(f"{raster}: needs the probabilities of both dates")
-    first, second = ObjectLayer(before.objects), ObjectLayer(after.objects)
+    first, second = FootprintLayer(before.objects), FootprintLayer(after.objects)
     plane = common_plane(first, second)
     counts = ChangeCounts()
     with ExitStack() as stack:
@@ -218,8 +218,8 @@ def write_strip(
     writer: ChangeWriter,
     judge: Judge,
     finder: GroupFinder,
-    old: DateObjects,
-    new: DateObjects,
+    old: Footprints,
+    new: Footprints,
     bottom: float,
     counts: ChangeCounts,
 ) -> None:
@@ -233,7 +233,7 @@ def write_strip(
         writer.changes(changes)
 
 
-def common_plane(first: ObjectLayer, second: ObjectLayer) -> pyproj.CRS:
+def common_plane(first: FootprintLayer, second: FootprintLayer) -> pyproj.CRS:
     """A metric CRS around both layers.
 
     Raises:
@@ -247,7 +247,10 @@ def common_plane(first: ObjectLayer, second: ObjectLayer) -> pyproj.CRS:
 
 
 def common_bounds(
-    first: ObjectLayer, second: ObjectLayer, rasters: list[ProbabilityRaster | None], plane: Any
+    first: FootprintLayer,
+    second: FootprintLayer,
+    rasters: list[ProbabilityRaster | None],
+    plane: Any,
 ) -> Box:
     """The ground that both dates show, as far as rasters tell; else that of all objects.
 
@@ -280,7 +283,7 @@ def read_area(aoi: str, bounds: Box, plane: pyproj.CRS) -> Any:
     Raises:
         InputError: When none lies where the dates are compared.
     """
-    area = shapely.union_all(ObjectLayer(aoi).read(bounds, plane).shapes)
+    area = shapely.union_all(FootprintLayer(aoi).read(bounds, plane).shapes)
     if area.is_empty:
         raise InputError(f"{aoi}: holds no polygon where the two dates are compared")
     shapely.prepare(area)
@@ -290,7 +293,7 @@ def read_area(aoi: str, bounds: Box, plane: pyproj.CRS) -> Any:
 def find_shift(
     before: Date,
     after: Date,
-    layers: tuple[ObjectLayer, ObjectLayer],
+    layers: tuple[FootprintLayer, FootprintLayer],
     rasters: list[ProbabilityRaster | None],
     bounds: Box,
     plane: pyproj.CRS,
@@ -326,8 +329,8 @@ def find_shift(
     return field
 
 
-def object_look(layer: ObjectLayer, plane: pyproj.CRS) -> Look:
-    """Objects drawn as pixels of 1 on 0; see `geohr.change.shift.Look`."""
+def object_look(layer: FootprintLayer, plane: pyproj.CRS) -> Look:
+    """Objects drawn as pixels of 1 on 0; see `geohr.workflows.change.shift.Look`."""
 
     def look(x: float, y: float, pixel: float) -> tuple[Floats32, Bools] | None:
         half = SIDE * pixel / 2

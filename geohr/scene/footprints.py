@@ -1,4 +1,4 @@
-"""Objects of one date, read from north to south in strips that fit into memory."""
+"""Objects of a vector file, read from north to south in strips that fit into memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EDGE_POINTS = 21
 
 
 @dataclass(frozen=True)
-class DateObjects:
+class Footprints:
     """Objects in a plane in metres.
 
     Attributes:
@@ -48,20 +48,20 @@ class DateObjects:
         """The number of objects."""
         return len(self.ids)
 
-    def take(self, index: Any) -> DateObjects:
+    def take(self, index: Any) -> Footprints:
         """Select objects by index or mask."""
-        return DateObjects(
+        return Footprints(
             self.ids[index], self.shapes[index], self.confidence[index], self.names[index]
         )
 
     @classmethod
-    def empty(cls) -> DateObjects:
+    def empty(cls) -> Footprints:
         """An empty table."""
         nothing = np.zeros(0, object)
         return cls(np.zeros(0, np.int64), nothing, np.zeros(0), nothing)
 
     @classmethod
-    def joined(cls, first: DateObjects, second: DateObjects) -> DateObjects:
+    def joined(cls, first: Footprints, second: Footprints) -> Footprints:
         """Concatenate two tables."""
         return cls(
             np.concatenate([first.ids, second.ids]),
@@ -71,7 +71,7 @@ class DateObjects:
         )
 
 
-class ObjectLayer:
+class FootprintLayer:
     """A vector file of objects; any format of OGR, or GeoParquet, on disk or remote.
 
     Args:
@@ -121,7 +121,7 @@ class ObjectLayer:
             return None
         return box_in(self.bounds, self.crs, plane)
 
-    def read(self, box: tuple[float, float, float, float], plane: pyproj.CRS) -> DateObjects:
+    def read(self, box: tuple[float, float, float, float], plane: pyproj.CRS) -> Footprints:
         """The objects whose bounds touch a box of a plane.
 
         Args:
@@ -154,7 +154,7 @@ class ObjectLayer:
         if "class" in found.columns:
             names = found["class"].fillna("").astype(str).to_numpy(object)
         shapes, kept = self._polygons(shapes, plane)
-        return DateObjects(ids[kept], shapes, confidence[kept], names[kept])
+        return Footprints(ids[kept], shapes, confidence[kept], names[kept])
 
     def _polygons(self, shapes: Geometries, plane: pyproj.CRS) -> tuple[Geometries, Ints]:
         """Valid polygons in a plane, and which of the shapes they are."""
@@ -182,7 +182,7 @@ class ObjectLayer:
         edges: list[float],
         plane: pyproj.CRS,
         area: Any = None,
-    ) -> Iterator[DateObjects]:
+    ) -> Iterator[Footprints]:
         """The layer's objects from north to south, each in the strip of its northernmost point.
 
         Args:
@@ -195,7 +195,7 @@ class ObjectLayer:
         for top, bottom in pairwise(edges):
             box = (west, max(bottom, south), east, min(top, north))
             if box[1] > box[3]:
-                yield DateObjects.empty()
+                yield Footprints.empty()
                 continue
             found = self.read(box, plane)
             place = shapely.bounds(found.shapes)

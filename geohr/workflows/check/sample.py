@@ -18,21 +18,21 @@ from rasterio.features import rasterize
 from rasterio.windows import Window as RasterWindow
 
 from geohr._runtime.files import check_writable, written_whole
-from geohr.change.layers import DateObjects, ObjectLayer
-from geohr.check.design import (
-    OBJECT_SECONDS,
-    OBJECTS_SHARE,
-    PLACE_SECONDS,
-    allocate,
-    judgements_for,
-)
-from geohr.check.options import SampleOptions
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes, Floats, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import areas, local_scale, parse_crs
 from geohr.outputs.layers import append_layer
 from geohr.outputs.qgis_style import EPOCH
 from geohr.scene.files import open_raster
+from geohr.scene.footprints import FootprintLayer, Footprints
+from geohr.workflows.check.design import (
+    OBJECT_SECONDS,
+    OBJECTS_SHARE,
+    PLACE_SECONDS,
+    allocate,
+    judgements_for,
+)
+from geohr.workflows.check.options import SampleOptions
 
 # Strata by confidence: more would hold too few judgements each.
 CONFIDENCE_BANDS = 3
@@ -115,7 +115,7 @@ def draw_sample(
         raise UsageError(f"{out}: a sample goes to a GeoPackage; name a file that ends in .gpkg")
     check_writable(out, overwrite=overwrite)
     random = np.random.default_rng(options.seed)
-    layer = ObjectLayer(str(result))
+    layer = FootprintLayer(str(result))
     if layer.bounds is None:
         raise InputError(f"{result}: holds no object, so that there is nothing to check")
     objects = layer.read(layer.bounds, layer.crs)
@@ -152,7 +152,7 @@ def object_strata(confidence: Floats, size: Floats) -> Any:
     return names
 
 
-def budget(options: SampleOptions, objects: DateObjects, strata: Any) -> tuple[int, int]:
+def budget(options: SampleOptions, objects: Footprints, strata: Any) -> tuple[int, int]:
     """The number of objects and of places to judge."""
     if options.half_width is None:
         seconds = options.minutes * 60
@@ -184,7 +184,7 @@ def draw_objects(
 
 
 def draw_places(
-    probabilities: Path, layer: ObjectLayer, most: int, random: np.random.Generator
+    probabilities: Path, layer: FootprintLayer, most: int, random: np.random.Generator
 ) -> tuple[dict[str, Drawn], pyproj.CRS]:
     """Random places of every stratum, and what it measures; the raster is read once, downwards."""
     nothing = np.zeros(0)
@@ -224,7 +224,7 @@ def pixel_area(crs: pyproj.CRS, transform: Affine, shape: tuple[int, ...]) -> fl
 
 
 def place_strata(
-    best: Bytes, known: Any, layer: ObjectLayer, crs: pyproj.CRS, transform: Affine
+    best: Bytes, known: Any, layer: FootprintLayer, crs: pyproj.CRS, transform: Affine
 ) -> Any:
     """`(row, col)` numbers of `PLACES`; -1 without data."""
     strata = np.full(best.shape, PLACES.index(EMPTY), np.int8)
@@ -279,7 +279,7 @@ def keep_smallest(
     drawn.y = np.concatenate([drawn.y, y])[order]
 
 
-def pick_places(drawn: dict[str, Drawn], objects: DateObjects, judgements: int) -> dict[str, Ints]:
+def pick_places(drawn: dict[str, Drawn], objects: Footprints, judgements: int) -> dict[str, Ints]:
     """Choose the places to judge, by stratum."""
     wrong = 1 - float(objects.confidence.mean())
     expected = np.array(
@@ -298,7 +298,7 @@ def pick_places(drawn: dict[str, Drawn], objects: DateObjects, judgements: int) 
 def write_sample(
     out: Path,
     crs: pyproj.CRS,
-    objects: tuple[DateObjects, Any, Ints],
+    objects: tuple[Footprints, Any, Ints],
     places: tuple[dict[str, Drawn], dict[str, Ints], pyproj.CRS],
     facts: dict[str, Any],
 ) -> None:

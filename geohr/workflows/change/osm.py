@@ -26,7 +26,7 @@ def write_osm(changes: Path, out: Path, *, source: str) -> int:
     """Write the new buildings of a GeoPackage of changes, and give their number.
 
     Args:
-        changes: A file that `geohr.change.compare.compare` wrote.
+        changes: A file that `geohr.workflows.change.compare.compare` wrote.
         out: The .osc to write; it appears when it is whole.
         source: The value of the `source` tag.
 

@@ -16,15 +16,15 @@ from geohr import __version__
 from geohr._runtime.files import as_output_error
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
-from geohr.batch.inputs import BatchInput, check_source, output_path
-from geohr.batch.manifest import Entry, Manifest, relative
-from geohr.batch.options import BatchOptions
-from geohr.batch.worker import Outcome, Task, Worker, failed
 from geohr.errors import GeohrError, InputError, InterruptedRunError, OutputError, UsageError
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.outputs.stac import item_beside
 from geohr.scene.provenance import identify
+from geohr.workflows.batch.inputs import BatchInput, check_source, output_path
+from geohr.workflows.batch.manifest import Entry, Manifest, relative
+from geohr.workflows.batch.options import BatchOptions
+from geohr.workflows.batch.worker import Outcome, Task, Worker, failed
 
 # Files beside a raster that change what is read from it.
 SIDECARS = (".msk", ".ovr", ".aux.xml")

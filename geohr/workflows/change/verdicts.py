@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geohr.change.evidence import Evidence, ProbabilityRaster
-from geohr.change.groups import Groups, middles_of, moved
-from geohr.change.options import ChangeOptions
-from geohr.change.shift import ShiftField
 from geohr.encoding import Bools, Floats, Geometries, Ints
 from geohr.geodesy import areas
+from geohr.workflows.change.evidence import Evidence, ProbabilityRaster
+from geohr.workflows.change.groups import Groups, middles_of, moved
+from geohr.workflows.change.options import ChangeOptions
+from geohr.workflows.change.shift import ShiftField
 
 NEW, GONE, GROWN, SHRUNK, RESHAPED, SAME, UNSURE = (
     "new", "gone", "grown", "shrunk", "reshaped", "same", "unsure",

@@ -18,11 +18,11 @@ import numpy as np
 import pyogrio
 import pyogrio.errors
 
-from geohr.check.intervals import Interval, found_share, plus, scaled, share, total
-from geohr.check.options import EstimateOptions
 from geohr.encoding import Floats
 from geohr.errors import InputError
 from geohr.geodesy import areas
+from geohr.workflows.check.intervals import Interval, found_share, plus, scaled, share, total
+from geohr.workflows.check.options import EstimateOptions
 
 # Area taken for a missed object where nothing is known of any: a small house.
 USUAL_M2 = 100.0
@@ -138,7 +138,7 @@ def estimate(sample: str | Path, *, options: EstimateOptions | None = None) -> E
     """Estimate how good a map is from a judged sample.
 
     Args:
-        sample: A file of `geohr.check.sample.draw_sample`, with answers.
+        sample: A file of `geohr.workflows.check.sample.draw_sample`, with answers.
         options: The costs of false and missed objects.
 
     Raises:

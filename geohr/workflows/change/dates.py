@@ -10,8 +10,6 @@ import rasterio
 from geohr._runtime.files import check_writable
 from geohr._runtime.stop import Stop
 from geohr.api.segment import segment_to_files
-from geohr.change.compare import ChangeCounts, Date, compare
-from geohr.change.options import ChangeOptions
 from geohr.errors import UsageError
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.prepare import prepare
@@ -19,6 +17,8 @@ from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.scene.files import open_raster
 from geohr.scene.vectors import is_vector
+from geohr.workflows.change.compare import ChangeCounts, Date, compare
+from geohr.workflows.change.options import ChangeOptions
 
 Progress = Callable[[int, int], None]
 
@@ -48,7 +48,7 @@ def change(
     Args:
         before: The earlier date.
         after: The later date.
-        out: The GeoPackage; see `geohr.change.compare.compare` for its layers.
+        out: The GeoPackage; see `geohr.workflows.change.compare.compare` for its layers.
         probabilities: Rasters that geohr wrote for dates that are vector files, or None.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: The thresholds of change.

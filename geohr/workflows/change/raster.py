@@ -14,12 +14,12 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RasterWindow
 
 from geohr import __version__
-from geohr.change.shift import ShiftField
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes, Floats32
 from geohr.geobox import GeoBox, Window
 from geohr.geodesy import local_scale, parse_crs
 from geohr.outputs.cog import probability_writer
 from geohr.scene.files import open_raster
+from geohr.workflows.change.shift import ShiftField
 
 # Side in pixels of the squares in which the shift is taken as constant: at half a metre 256 m.
 SQUARE = 512
