@@ -199,7 +199,7 @@ def follow(
         Exception: The error that a process reported.
     """
     waiting = list(members)
-    reported: list[BaseException] = []
+    failures: list[Failure] = []
     codes: list[int] = []
     told = False
     deadline = float("inf")
@@ -216,16 +216,19 @@ def follow(
             if message is None:
                 waiting.remove(member)
                 codes.append(member.end())
-            elif isinstance(message, BaseException):
-                reported.append(message)
+            elif isinstance(message, Failure):
+                failures.append(message)
             elif isinstance(message, Mapping):
                 if watch:
                     watch(message)
             elif progress:
                 progress(*message)
-        if reported or any(codes):
+        if failures or any(codes):
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
-    if reported or any(codes):
+    if failures or any(codes):
+        # Processes are heard in turn, not in the order in which they failed, and one that misses
+        # another fails too: the cause is the earliest.
+        reported = [each.error for each in sorted(failures, key=lambda each: each.at)]
         raise verdict(reported, codes, len(members), stopped=told)
 
 
@@ -235,7 +238,7 @@ def verdict(
     """The message for a run that failed: its cause, which may make all processes fail.
 
     Args:
-        reported: Errors, in the order they came; those of a process that misses another are last.
+        reported: Errors, the earliest first; those of a process that misses another come later.
         codes: Exit codes, in the order in which the processes ended.
         size: Processes in all.
         stopped: Whether the processes were asked to stop.
@@ -299,11 +302,25 @@ def join(team: Team, meeting: Path) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An error that ended a process.
+
+    Attributes:
+        error: The error, with its traceback as a note.
+        at: When it was raised, in seconds of the clock that all processes of a machine share.
+    """
+
+    error: BaseException
+    at: float
+
+
 def tell(parent: Parent, error: BaseException) -> None:
     """Send an error with its traceback as a note; one that cannot be sent, as its words."""
+    at = time.monotonic()
     error.add_note(traceback.format_exc())
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
-    parent.send(error)
+    parent.send(Failure(error, at))
