@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,12 +16,15 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+import rasterio.warp
 import shapely
 from PIL import Image
 from rasterio.crs import CRS
 
 from geohr.api.segment import segment_to_files
 from geohr.errors import InputError, UsageError
+from geohr.geobox import Window
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
 from geohr.scene.prepare import ResolutionRange, open_view
@@ -31,6 +35,7 @@ from geohr.scene.tiles.levels import MERCATOR_HALF, square_levels
 from geohr.scene.tiles.ogcapi import SCHEME
 from geohr.scene.tiles.origin import tile_cache
 from tests.command import Geohr
+from tests.imagery.servers import Server
 from tests.imagery.tile_server import MISSING, PAGE, Answer, TileServer, tile_server
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
@@ -549,3 +554,81 @@ def test_an_address_that_is_none(service: TileServer) -> None:
         opened(service, "/{x}/{y}.png")
     with pytest.raises(InputError, match="no tile in the area at zoom 23"):
         opened(service, zoom=23)
+
+
+def archive(path: Path) -> Path:
+    """A PMTiles file of the sample at zooms 20 and 21."""
+    from pmtiles.tile import Compression, TileType, zxy_to_tileid
+    from pmtiles.writer import Writer
+
+    _, row, col = pixels()
+    west, _, east, north = box(0, 0, 1, COLS)
+    south = box(ROWS - 1, 0, ROWS, 1)[1]
+    bounds = {"min_lon_e7": west, "min_lat_e7": south, "max_lon_e7": east, "max_lat_e7": north}
+    with path.open("wb") as file:
+        writer = Writer(file)
+        for zoom in (ZOOM - 1, ZOOM):
+            step = 2 ** (ZOOM - zoom)
+            places = [
+                (zxy_to_tileid(zoom, x, y), f"/{zoom}/{x}/{y}.png")
+                for y in range(row // step, (row + ROWS) // step + 1)
+                for x in range(col // step, (col + COLS) // step + 1)
+            ]
+            for number, name in sorted(places):
+                status, _, body = xyz(name)
+                if status == 200:
+                    writer.write_tile(number, body)
+        told = {
+            "tile_type": TileType.PNG, "tile_compression": Compression.NONE, "clustered": True,
+            "min_zoom": ZOOM - 1, "max_zoom": ZOOM, "center_zoom": ZOOM,
+            "center_lon_e7": 0, "center_lat_e7": 0,
+            **{name: int(value * 1e7) for name, value in bounds.items()},
+        }  # fmt: skip
+        writer.finalize(told, {})
+    return path
+
+
+def test_pmtiles_of_imagery(
+    service: TileServer, tmp_path: Path, served: Path, web: Server, geohr: Geohr
+) -> None:
+    path = archive(served / "ortho.pmtiles")
+    view = ViewOptions(bbox=box(*INNER), gsd="native", rate=1000.0)
+    for name in (str(path), f"{web.address}/ortho.pmtiles"):
+        got, _ = whole(open_view(name, view))
+        assert np.array_equal(got, pixels()[0][:, : 4 * SIDE, : 5 * SIDE])
+    # Without an area, the file says what it covers; the model says at which zoom it is read.
+    suits = ResolutionRange((0.1, 0.2), (0.1, 0.2))
+    scene = open_view(str(path), ViewOptions(), suits=suits)
+    assert scene.gsd == pytest.approx(0.149, abs=0.001)
+    assert scene.native.source.files == (str(path),)
+    vector, broken = tmp_path / "roads.pmtiles", tmp_path / "broken.pmtiles"
+    content = path.read_bytes()
+    vector.write_bytes(content[:99] + b"\1" + content[100:])
+    broken.write_bytes(content[:2000])
+    for bad, told in ((vector, "MVT"), (broken, "cut short|damaged|not a PMTiles"), (SAMPLE, "not a PMTiles")):
+        name = shutil.copy(bad, tmp_path / "bad.pmtiles")
+        ended = geohr("segment", name, "--out", tmp_path / "b.gpkg")
+        assert ended.code == InputError.exit_code
+        assert re.search(told, ended.err)
+    ended = geohr("segment", f"{web.address}/none.pmtiles", "--out", tmp_path / "b.gpkg")
+    assert (ended.code, "status 404" in ended.err) == (InputError.exit_code, True)
+
+
+def test_mbtiles_of_imagery(tmp_path: Path, served: Path, web: Server) -> None:
+    level = square_levels(CRS.from_epsg(3857))[ZOOM].geobox
+    held, row, col = pixels()
+    place = level.window(Window(row * SIDE, col * SIDE, 2 * SIDE, 2 * SIDE))
+    plain, tiles = tmp_path / "plain.tif", served / "ortho.mbtiles"
+    with rasterio.open(
+        plain, "w", driver="GTiff", dtype="uint8", count=3, height=2 * SIDE, width=2 * SIDE,
+        crs="EPSG:3857", transform=place.transform,
+    ) as raster:  # fmt: skip
+        raster.write(held[:, : 2 * SIDE, : 2 * SIDE])
+    rasterio.shutil.copy(plain, tiles, driver="MBTiles", TILE_FORMAT="PNG")
+    scene = Scene.open(tiles)
+    got, valid = whole(scene)
+    assert valid.all()
+    assert np.array_equal(got, held[:, : 2 * SIDE, : 2 * SIDE])
+    assert scene.transform.almost_equals(place.transform, 1e-3)
+    with pytest.raises(InputError, match="copy the file to disk, or make it PMTiles"):
+        Scene.open(f"{web.address}/ortho.mbtiles")

@@ -85,8 +85,9 @@ class PmtilesArchive:
         self._name = redact(origin.path)
         self._directories: OrderedDict[int, Any] = OrderedDict()
         self._guard = Lock()
+        start = self._bytes.read(0, HEADER)
         try:
-            self.header = tile.deserialize_header(self._bytes.read(0, HEADER))
+            self.header = tile.deserialize_header(start)
             kind = self.header["tile_type"].value
         except (
             tile.MagicNumberNotFound,
@@ -131,8 +132,9 @@ class PmtilesArchive:
         """A directory, decoded."""
         with self._guard:
             if offset not in self._directories:
+                packed = self._bytes.read(offset, length)
                 try:
-                    read = self._format.deserialize_directory(self._bytes.read(offset, length))
+                    read = self._format.deserialize_directory(packed)
                 except (OSError, EOFError, IndexError, ValueError) as error:
                     raise InputError(f"{self._name}: a directory in it is damaged") from error
                 if len(self._directories) >= DIRECTORIES:
