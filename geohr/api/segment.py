@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
+from geohr.inference.postprocess import Chunk
 from geohr.inference.prepare import check_transformation, prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
@@ -123,15 +124,10 @@ def segment(
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
-    executor = LocalExecutor()
-    with python_words(), named(scene, transform=transform, crs=crs) as path:
-        options = with_keywords(options or SegmentOptions(), keywords, source="segment")
-        job = prepare(path, resolve_model(model), options, executor)
-        with (
-            watched(progress, f"segment {Path(display_name(path)).name}") as report,
-            closing(executor.chunks(job, progress=report)) as chunks,
-        ):
-            polygons = concatenate([chunk.polygons for chunk in chunks])
+    with _predicted(
+        scene, model, options, keywords, progress, transform=transform, crs=crs, verb="segment"
+    ) as (job, chunks):
+        polygons = concatenate([chunk.polygons for chunk in chunks])
         return job.to_crs(polygons).to_geodataframe(job.crs)
 
 
@@ -168,19 +164,38 @@ def predict(
         InputError: When the scene or the model cannot be used, or does not fit the other.
         EngineError: When the device is not there.
     """
-    executor = LocalExecutor()
-    with python_words(), named(scene, transform=transform, crs=crs) as path:
-        options = with_keywords(options or SegmentOptions(), keywords, source="predict")
-        job = prepare(path, resolve_model(model), options, executor, polygons=False)
-        with (
-            watched(progress, f"predict {Path(display_name(path)).name}") as report,
-            closing(executor.chunks(job, progress=report)) as chunks,
-        ):
-            stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
+    with _predicted(
+        scene, model, options, keywords, progress, transform=transform, crs=crs, verb="predict"
+    ) as (job, chunks):
+        stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in job.card.classes)
     return Prediction(probabilities, job.geobox.transform, job.geobox.crs, names)
+
+
+@contextmanager
+def _predicted(
+    scene: SceneInput,
+    model: str | Path | Model | None,
+    options: SegmentOptions | None,
+    keywords: Mapping[str, Any],
+    progress: Progress | Literal["auto"] | None,
+    *,
+    transform: Affine | None,
+    crs: object,
+    verb: Literal["segment", "predict"],
+) -> Iterator[tuple[Job, Iterator[Chunk]]]:
+    """Predict a scene in this process; yields the job, and its chunks from top to bottom."""
+    executor = LocalExecutor()
+    with python_words(), named(scene, transform=transform, crs=crs) as path:
+        options = with_keywords(options or SegmentOptions(), keywords, source=verb)
+        job = prepare(path, resolve_model(model), options, executor, polygons=verb == "segment")
+        with (
+            watched(progress, f"{verb} {Path(display_name(path)).name}") as report,
+            closing(executor.chunks(job, progress=report)) as chunks,
+        ):
+            yield job, chunks
 
 
 def segment_to_files(
