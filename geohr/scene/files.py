@@ -75,12 +75,6 @@ class FileSource:
         """
         # GDAL is asked about all bands by each of these properties: once is enough for a file
         # that claims 65,535 of them.
-        if raster.driver == "MBTiles" and is_remote(path):
-            # Measured with GDAL 3.10: one tile in four was no data, without an error.
-            raise InputError(
-                f"{path}: GDAL loses tiles of MBTiles that it reads over a network; copy the file "
-                "to disk, or make it PMTiles with `pmtiles convert`"
-            )
         colours, dtypes = raster.colorinterp, raster.dtypes
         check_raster(raster, path, colours, dtypes)
         alpha = {band for band, each in enumerate(colours, 1) if each == ColorInterp.alpha}

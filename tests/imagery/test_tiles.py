@@ -605,7 +605,8 @@ def test_pmtiles_of_imagery(
     content = path.read_bytes()
     vector.write_bytes(content[:99] + b"\1" + content[100:])
     broken.write_bytes(content[:2000])
-    for bad, told in ((vector, "MVT"), (broken, "cut short|damaged|not a PMTiles"), (SAMPLE, "not a PMTiles")):
+    bads = {vector: "MVT", broken: "cut short|damaged|not a PMTiles", SAMPLE: "not a PMTiles"}
+    for bad, told in bads.items():
         name = shutil.copy(bad, tmp_path / "bad.pmtiles")
         ended = geohr("segment", name, "--out", tmp_path / "b.gpkg")
         assert ended.code == InputError.exit_code
