@@ -26,7 +26,7 @@ from PIL import Image
 from rasterio.features import rasterize
 
 from benchmarks.resolutions import IGNORED, Truth, read_truth
-from geohr.api.segment import segment
+from geohr.api.memory import segment
 from geohr.options import SegmentOptions
 from geohr.scene.tiles.levels import MERCATOR_HALF
 from tests.imagery.tile_server import MISSING, Answer, tile_server

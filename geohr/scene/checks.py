@@ -46,8 +46,9 @@ def check_raster(
         dtypes: The data type of each band.
 
     Raises:
-        InputError: For MBTiles over a network, complex numbers, a palette, a georeference that is no transform or none that
-            can be, blocks that do not fit into memory, and a size that the file cannot have.
+        InputError: For MBTiles over a network, complex numbers, a palette, a georeference that is
+            no transform or none that can be, blocks that do not fit into memory, and a size that
+            the file cannot have.
     """
     # Measured with GDAL 3.10: one tile in four was no data, without an error.
     if raster.driver == "MBTiles" and "://" in str(path):
