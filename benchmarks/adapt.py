@@ -140,8 +140,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print("| place | labels | steps | seconds | new weights | IoU before | after | F1 before | after "
-          "| said on labels |")  # fmt: skip
+    print(
+        "| place | labels | steps | seconds | new weights | IoU before | after | F1 before | after "
+        "| said on labels |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for scene, labels in given.place:
         place = Place(scene, labels)
