@@ -14,6 +14,8 @@ from geohr.evaluation.metrics import bootstrap, iou
 from geohr.options import THRESHOLD_MIN
 
 REPLICATES = 1000
+# Scores of a few plots that differ by less say nothing.
+AS_GOOD = 0.005
 # Per cent: of the two, the lower end is what a gain exceeds with 95% certainty.
 TAILS = (5, 95)
 
@@ -111,11 +113,11 @@ def judge(
     again, new = np.empty_like(old), np.empty_like(old)
     for plot in range(counts.shape[1]):
         others = whole - counts[:, plot]
-        place, at = best(others)
+        place, at = best(others, level)
         new[plot] = outcome(counts[place, plot], at)
-        again[plot] = outcome(counts[0, plot], best(others[:1])[1])
+        again[plot] = outcome(counts[0, plot], best(others[:1], level)[1])
     better = difference(new, again, seed)
-    place, at = best(whole) if better[1] > 0 else best(whole[:1])
+    place, at = best(whole, level) if better[1] > 0 else best(whole[:1], level)
     after = new if shares[place] else again
     kept = shares[place] == 0 and difference(again, old, seed)[0] <= 0
     threshold = former if kept else max(round(at / PROBABILITY_MAX, 3), THRESHOLD_MIN)
@@ -140,14 +142,18 @@ def score(totals: NDArray[np.int64]) -> Floats:
     return iou(totals[..., 0], totals[..., 1], totals[..., 2])
 
 
-def best(counts: Ints) -> tuple[int, int]:
-    """The place of the share and the level with the best score of `(share, truth, level)`."""
+def best(counts: Ints, former: int) -> tuple[int, int]:
+    """The place of the share and the level with the best score of `(share, truth, level)`.
+
+    Of levels that are as good within `AS_GOOD`, it is the one nearest to the former.
+    """
     from_level = counts[..., ::-1].cumsum(axis=-1)[..., ::-1]
     false, true = from_level[:, 0], from_level[:, 1]
-    scores = iou(true, false, counts[:, 1].sum(axis=-1, keepdims=True) - true)
     # Level 0 is everything, and no threshold.
-    place, level = np.unravel_index(scores[:, 1:].argmax(), scores[:, 1:].shape)
-    return int(place), int(level) + 1
+    scores = iou(true, false, counts[:, 1].sum(axis=-1, keepdims=True) - true)[:, 1:]
+    place = int(scores.max(axis=1).argmax())
+    good = np.flatnonzero(scores[place] >= scores[place].max() - AS_GOOD) + 1
+    return place, int(good[np.abs(good - former).argmin()])
 
 
 def difference(new: Ints, old: Ints, seed: int) -> tuple[float, float, float]:
