@@ -4,7 +4,7 @@
 objects at random, with the empty land round them, as an analyst would label them; fits the bundled
 model to them; and scores the maps of both models on all that was not labelled. LABELS is a raster
 on the scene's grid: 0, 1, and 255 where nothing is annotated. `--next`, with a raster of
-probabilities, takes the windows of `geohr check next` instead of random ones.
+probabilities, takes
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def write_labels(place: Place, areas: NDArray[np.object_], path: Path) -> int:
         np.unique(shapely.STRtree(place.objects).query(areas, predicate="intersects")[1])
     ]
     geopandas.GeoDataFrame(geometry=inside, crs=crs).to_file(path, layer="labels")
-    geopandas.GeoDataFrame(geometry=areas, crs=crs).to_file(path, layer="areas")
+    geopandas.GeoDataFrame(geometry=areas, crs=crs).to_file(path, layer="labelled")
     return len(inside)
 
 
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float, default=AdaptOptions().learning_rate)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     print(
@@ -156,7 +157,10 @@ def main() -> None:
                     count = write_labels(place, areas, known)
                     told = adapt(
                         str(scene), known, Path(folder) / "mine.safetensors",
-                        options=AdaptOptions(minutes=given.minutes, steps=given.steps, seed=draw),
+                        options=AdaptOptions(
+                            minutes=given.minutes, steps=given.steps, learning_rate=given.rate,
+                            seed=draw,
+                        ),
                     )  # fmt: skip
                 before, after = place.score(None, areas), place.score(told.model, areas)
                 gain = told.gain

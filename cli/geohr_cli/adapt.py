@@ -17,7 +17,7 @@ from geohr_cli.progress import progress
     "--labels",
     required=True,
     metavar="FILE",
-    help="Polygons of objects, and in the layer areas the ground that is completely labelled.",
+    help="Polygons of objects, and in the layer labelled the ground that is completely labelled.",
 )
 @click.option(
     "--out",

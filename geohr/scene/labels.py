@@ -16,10 +16,9 @@ import pyogrio.errors
 import rasterio.errors
 import rasterio.warp
 import shapely
-from affine import Affine
 from rasterio.features import rasterize
 
-from geohr.encoding import IGNORE, Bytes, Geometries
+from geohr.encoding import IGNORE, Bytes
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.scene import Scene, open_raster
@@ -75,43 +74,24 @@ def read_vector(path: str, scene: Scene, window: Window, *, legend: Legend | Non
     legend = legend or Legend()
     polygons = read_polygons(path, scene, window, legend)
     ids = class_ids(polygons, legend, path)
-    transform = scene.geobox.window(window).transform
-    return drawn_classes(
-        polygons.geometry.to_numpy(), ids, (window.height, window.width), transform
-    )
-
-
-def drawn_classes(
-    shapes: Geometries, ids: Bytes, shape: tuple[int, int], transform: Affine
-) -> Bytes:
-    """`(row, col)` class ids where a polygon covers a pixel's centre, 0 elsewhere.
-
-    Args:
-        shapes: `(n,)` polygons, or None. Later ones lie over earlier ones, those that are not
-            annotated over all.
-        ids: `(n,)` class ids, 255 where nothing is annotated.
-        shape: The rows and columns wanted.
-        transform: From (col, row) of these to the coordinates of the polygons.
-    """
     order = np.argsort(ids == IGNORE, kind="stable")
-    known = [
-        (each, ids[index])
-        for index, each in zip(order, shapes[order], strict=True)
-        if each is not None and not each.is_empty
+    shapes = [
+        (shape, ids[index])
+        for index, shape in zip(order, polygons.geometry.to_numpy()[order], strict=True)
+        if shape is not None and not shape.is_empty
     ]
-    if not known:
-        return np.zeros(shape, np.uint8)
-    drawn: Bytes = rasterize(known, out_shape=shape, transform=transform, dtype=np.uint8)
+    size = (window.height, window.width)
+    if not shapes:
+        return np.zeros(size, np.uint8)
+    transform = scene.geobox.window(window).transform
+    drawn: Bytes = rasterize(shapes, out_shape=size, transform=transform, dtype=np.uint8)
     return drawn
 
 
 def read_polygons(
-    path: str, scene: Scene, window: Window, legend: Legend, *, layer: str | None = None
+    path: str, scene: Scene, window: Window, legend: Legend
 ) -> geopandas.GeoDataFrame:
-    """The polygons that touch a window, in the scene's CRS, with the legend's attribute.
-
-    They are those of a layer, by default the first with geometries.
-    """
+    """The polygons that touch a window, in the scene's CRS, with the legend's attribute."""
     if scene.crs is None:
         raise InputError(
             f"{scene.path}: has no CRS, so vector labels cannot be placed on it; "
@@ -124,7 +104,7 @@ def read_polygons(
         box = shapely.box(*window_bounds(scene, window, table.crs.to_wkt()))
         return table.iloc[np.sort(table.sindex.query(box))].to_crs(scene.crs.to_wkt())
     try:
-        layer = layer or first_layer(path)
+        layer = first_layer(path)
         info = pyogrio.read_info(path, layer=layer)
         check_layer(path, info["crs"], list(info["fields"]), wanted)
         reach = window_bounds(scene, window, info["crs"])

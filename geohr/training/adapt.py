@@ -89,13 +89,13 @@ def adapt(
     All weights are fitted at a low rate, several times, with a part of the labelled ground left out
     each time; where nothing is labelled, the former model's probabilities guide them. The share of
     new weights in the mean of old and new, and the threshold, are those that suit the ground left
-    out. Where the new weights are not shown to be better there, the old ones are kept, and only the
-    threshold is chosen again.
+    out. Where the new weights are not shown to be better there, the old ones are kept, with a
+    threshold that is chosen again; where that is not either, the model stays as it was.
 
     Args:
         scene: The scene, or several that are one mosaic.
-        labels: Polygons of objects in the layer `labels`, else the first, of a file; and in a layer
-            `areas` of the same file, or in `options.areas`, the ground that is completely labelled.
+        labels: Polygons of objects in the layer `labels`, else the first, of a file; and the ground
+            that is completely labelled in its layer `labelled`, or in `options.areas`.
         out: The model file, `*.safetensors`.
         model: What to start from: a bundled name, a file or a `Model`; by default the bundled
             building model. Of one class.

@@ -79,10 +79,14 @@ class Gain:
         if choice.share:
             return f"{told}, with {choice.share:.0%} new weights and threshold {choice.threshold:g}"
         better, low, high = (100 * each for each in self.weights)
-        return (
+        kept = (
             f"the old weights are kept, as new ones are not shown to be better ({better:+.0f} "
-            f"points, {low:+.0f} to {high:+.0f}); with the threshold {choice.threshold:g} instead "
-            f"of {choice.former:g}, {told}"
+            f"points, {low:+.0f} to {high:+.0f})"
+        )
+        if choice.threshold == choice.former:
+            return f"{kept}, and neither is another threshold: the model is as it was"
+        return (
+            f"{kept}; with the threshold {choice.threshold:g} instead of {choice.former:g}, {told}"
         )
 
 
@@ -98,7 +102,7 @@ def judge(
 
     Each plot is scored with the choice that the other plots make, and the intervals draw plots with
     replacement. New weights are chosen where the lower end of what they gain over the old ones, at
-    a threshold that was chosen again, is above 0.
+    a threshold that was chosen again, is above 0; that threshold, where its own lower end is.
 
     Args:
         counts: `(share, plot, truth, level)` pixels, by weights that have not seen the plot.
@@ -108,7 +112,8 @@ def judge(
     """
     counts = counts[:, counts.sum(axis=(0, 2, 3)) > 0]
     whole = counts.sum(axis=1)
-    level = round(former * PROBABILITY_MAX)
+    # From which level a pixel is an object, as in `geohr.stitching.mosaic.classify`.
+    level = math.ceil(former * PROBABILITY_MAX)
     old = outcome(counts[0], level)
     again, new = np.empty_like(old), np.empty_like(old)
     for plot in range(counts.shape[1]):
@@ -117,12 +122,12 @@ def judge(
         new[plot] = outcome(counts[place, plot], at)
         again[plot] = outcome(counts[0, plot], best(others[:1], level)[1])
     better = difference(new, again, seed)
+    # What may be a loss is not taken: neither new weights nor a new threshold.
     place, at = best(whole, level) if better[1] > 0 else best(whole[:1], level)
     after = new if shares[place] else again
-    kept = shares[place] == 0 and difference(again, old, seed)[0] <= 0
-    threshold = former if kept else max(round(at / PROBABILITY_MAX, 3), THRESHOLD_MIN)
-    if kept:
-        after = old
+    threshold = max(math.floor(at / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN)
+    if shares[place] == 0 and difference(again, old, seed)[1] <= 0:
+        after, threshold = old, former
     gained = difference(after, old, seed)
     before = score(old.sum(axis=0))
     return (

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyogrio
 import pyogrio.errors
 import shapely
 from numpy.typing import NDArray
+from rasterio.features import rasterize
 
 from geohr.encoding import IGNORE, Bytes, Floats32, Geometries, Mask
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.scene import Scene
-from geohr.scene.labels import Legend, drawn_classes, read_polygons
+from geohr.scene.vectors import PARQUET, check_layer, read_parquet
 
 # Unlabelled pixels round labelled ground that are read with it, as context.
 MARGIN = 128
@@ -31,8 +33,8 @@ PLOT_SIDE = 64
 # Pixels of labelled ground that fit into memory and into a person's day.
 PIXELS_MAX = 1 << 27
 NO_PLOT = -1
-LABELS, AREAS = "labels", "areas"
-"""Layers of labelled objects, and of completely labelled ground."""
+# Layers of labelled objects, and of completely labelled ground, as `geohr view` names them.
+LABELS, LABELLED = "labels", "labelled"
 
 
 @dataclass(frozen=True)
@@ -62,59 +64,74 @@ def read_labelled(scene: Scene, labels: str, areas: str | None) -> tuple[list[Pi
     Args:
         scene: On the pixel grid on which it is predicted.
         labels: Vectors: objects in the layer `labels`, else in the first; and, in the layer
-            `areas`, the ground that is completely labelled.
+            `labelled`, the ground that is completely labelled.
         areas: Vectors of that ground, instead of the layer.
 
     Raises:
         InputError: When a file cannot be read, or no such ground lies on the scene.
     """
-    layers = layer_names(labels)
-    if areas is None and AREAS not in layers:
+    if scene.crs is None:
+        raise InputError(
+            f"{scene.path}: has no CRS, so labels cannot be placed on it; set it with gdal_edit.py "
+            "-a_srs"
+        )
+    if areas is None and LABELLED not in layer_names(labels):
         raise InputError(
             f"{labels}: does not say which ground is completely labelled; draw that into a layer "
-            f"{AREAS!r} of the file, or name a file of polygons with --areas"
+            f"{LABELLED!r} of the file, or name a file of polygons with --areas"
         )
-    whole = scene.geobox.extent
-    objects = read_polygons(
-        labels, scene, whole, Legend(), layer=LABELS if LABELS in layers else None
-    ).geometry.to_numpy()
-    complete = read_polygons(
-        areas or labels, scene, whole, Legend(), layer=AREAS if areas is None else None
-    ).geometry.to_numpy()
-    objects, complete = usable(objects), usable(complete)
+    objects = on_scene(scene, labels, LABELS)
+    complete = on_scene(scene, areas or labels, LABELLED)
     if len(objects) == 0 or len(complete) == 0:
         raise InputError(
             f"{labels}: {len(objects)} objects and {len(complete)} completely labelled areas lie "
             f"on {scene.path}; some of both are needed"
         )
-    return read_ground(scene, objects, np.ones(len(objects), np.uint8), complete), len(objects)
+    return read_ground(scene, objects, complete), len(objects)
 
 
-def layer_names(path: str) -> set[str]:
-    """The layers of a vector file.
+def layer_names(path: str) -> list[str]:
+    """The layers of a vector file; none of GeoParquet.
 
     Raises:
         InputError: When it cannot be read.
     """
+    if Path(path).suffix.lower() == PARQUET:
+        return []
     try:
-        return {str(name) for name, _ in pyogrio.list_layers(path)}
+        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     except pyogrio.errors.DataSourceError as error:
         raise InputError(f"{path}: not vectors that can be read ({error})") from error
 
 
+def on_scene(scene: Scene, path: str, layer: str) -> Geometries:
+    """Valid polygons of a layer, or of the first, that touch the scene, in its CRS."""
+    names = layer_names(path)
+    if names:
+        table = pyogrio.read_dataframe(
+            path, layer=layer if layer in names else names[0], columns=[]
+        )
+    else:
+        table = read_parquet(path)
+    check_layer(path, table.crs, [], [])
+    shapes = usable(table.geometry.to_crs(scene.crs).to_numpy())
+    inside: Geometries = shapes[shapely.intersects(shapes, shapely.box(*scene.geobox.bounds))]
+    return inside
+
+
 def usable(shapes: Geometries) -> Geometries:
     """Valid polygons, without what is none."""
-    valid: Geometries = shapely.make_valid(shapes[~shapely.is_missing(shapes)])
-    return valid[shapely.area(valid) > 0]
+    valid = shapely.make_valid(shapes[~shapely.is_missing(shapes)])
+    kept: Geometries = valid[shapely.area(valid) > 0]
+    return kept
 
 
-def read_ground(scene: Scene, objects: Geometries, ids: Bytes, areas: Geometries) -> list[Piece]:
+def read_ground(scene: Scene, objects: Geometries, areas: Geometries) -> list[Piece]:
     """Read the labelled ground of a scene.
 
     Args:
         scene: On the pixel grid on which it is predicted.
         objects: `(n,)` labelled polygons, in the scene's CRS.
-        ids: `(n,)` their class ids.
         areas: `(m,)` polygons of completely labelled ground, in the scene's CRS.
 
     Raises:
@@ -140,7 +157,7 @@ def read_ground(scene: Scene, objects: Geometries, ids: Bytes, areas: Geometries
     cells = spread(windows)
     pieces, first = [], 0
     for window, cuts in cells:
-        pieces.append(read_piece(scene, window, cuts, first, (objects, ids, known)))
+        pieces.append(read_piece(scene, window, cuts, first, (objects, known)))
         first += len(cuts)
     return pieces
 
@@ -194,10 +211,10 @@ def read_piece(
     window: Window,
     cuts: Sequence[Window],
     first: int,
-    known: tuple[Geometries, Bytes, shapely.Geometry],
+    known: tuple[Geometries, shapely.Geometry],
 ) -> Piece:
     """The pixels of a window and its margin, with classes and numbers of plots from `first` on."""
-    objects, ids, ground = known
+    objects, ground = known
     top, left = max(window.row - MARGIN, 0), max(window.col - MARGIN, 0)
     bottom = min(window.row_stop + MARGIN, scene.height)
     right = min(window.col_stop + MARGIN, scene.width)
@@ -205,8 +222,8 @@ def read_piece(
     tile = scene.read(outer)
     shape = (outer.height, outer.width)
     transform = scene.geobox.window(outer).transform
-    classes = drawn_classes(objects, ids, shape, transform)
-    inside = drawn_classes(np.array([ground]), np.ones(1, np.uint8), shape, transform) > 0
+    classes = rasterize(objects, out_shape=shape, transform=transform, dtype=np.uint8)
+    inside = rasterize([ground], out_shape=shape, transform=transform, dtype=np.uint8) > 0
     plots = np.full(shape, NO_PLOT, np.int32)
     for number, each in enumerate(cuts, first):
         top, left = each.row - outer.row, each.col - outer.col

@@ -156,7 +156,7 @@ class AdaptOptions(ViewOptions):
 
     areas: str | None = opt(
         None,
-        "Completely labelled ground: polygons; by default the layer areas of the labels' file.",
+        "Completely labelled ground: polygons; by default the layer labelled of the labels' file.",
         metavar="FILE",
     )
     minutes: float = opt(10.0, "Minutes that fitting may take.", low=0.1, high=10_000)
