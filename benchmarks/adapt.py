@@ -3,8 +3,7 @@
 `python -m benchmarks.adapt --place SCENE LABELS --objects 5,10,20,40 --draws 2 --minutes 10` draws
 objects at random, with the empty land round them, as an analyst would label them; fits the bundled
 model to them; and scores the maps of both models on all that was not labelled. LABELS is a raster
-on the scene's grid: 0, 1, and 255 where nothing is annotated. `--next`, with a raster of
-probabilities, takes
+on the scene's grid: 0, 1, and 255 where nothing is annotated.
 """
 
 from __future__ import annotations
