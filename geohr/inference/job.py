@@ -12,6 +12,7 @@ import rasterio
 from rasterio.crs import CRS
 
 from geohr import __version__
+from geohr._runtime.redact import redact_all
 from geohr.engines.calibration import Calibration
 from geohr.engines.predictor import Engine
 from geohr.geobox import GeoBox, Window
@@ -139,7 +140,7 @@ class Job:
         """The options by name, but those that results do not depend on."""
         options = dataclasses.asdict(self.options)
         del options["rate"]
-        return options
+        return {name: redact_all(value) for name, value in options.items()}
 
     def provenance(self) -> dict[str, str]:
         """The provenance of the outputs, as text by name, without a time, so that they repeat."""
