@@ -23,10 +23,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geohr.api.export import export
+    from geohr.api.memory import predict, segment
     from geohr.api.options import ExportOptions, TileOptions, VectorizeOptions
     from geohr.api.plan import Plan, plan
     from geohr.api.prediction import Prediction
-    from geohr.api.segment import Summary, predict, segment, segment_to_files
+    from geohr.api.segment import Summary, segment_to_files
     from geohr.api.stitch import stitch
     from geohr.api.tile import tile
     from geohr.api.vectorize import vectorize
@@ -95,9 +96,9 @@ _LAZY = {
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",
-    "predict": "geohr.api.segment",
+    "predict": "geohr.api.memory",
     "run_batch": "geohr.workflows.batch.run",
-    "segment": "geohr.api.segment",
+    "segment": "geohr.api.memory",
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
     "tile": "geohr.api.tile",
