@@ -14,6 +14,7 @@ from geohr._runtime.messages import take_over_messages
 from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr_cli.batch import batch
+from geohr_cli.cells import cells
 from geohr_cli.change import change
 from geohr_cli.check import check
 from geohr_cli.clean import clean
@@ -46,6 +47,7 @@ for command in (
     plan,
     segment,
     batch,
+    cells,
     change,
     check,
     clean,

@@ -248,19 +248,19 @@ class _Rectangle:
         """Sides that the rectangle's runs share with pixels of their class beyond the edge."""
         frame, height, width = self.own, self.place.height, self.place.width
         columns, rows = np.arange(width) + self.beside, np.arange(height) + 1
-        found = []
-        for line, row in ((1, 1), (height + 1, height)):
+        found: list[tuple[Ints, Ints, Ints]] = []
+        for line, beside in ((1, 1), (height + 1, height)):
             at = self._stretches(frame[line - 1, 1:-1], frame[line, 1:-1])
             number = self.number(np.full(len(at), line), columns[at])
-            found.append((number * _KINDS + _LEVEL, np.full(len(at), row), columns[at]))
+            found.append((number * _KINDS + _LEVEL, np.full(len(at), beside), columns[at]))
         for column, own in ((0, 0), (width, width - 1)):
             at = self._stretches(frame[1:-1, column], frame[1:-1, column + 1])
             number = self.number(rows[at], np.full(len(at), column + self.beside))
             found.append(
                 (number * _KINDS + _UPRIGHT, rows[at], np.full(len(at), own + self.beside))
             )
-        keys, row, column = (np.concatenate(each) for each in zip(*found, strict=True))
-        return keys, self.run_at(row, column)
+        keys, row, col = (np.concatenate(each) for each in zip(*found, strict=True))
+        return keys, self.run_at(row, col)
 
     def _stretches(self, one: Bytes, other: Bytes) -> Ints:
         """Where stretches begin in which two lines of pixels have one class that is traced."""
@@ -331,7 +331,7 @@ def _cut(rectangle: _Rectangle, edges: UnitEdges, links: Links) -> _Pieces:
     order, offsets, closed = segments(place[successor[mine]])
     vertices = links.vertices[mine[order], 0]
     there = vertices >= 0
-    shift = (rectangle.place.col - rectangle.beside) * int(pack(0, SUBPIXEL))
+    shift = (rectangle.place.col - rectangle.beside) * pack(np.array(0), np.array(SUBPIXEL))
     ends = np.concatenate([[0], np.cumsum(there)])[offsets]
     paths = RaggedArray(vertices[there] + shift, ends)
     first, last = mine[order[offsets[:-1]]], mine[order[offsets[1:] - 1]]

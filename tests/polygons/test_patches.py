@@ -33,9 +33,7 @@ def options(draw: st.DrawFn) -> PolygonOptions:
     )
 
 
-def patch_of(
-    classes: Bytes, probabilities: Bytes, place: Window, tracing: TraceSettings
-) -> Patch:
+def patch_of(classes: Bytes, probabilities: Bytes, place: Window, tracing: TraceSettings) -> Patch:
     """The patch of a rectangle; it goes through arrays, as through a file."""
     beside = halo(tracing)
     around = ((1, 1), (beside, beside))
