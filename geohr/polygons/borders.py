@@ -173,7 +173,7 @@ def _waiting(
 
 
 def _boxes_of(items: RaggedArray) -> Floats:
-    """`(item, 4)` left, top, right and bottom of vertices in pixels; infinite where there is none."""
+    """`(item, 4)` left, top, right, bottom of vertices in pixels; infinite where there is none."""
     boxes = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(items), 1))
     filled = np.flatnonzero(items.lengths)
     if len(filled):

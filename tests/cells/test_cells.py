@@ -7,6 +7,7 @@ from pathlib import Path
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 
@@ -18,8 +19,6 @@ pytestmark = pytest.mark.usefixtures("local_predictor")
 def objects_of(path: Path) -> geopandas.GeoDataFrame:
     """The objects of a file or a data set, in an order of their own."""
     files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    import pandas as pd
-
     frame = pd.concat([geopandas.read_parquet(each) for each in files], ignore_index=True)
     key = frame.geometry.to_wkb().map(bytes)
     return frame.assign(key=key).sort_values("key", ignore_index=True)
@@ -61,7 +60,13 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+FULL = {"area", "plain", "thinned"}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [pytest.param(each, marks=[pytest.mark.full] * (each in FULL)) for each in VARIANTS],
+)
 def test_cells_give_what_one_run_gives(
     variant: str, scenes: list[Path], model: Path, tmp_path: Path, geohr: Geohr
 ) -> None:

@@ -55,7 +55,7 @@ def run_on_cluster(
     with connected(address) as client:
         text = client.scatter(plan.to_json(), broadcast=True)
         running: Any = as_completed()
-        of: dict[str, Cell] = {}
+        of: dict[object, Cell] = {}
 
         def submit() -> None:
             cell = waiting.pop()
@@ -96,4 +96,3 @@ def _runner(text: str, work_dir: Path | None, resume: bool) -> tuple[CellPlan, C
     plan = plan_of(text, "the plan")
     model = resolve_model(plan.model)
     return plan, CellRunner(plan, model, work_dir=work_dir, resume=resume)
-
