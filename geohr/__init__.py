@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     )
     from geohr.scene import Scene, Tile
     from geohr.tiling.grid import Grid
-    from geohr.training.options import TrainOptions
+    from geohr.training.adapt import adapt
+    from geohr.training.options import AdaptOptions, TrainOptions
     from geohr.training.train import train
     from geohr.viewer import page_server, view, write_page
     from geohr.viewer.plot import plot
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from geohr.workflows.check.sample import draw_sample
 
 _LAZY = {
+    "AdaptOptions": "geohr.training.options",
     "BatchOptions": "geohr.workflows.batch.options",
     "Card": "geohr.models.card",
     "ChangeOptions": "geohr.workflows.change.options",
@@ -86,6 +88,7 @@ _LAZY = {
     "TrainOptions": "geohr.training.options",
     "VectorizeOptions": "geohr.api.options",
     "Window": "geohr.geobox",
+    "adapt": "geohr.training.adapt",
     "bundled_models": "geohr.models.model",
     "change": "geohr.workflows.change.dates",
     "clean_folder": "geohr.inference.cleanup",
@@ -110,6 +113,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AdaptOptions",
     "BatchError",
     "BatchOptions",
     "Card",
@@ -145,6 +149,7 @@ __all__ = [
     "VectorizeOptions",
     "Window",
     "__version__",
+    "adapt",
     "bundled_models",
     "change",
     "clean_folder",

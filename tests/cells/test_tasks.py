@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def plan(scenes: list[Path], model: Path, tmp_path: Path, geohr: Geohr) -> Path:
 
 
 @pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def failing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names that begin with one of these cannot be written."""
     names: list[str] = []
     put = FolderDepot.put
@@ -109,7 +108,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         put(depot, name, content)
 
     monkeypatch.setattr(FolderDepot, "put", refuse)
-    yield names
+    return names
 
 
 def test_a_cell_that_fails_is_told_and_tried_again(
@@ -171,10 +170,15 @@ def test_what_is_refused_is_said_in_a_line(
     assert gone.code == 3
     assert len(gone.err.strip().splitlines()) <= 2
     other = tmp_path / "other.json"
+    older = plan.read_text().replace('"version": "', '"version": "0.0.')
     for text, code, said in (
         ("{}", 3, "is no plan of cells"),
         ("no json", 3, "is no plan of cells"),
-        (plan.read_text().replace('"version": "', '"version": "0.0.'), 2, "was made with geohr 0.0."),
+        (
+            plan.read_text().replace('"version": "', '"version": "0.0.'),
+            2,
+            "was made with geohr 0.0.",
+        ),
     ):
         other.write_text(text)
         ended = geohr("cells", "status", other)

@@ -21,8 +21,9 @@ from geohr.inference.job import Job
 from geohr.outputs.stac import FIRST_AERIAL, MEDIA_TYPES, box_of, footprint, zoned
 from geohr.outputs.write import rgb
 from geohr.scene.provenance import stamp
+from geohr.workflows.cells.files import CLASSES, PROBABILITIES, objects_name
 from geohr.workflows.cells.plan import Cell, CellPlan, Zone
-from geohr.workflows.cells.run import CLASSES, PROBABILITIES, CellResult, objects_name
+from geohr.workflows.cells.run import CellResult
 from geohr.workflows.cells.vrt import VrtBand, gdal_name, vrt_of
 
 

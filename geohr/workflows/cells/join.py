@@ -22,8 +22,9 @@ from geohr.polygons.borders import FixedParts, WallJoiner
 from geohr.polygons.objects import together
 from geohr.polygons.patches import PatchJoiner
 from geohr.workflows.cells.catalog import write_catalog
+from geohr.workflows.cells.files import FRAGMENTS, objects_name
 from geohr.workflows.cells.plan import Cell, CellPlan, Zone
-from geohr.workflows.cells.run import DONE, FRAGMENTS, CellResult, objects_name
+from geohr.workflows.cells.run import DONE, CellResult
 from geohr.workflows.cells.scene import zone_job
 from geohr.workflows.cells.trace import CellFragments
 
