@@ -18,7 +18,7 @@ from geohr.models.card import Card
 from geohr.options import SegmentOptions
 from geohr.scene import Scene
 from geohr.scene.mosaic import MosaicSource
-from geohr.scene.prepare import ResolutionRange, display_name, mosaic, place, wanted_gsd
+from geohr.scene.prepare import ResolutionRange, display_name, mosaic, open_scene, place, wanted_gsd
 from geohr.scene.provenance import identify
 from geohr.workflows.cells.options import CellOptions
 from geohr.workflows.cells.plan import PlannedScene, Zone
@@ -41,11 +41,27 @@ class ZoneDraft:
 
 
 def draft_zones(
-    opened: Sequence[Scene], options: SegmentOptions, asked: CellOptions, card: Card
+    names: Sequence[str],
+    opened: Sequence[Scene],
+    options: SegmentOptions,
+    asked: CellOptions,
+    card: Card,
 ) -> list[ZoneDraft]:
-    """The zones of scenes: one, or those of UTM."""
+    """The zones of scenes: one, or those of UTM.
+
+    Args:
+        names: The scenes, as tasks will open them.
+        opened: The same, with the model's bands.
+        options: The options of segmentation.
+        asked: Which grid.
+        card: The model's card.
+
+    Raises:
+        InputError: When a scene has no CRS, and so no place on another grid.
+        UsageError: When the grid is no CRS in metres.
+    """
     if asked.grid == "scene":
-        return [_on_own_grid(opened, options)]
+        return [_on_own_grid(names, opened, options)]
     for scene in opened:
         if scene.crs is None:
             raise InputError(
@@ -61,17 +77,23 @@ def draft_zones(
         if not crs.is_projected or crs.axis_info[0].unit_conversion_factor != 1:
             raise UsageError(f"grid must be a projected CRS in metres; got {asked.grid}")
         target = CRS.from_wkt(crs.to_wkt())
-        return [_on_grid(opened, options, asked, ("", target, pixel))]
+        return [_on_grid(names, opened, options, asked, ("", target, pixel))]
     spans = [_utm_zones(each) for each in opened]
     numbers = sorted({each for span in spans for each in span})
     drafts = []
     for epsg in numbers:
-        inside = [scene for scene, span in zip(opened, spans, strict=True) if epsg in span]
-        part = options
+        inside = [place for place, span in enumerate(spans) if epsg in span]
+        part, scenes = options, [opened[each] for each in inside]
         if len(numbers) > 1:
             part = dataclasses.replace(options, bbox=_zone_box(epsg, options.bbox))
+            # What is read of a service of tiles depends on the box.
+            scenes = [
+                scene if scene.files else open_scene(names[each], part, suits).select(card.bands)
+                for each, scene in zip(inside, scenes, strict=True)
+            ]
         name = f"{epsg}-"
-        drafts.append(_on_grid(inside, part, asked, (name, CRS.from_epsg(epsg), pixel)))
+        grid = (name, CRS.from_epsg(epsg), pixel)
+        drafts.append(_on_grid([names[each] for each in inside], scenes, part, asked, grid))
     return drafts
 
 
@@ -96,7 +118,9 @@ def _zone_box(epsg: int, bbox: tuple[float, ...] | None) -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def _on_own_grid(opened: Sequence[Scene], options: SegmentOptions) -> ZoneDraft:
+def _on_own_grid(
+    names: Sequence[str], opened: Sequence[Scene], options: SegmentOptions
+) -> ZoneDraft:
     """Scenes on the pixel grid of the first, as `geohr segment` reads them."""
     first = opened[0]
     windows = [Window(0, 0, first.height, first.width)]
@@ -109,11 +133,12 @@ def _on_own_grid(opened: Sequence[Scene], options: SegmentOptions) -> ZoneDraft:
         whole = Window(round(offset.f), round(offset.c), made.height, made.width)
     gsd = first.gsd if options.scene_gsd is None else options.scene_gsd
     return ZoneDraft(
-        _zone("", opened, windows, (first.geobox, whole), gsd, options), tuple(opened), None
+        _zone("", names, opened, windows, (first.geobox, whole), gsd, options), tuple(opened), None
     )
 
 
 def _on_grid(
+    names: Sequence[str],
     opened: Sequence[Scene],
     options: SegmentOptions,
     asked: CellOptions,
@@ -135,12 +160,13 @@ def _on_grid(
     whole = Window(top, left, bottom - top, right - left)
     windows = [each.relative_to(whole) for each in placed]
     gsd = ground_sampling_distance(geobox.window(whole))
-    zone = _zone(name, opened, windows, (geobox, whole), gsd, options)
+    zone = _zone(name, names, opened, windows, (geobox, whole), gsd, options)
     return ZoneDraft(zone, tuple(opened), asked.cell_metres)
 
 
 def _zone(
     name: str,
+    names: Sequence[str],
     opened: Sequence[Scene],
     windows: Sequence[Window],
     grid: tuple[GeoBox, Window],
@@ -150,8 +176,8 @@ def _zone(
     """A zone without edges."""
     geobox, whole = grid
     scenes = tuple(
-        PlannedScene(scene.path, _numbers(window), identify(scene.files))
-        for scene, window in zip(opened, windows, strict=True)
+        PlannedScene(each, _numbers(window), identify(scene.files))
+        for each, scene, window in zip(names, opened, windows, strict=True)
     )
     title = opened[0].path if len(opened) == 1 else display_name([each.path for each in opened])
     return Zone(

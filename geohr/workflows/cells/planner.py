@@ -29,8 +29,7 @@ from geohr.inference.prepare import (
 )
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
-from geohr.scene import Scene
-from geohr.scene.prepare import SceneLike, display_name, names_of
+from geohr.scene.prepare import SceneLike, display_name, names_of, open_scene
 from geohr.scene.provenance import identify
 from geohr.scene.stac import acquired
 from geohr.scene.warped import LATTICE
@@ -38,7 +37,7 @@ from geohr.tiling.normalize import Normalizer, check_range
 from geohr.workflows.cells.grids import ZoneDraft, draft_zones
 from geohr.workflows.cells.options import CellOptions
 from geohr.workflows.cells.plan import Cell, CellPlan, Zone, touched
-from geohr.workflows.cells.scene import assembled, job_of, needed
+from geohr.workflows.cells.scene import assembled, job_of, needed, suited
 
 # Pixels by which a scene may lie beyond where it is thought to, as edges are bent between CRSs.
 SLACK = 4
@@ -82,10 +81,10 @@ def plan_cells(
         aoi=None if options.aoi is None else _absolute(options.aoi),
         calibrate=None if options.calibrate is None else _absolute(options.calibrate),
     )
-    opened = [Scene.open(name, options).select(card.bands) for name in names]
+    opened = [open_scene(name, options, suited(card)).select(card.bands) for name in names]
     files = [name for scene in opened for name in scene.files]
     taken = acquired(map(str, named), files)
-    drafts = draft_zones(opened, options, asked, card)
+    drafts = draft_zones(names, opened, options, asked, card)
     executor = LocalExecutor()
     zones: list[Zone] = []
     cells: list[Cell] = []

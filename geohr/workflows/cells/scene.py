@@ -18,7 +18,7 @@ from geohr.polygons.rectangles import halo
 from geohr.polygons.watershed import MARGIN, SQUARE
 from geohr.scene import Scene
 from geohr.scene.mosaic import MosaicSource, PlacedScene
-from geohr.scene.prepare import ResolutionRange, on_wanted_grid, place, warp
+from geohr.scene.prepare import ResolutionRange, on_wanted_grid, open_scene, place, warp
 from geohr.scene.provenance import changed
 from geohr.scene.warped import LATTICE, WarpedSource
 from geohr.tiling.blocks import downward
@@ -50,6 +50,11 @@ class CellView:
     corner: tuple[int, int]
 
 
+def suited(card: Card) -> ResolutionRange:
+    """Resolutions that suit a model."""
+    return ResolutionRange(card.gsd, card.gsd_best or card.gsd)
+
+
 def open_scenes(scenes: Sequence[PlannedScene], zone: Zone, card: Card) -> list[Scene]:
     """Open scenes of a zone.
 
@@ -57,8 +62,9 @@ def open_scenes(scenes: Sequence[PlannedScene], zone: Zone, card: Card) -> list[
         InputError: When one cannot be opened, or was changed since the plan was made.
     """
     opened = []
+    suits = suited(card)
     for planned in scenes:
-        scene = Scene.open(planned.name, zone.segmenting).select(card.bands)
+        scene = open_scene(planned.name, zone.segmenting, suits).select(card.bands)
         check_state(planned.name, scene.files, planned.state)
         opened.append(scene)
     return opened
@@ -84,8 +90,7 @@ def assembled(
     else:
         scene = _mosaic(zone, scenes, opened)
     scene = replace(scene, gsd=zone.gsd)
-    suits = ResolutionRange(card.gsd, card.gsd_best or card.gsd)
-    return on_wanted_grid(scene, options, suits).within(aoi=options.aoi, bbox=options.bbox)
+    return on_wanted_grid(scene, options, suited(card)).within(aoi=options.aoi, bbox=options.bbox)
 
 
 def _mosaic(zone: Zone, scenes: Sequence[PlannedScene], opened: Sequence[Scene]) -> Scene:
