@@ -16,7 +16,8 @@ from affine import Affine
 from geohr.encoding import Floats
 from geohr.errors import InputError, UsageError
 from geohr.scene import footprints
-from geohr.workflows.change.compare import ChangeCounts, Date, compare
+from geohr.workflows.change.compare import Date, compare
+from geohr.workflows.change.counts import ChangeCounts
 from geohr.workflows.change.options import ChangeOptions
 from geohr.workflows.change.osm import write_osm
 from geohr.workflows.change.output import COLOURS

@@ -248,11 +248,11 @@ def means(values: Floats, owner: Ints, count: int) -> Floats:
     return np.asarray(total / np.maximum(np.bincount(owner, minlength=count), 1), np.float64)
 
 
-def listed(ids: Ints, owner: Ints, count: int) -> Geometries:
+def listed(ids: Geometries, owner: Ints, count: int) -> Geometries:
     """`(count,)` the ids of each group's members, separated by commas."""
     made: list[list[str]] = [[] for _ in range(count)]
     for number, group in zip(ids.tolist(), owner.tolist(), strict=True):
-        made[group].append(str(number))
+        made[group].append(number)
     return np.array([",".join(each) for each in made], object)
 
 
