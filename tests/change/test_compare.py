@@ -194,6 +194,24 @@ def test_what_the_other_date_half_sees_is_unsure(tmp_path: Path) -> None:
     assert left.geometry[0].intersects(unseen)
 
 
+def test_ground_that_one_date_does_not_show_is_neither_gained_nor_lost(tmp_path: Path) -> None:
+    # The raster of the later date ends in the middle of the first house.
+    edge, shrunk = house(322, 60, 16, 10), house(250, 60, 16, 10)
+    cut, half = house(322, 60, 8, 10), house(250, 60, 8, 10)
+    there = [*village(), cut, half]
+    late = rasterio.features.rasterize(
+        [(each, 0.95) for each in there],
+        out=np.full((500, 700), 0.02),
+        transform=Affine(0.5, 0, EAST - 20, 0, -0.5, NORTH + 230),
+    )
+    counts = compare(
+        Date(write(tmp_path / "a.gpkg", [*village(), edge, shrunk]), reference=True),
+        Date(write(tmp_path / "b.gpkg", there), probabilities(tmp_path / "b.tif", late)),
+        tmp_path / "changes.gpkg",
+    )
+    assert by_kind(counts) == {"same": 65, "shrunk": 1}
+
+
 def test_footprints_in_the_wrong_place_are_refused_with_the_shift(tmp_path: Path) -> None:
     after = [shapely.affinity.translate(each, 9, 0) for each in village()]
     with pytest.raises(InputError, match=r"lies (8\.\d|9\.\d) m from .*allow more with --shift"):
