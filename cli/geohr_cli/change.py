@@ -82,7 +82,7 @@ def change(
     out_osm: Path | None,
     out_overture: Path | None,
     report: Path | None,
-    creation_options: dict[str, str],
+    co: dict[str, str],
     model: str | None,
     as_json: bool,
     overwrite: bool,
@@ -109,7 +109,7 @@ def change(
     from geohr.workflows.change.dates import change as compare_dates
     from geohr.workflows.change.inputs import ChangeOutputs
 
-    targets = ChangeOutputs(out, out_raster, out_osm, out_overture, creation_options)
+    targets = ChangeOutputs(out, out_raster, out_osm, out_overture, co)
     if report is not None:
         check_writable(report, overwrite=overwrite, inputs=[*dates, probs_before, probs_after])
     with (

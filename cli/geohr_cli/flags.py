@@ -65,10 +65,9 @@ def chosen(kind: type[Chosen]) -> Chosen:
 
 
 def creation_option(command: Command) -> Command:
-    """A decorator that adds `--co`; the command gets `creation_options`, text by name."""
+    """A decorator that adds `--co`; the command gets `co`, text by name."""
     return click.option(
         "--co",
-        "creation_options",
         multiple=True,
         metavar="NAME=VALUE",
         callback=named_values,

@@ -80,7 +80,7 @@ def segment(
     disagreement: str | Path | None,
     report: Path | None,
     stac: bool,
-    creation_options: dict[str, str],
+    co: dict[str, str],
     model: str | None,
     overwrite: bool,
 ) -> None:
@@ -124,7 +124,7 @@ def segment(
             model=network,
             options=options,
             stac=stac,
-            creation_options=creation_options,
+            creation_options=co,
             block_size=block_size,
             executor=executor,
             overwrite=overwrite,

@@ -136,7 +136,7 @@ def test_the_cut_into_strips_changes_nothing(
     after += [house(400, 30), house(400, 100)]
     run(tmp_path, before, after)
     whole = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
-    monkeypatch.setattr(footprints, "STRIP_OBJECTS", 7)
+    monkeypatch.setattr(footprints, "STRIP_OBJECTS", 20)
     run(tmp_path, before, after)
     cut = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
     keys = ["before_ids", "after_ids"]

@@ -32,8 +32,8 @@ def country() -> geopandas.GeoDataFrame:
     # A village of 64 houses where some of the others were, of which no two overlap.
     x[(x > 454_900) & (x < 456_100)] = 430_000
     place = np.arange(64)
-    x[:64] = 455_010 + place % 8 * 120 + x[:64] % 90
-    y[:64] = 35_010 + place // 8 * 120 + y[:64] % 90
+    x[:64] = 455_010 + place % 8 * 35 + x[:64] % 20
+    y[:64] = 35_010 + place // 8 * 35 + y[:64] % 20
     table = geopandas.GeoDataFrame(
         {"id": [f"08b{number:05d}" for number in range(COUNT)]},
         geometry=shapely.box(x, y, x + 12, y + 9), crs=UTM,
@@ -77,7 +77,7 @@ def test_a_result_is_compared_with_a_remote_country(
 ) -> None:
     inside = country[country.within(shapely.box(*PART))]
     shapes = [shapely.affinity.translate(each, 0.8, -0.6) for each in inside.geometry]
-    result = write(tmp_path / "result.gpkg", [*shapes[3:], house(5_900, 5_980)])
+    result = write(tmp_path / "result.gpkg", [*shapes[3:], house(5_300, 5_280)])
     before = server.ask().sent
     counts = change(
         f"{server.address}/country.parquet", result, tmp_path / "changes.gpkg", against=True
