@@ -12,7 +12,6 @@ from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
 from geohr.workflows.change.options import ChangeOptions
 from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 from geohr_cli.progress import progress
-from geohr_cli.segment import executor_at
 from geohr_cli.signals import stop_on_signals
 
 
@@ -108,6 +107,7 @@ def change(
     from geohr.tiling.blocks import BlockSize
     from geohr.workflows.change.dates import change as compare_dates
     from geohr.workflows.change.inputs import ChangeOutputs
+    from geohr.workflows.executors import executor_at
 
     targets = ChangeOutputs(out, out_raster, out_osm, out_overture, co)
     if report is not None:
