@@ -25,9 +25,7 @@ from geohr_cli.flags import chosen, config_option, creation_option, debug_option
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
-def stitch(
-    tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bool
-) -> None:
+def stitch(tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bool) -> None:
     """Join TILES, files or folders of georeferenced probabilities, into one raster.
 
     Example: geohr stitch predictions/ --out probs.tif

@@ -42,7 +42,7 @@ DEFAULT_CRS = "OGC:CRS84"
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureRows:
     """Some features of a file, in its own CRS.
 
     Attributes:
@@ -58,7 +58,7 @@ class Features:
     confidence: Floats
 
     @classmethod
-    def none(cls) -> Features:
+    def none(cls) -> FeatureRows:
         """No features."""
         nothing = np.zeros(0, object)
         return cls(nothing, nothing, nothing, np.zeros(0))
@@ -99,7 +99,7 @@ class OgrFile:
         self.indexed = suffix_of(path) in INDEXED and not is_remote(path)
         self._columns = [name for name in COLUMNS if name in set(info["fields"])]
 
-    def read(self, box: Box) -> Iterator[Features]:
+    def read(self, box: Box) -> Iterator[FeatureRows]:
         """The features whose bounds touch a box, in the order of the file's numbers.
 
         Raises:
@@ -188,7 +188,7 @@ class ParquetFile:
         east, north = np.nanmax(boxes[:, 2:], axis=0)
         return float(west), float(south), float(east), float(north)
 
-    def read(self, box: Box) -> Iterator[Features]:
+    def read(self, box: Box) -> Iterator[FeatureRows]:
         """The features whose bounds touch a box, in the order of the file.
 
         Raises:
@@ -205,7 +205,7 @@ class ParquetFile:
                 yield from self._read_group(group, start, box)
             start += rows
 
-    def _read_group(self, group: int, start: int, box: Box) -> Iterator[Features]:
+    def _read_group(self, group: int, start: int, box: Box) -> Iterator[FeatureRows]:
         columns = [self._geometry, *self._columns]
         try:
             for batch in self._file.iter_batches(PIECE, row_groups=[group], columns=columns):
@@ -216,7 +216,9 @@ class ParquetFile:
         except self._failures as error:
             raise InputError(f"{redact(self.path)}: cannot be read ({error})") from error
 
-    def _inside(self, shapes: Geometries, table: Any, start: int, box: Box) -> Iterator[Features]:
+    def _inside(
+        self, shapes: Geometries, table: Any, start: int, box: Box
+    ) -> Iterator[FeatureRows]:
         """Those of some rows that touch a box."""
         inside = touching(shapes, box)
         columns = {name: table[name].to_numpy()[inside] for name in self._columns}
@@ -299,7 +301,7 @@ def open_features(path: str) -> OgrFile | ParquetFile:
     return ParquetFile(path) if suffix_of(path) == PARQUET else OgrFile(path)
 
 
-def features_of(numbers: Ints, shapes: Geometries, columns: dict[str, Any]) -> Features:
+def features_of(numbers: Ints, shapes: Geometries, columns: dict[str, Any]) -> FeatureRows:
     """Features with their columns, which are filled where they are missing.
 
     Args:
@@ -318,7 +320,7 @@ def features_of(numbers: Ints, shapes: Geometries, columns: dict[str, Any]) -> F
         names = texts(columns["class"])
     if "confidence" in columns:
         confidence = np.asarray(to_numeric(columns["confidence"], errors="coerce"), np.float64)
-    return Features(ids, shapes, names, confidence)
+    return FeatureRows(ids, shapes, names, confidence)
 
 
 def texts(values: Any) -> Geometries:

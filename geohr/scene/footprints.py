@@ -15,7 +15,7 @@ import shapely
 from pyogrio.raw import write
 
 from geohr.encoding import Bools, Floats, Geometries, Ints
-from geohr.scene.features import Box, Features, open_features
+from geohr.scene.features import Box, FeatureRows, open_features
 
 # Objects of a strip, about: enough that reading is not dominated by queries, few enough that two
 # dates of a million fit into a quarter of a gigabyte.
@@ -147,7 +147,7 @@ class FootprintLayer:
         if self._file.indexed:
             return self
         crs = self.crs.to_wkt()
-        for found in (Features.none(), *self._file.read(box_in(box, plane, self.crs))):
+        for found in (FeatureRows.none(), *self._file.read(box_in(box, plane, self.crs))):
             write(
                 copy,
                 shapely.to_wkb(found.shapes),

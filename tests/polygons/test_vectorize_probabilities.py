@@ -77,9 +77,7 @@ def test_a_picture_is_measured_by_the_resolution_that_was_told(work: Path, tmp_p
     picture = write_scene(tmp_path / "picture.tif", noise(96, 80), crs=None)
     options = replace(ASKED, scene_gsd=0.5)
     out, probs = tmp_path / "s.gpkg", tmp_path / "probs.tif"
-    segment_to_files(
-        picture, [out], probs=probs, model=work / "model.safetensors", options=options
-    )
+    segment_to_files(picture, [out], probs=probs, model=work / "model.safetensors", options=options)
     rows = told(out)[1]
     assert vectorize(probs, tmp_path / "v.gpkg") == len(rows) > 1
     assert told(tmp_path / "v.gpkg")[1] == rows
