@@ -137,6 +137,16 @@ def test_arguments_of_the_constructor_are_kept(pixels: Tensor, tmp_path: Path) -
     assert Card.from_json(model.card.to_json(), path="x") == model.card
 
 
+def test_flags_of_the_constructor_are_kept(pixels: Tensor, tmp_path: Path) -> None:
+    network = smp.DeepLabV3Plus(
+        "mobilenet_v2", encoder_weights=None, classes=3, decoder_aspp_separable=False
+    ).eval()
+    network.save_pretrained(tmp_path / "saved")
+    model = imported(tmp_path / "saved", tmp_path, classes=NAMES, **SMALL)
+    assert model.card.arguments["decoder_aspp_separable"] is False
+    assert np.abs(scores(model, pixels, "torch") - expected(network, pixels)).max() < 1e-5
+
+
 class Last(nn.Module):
     """A network with something after it."""
 
