@@ -151,17 +151,34 @@ def test_geodeep_is_told_to_read_at_what_suits_the_model(
     assert json.loads(to_deepness(one_class_card(), 512)["seg_small_segment"]) == 0
 
 
-@pytest.fixture(scope="session")
-def geodeep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment in which geodeep, which is AGPL, is all by itself."""
-    folder = tmp_path_factory.mktemp("geodeep")
+def environment_with(package: str, folder: Path) -> Path:
+    """The interpreter of an environment in which a package is all by itself."""
     python = folder / "bin" / "python"
     made = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
     if made.returncode or subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", "geodeep"], check=False, capture_output=True
+        [str(python), "-m", "pip", "install", "-q", package], check=False, capture_output=True
     ).returncode:  # fmt: skip
-        pytest.skip("pip cannot get geodeep here")
+        pytest.skip(f"pip cannot get {package} here")
     return python
+
+
+STAC_MODEL = """
+import json, sys
+from stac_model.schema import MLModelProperties
+said = json.load(open(sys.argv[1]))["properties"]
+MLModelProperties.model_validate(
+    {name.removeprefix("mlm:"): value for name, value in said.items() if name.startswith("mlm:")}
+)
+"""
+
+
+@pytest.mark.full
+def test_stac_model_finds_the_item_valid(tmp_path: Path) -> None:
+    python = environment_with("stac-model", tmp_path / "venv")
+    item = mlm_item(resolve_model("land_cover"), href="./land_cover.safetensors")
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    command_line = [str(python), "-c", STAC_MODEL, str(tmp_path / "item.json")]
+    subprocess.run(command_line, check=True)
 
 
 GEODEEP = """
@@ -173,11 +190,12 @@ Path(sys.argv[3]).write_text(geodeep.segment(sys.argv[1], sys.argv[2], output_ty
 
 @pytest.mark.full
 def test_geodeep_finds_the_same_objects_with_the_exported_file(
-    geodeep: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
+    # AGPL, so nothing of geohr's imports it.
+    geodeep = environment_with("geodeep", tmp_path / "venv")
     geohr = command(monkeypatch, capsys)
     scene = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
     ended = geohr("export", "buildings", "--for", "deepness", "--out", tmp_path / "b.onnx")
