@@ -38,8 +38,10 @@ from geohr.viewer.objects import ObjectTable
 
 # The layer of outlines of objects that a map misses, in a sample that is checked.
 TRACED = "traced"
-# The columns of text of each layer, where this module makes it.
-COLUMNS = {LABELS: ("class",), LABELLED: (), TRACED: ()}
+# The column of what is outlined.
+CLASS = "class"
+# Layers without it.
+UNCLASSED = (LABELLED, TRACED)
 # Metres between outlines up to which merging closes the gap: a pixel or two of a fine scene.
 GAP_M = 1.0
 # An object whose share of this lies under labels is there already, and is not copied.
@@ -145,8 +147,8 @@ class DrawnLayer:
         undo, ids = Edit(), []
         with transaction(self.path) as file:
             about = self._about(file)
-            for name in COLUMNS[self.layer]:
-                add_text_column(file, self.layer, name)
+            if self.layer not in UNCLASSED:
+                add_text_column(file, self.layer, CLASS)
             for identity in edit.drop:
                 undo.put.append(self._find(file, about, identity))
                 file.execute(
@@ -217,7 +219,7 @@ class DrawnLayer:
         placed = moved(shapes, to_degrees)
         there = self._near(placed)
         new = [
-            Drawing(None, shape, {"class": name or None})
+            Drawing(None, shape, {CLASS: name or None})
             for shape, name in zip(placed, names, strict=True)
             if shape.intersection(there).area < COVERED * shape.area
         ]
@@ -380,4 +382,4 @@ def moved(
 
 def empty_columns(layer: str) -> dict[str, Any]:
     """The columns of text of a new layer."""
-    return dict.fromkeys(COLUMNS[layer], EMPTY)
+    return {} if layer in UNCLASSED else {CLASS: EMPTY}

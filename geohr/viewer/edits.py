@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Lock
+from threading import Condition
 from typing import Any
 
 import shapely
@@ -32,6 +33,44 @@ TILES_KEPT = 512
 VECTOR = "application/vnd.mapbox-vector-tile"
 
 
+class ReadersOrWriter:
+    """Many threads read at the same time, or one writes.
+
+    GDAL cannot open a GeoPackage in the moment in which SQLite commits to it.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._readers = 0
+        self._writing = False
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Keep writers waiting until the block ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._readers -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep all others waiting until the block ends."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._writing and self._readers == 0)
+            self._writing = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writing = False
+                self._changed.notify_all()
+
+
 @dataclass
 class Workbench:
     """The files that the page writes to, one edit at a time.
@@ -40,12 +79,13 @@ class Workbench:
         objects: The result, whose reviews are kept.
         layers: The layers that are drawn, by name.
         tasks: The sample that is judged, if any.
+        files: Who may use the files now.
     """
 
     objects: ObjectTable
     layers: dict[str, DrawnLayer]
     tasks: Tasks | None = None
-    _writing: Lock = field(default_factory=Lock)
+    files: ReadersOrWriter = field(default_factory=ReadersOrWriter)
     _revision: int = 0
 
     def __post_init__(self) -> None:
@@ -59,7 +99,8 @@ class Workbench:
     def _cut_tile(self, layer: str, place: tuple[int, int, int], revision: int) -> bytes:
         """A tile as it is at a revision, by which tiles from before an edit are told apart."""
         del revision
-        return self.layer(layer).tile(tile_bounds(*place))
+        with self.files.reading():
+            return self.layer(layer).tile(tile_bounds(*place))
 
     def layer(self, name: str) -> DrawnLayer:
         """A layer that is drawn.
@@ -74,7 +115,7 @@ class Workbench:
     def review(self, sent: Any) -> Any:
         """Keep a review."""
         identity, decision = parse_review(sent)
-        with self._writing:
+        with self.files.writing():
             keep_review(self.objects, identity, decision)
         return {"id": identity, "review": decision}
 
@@ -82,7 +123,7 @@ class Workbench:
         """Keep an answer to a task."""
         match sent:
             case {"layer": str(layer), "id": int(number), "answer": int() | None as answer}:
-                with self._writing:
+                with self.files.writing():
                     self.sample().keep(layer, whole(str(number)), answer)
                 return sent
         raise UsageError("an answer is {layer, id, answer}")
@@ -100,7 +141,7 @@ class Workbench:
     def edit(self, sent: Any) -> Any:
         """Put and remove polygons; split, merge or copy them."""
         layer = self.layer(str(sent.get("layer")) if isinstance(sent, dict) else "")
-        with self._writing:
+        with self.files.writing():
             match sent:
                 case {"put": list(put), "drop": list(drop)}:
                     drawings = [parse_drawing(each) for each in put]
@@ -116,7 +157,7 @@ class Workbench:
             self._revision += 1
         return {
             "undo": {
-                "layer": layer.layer,
+                "layer": sent["layer"],
                 "put": [as_json(each) for each in undo.put],
                 "drop": undo.drop,
             },
@@ -140,16 +181,19 @@ def edit_routes(bench: Workbench) -> list[Route]:
         return Response(told, media_type=VECTOR)
 
     def one(request: Request) -> Response:
-        layer = bench.layer(request.path_params["layer"])
-        return JSONResponse(as_json(layer.drawing(whole(request.path_params["number"]))))
+        layer, number = bench.layer(request.path_params["layer"]), request.path_params["number"]
+        with bench.files.reading():
+            return JSONResponse(as_json(layer.drawing(whole(number))))
 
     def tasks(_: Request) -> Response:
-        return JSONResponse(bench.sample().listed())
+        with bench.files.reading():
+            return JSONResponse(bench.sample().listed())
 
     def estimate(_: Request) -> Response:
         from geohr.workflows.check.estimate import estimate
 
-        return JSONResponse(estimate(bench.sample().path).describe().splitlines())
+        with bench.files.reading():
+            return JSONResponse(estimate(bench.sample().path).describe().splitlines())
 
     return [
         writes("/review", bench.review, SHORT_BYTES_MAX),

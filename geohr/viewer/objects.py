@@ -59,12 +59,13 @@ class ObjectTable:
     identity: str
 
     @classmethod
-    def open(cls, path: Path, *, layer: str | None = None) -> ObjectTable:
+    def open(cls, path: Path, *, layer: str | None = None, prefer: str = CHANGES) -> ObjectTable:
         """Describe a layer of a GeoPackage.
 
         Args:
             path: The file.
-            layer: By default `changes`, where the file has it, else the first with geometries.
+            layer: By default `prefer`, where the file has it, else the first with geometries.
+            prefer: A layer's name.
 
         Raises:
             UsageError: For another format.
@@ -72,13 +73,13 @@ class ObjectTable:
         """
         if path.suffix.lower() != ".gpkg":
             raise UsageError(
-                f"{path}: a page shows a GeoPackage (.gpkg), where reviews can be kept; "
+                f"{path}: a page shows a GeoPackage (.gpkg), in which work can be kept; "
                 "convert with ogr2ogr, or segment with --out FILE.gpkg"
             )
         if not path.exists():
             raise InputError(f"{path}: no such file; check the path")
         try:
-            layer = layer or first_layer(path, prefer=CHANGES)
+            layer = layer or first_layer(path, prefer=prefer)
             about = pyogrio.read_info(path, layer=layer)
         except (DataSourceError, DataLayerError) as error:
             raise InputError(f"{path}: not a GeoPackage that can be read ({error})") from error

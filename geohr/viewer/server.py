@@ -28,7 +28,7 @@ from geohr.viewer.edits import TILES_KEPT, VECTOR, Workbench, edit_routes, place
 from geohr.viewer.images import Images, tile_bounds
 from geohr.viewer.objects import ObjectTable
 from geohr.viewer.page import STATIC, served_page, static
-from geohr.viewer.tasks import Tasks
+from geohr.viewer.tasks import Tasks, is_sample
 
 HOST = "127.0.0.1"
 # The seconds that answers in progress may take after a request to stop.
@@ -146,20 +146,37 @@ def page_server(
         UsageError: When the objects are no GeoPackage, or the port is taken.
     """
     table = ObjectTable.open(objects)
-    labels = labels or objects.with_suffix(".labels.gpkg")
-    if labels.suffix.lower() != ".gpkg":
-        raise UsageError(f"{labels}: labels are kept in a GeoPackage; name a file ending in .gpkg")
-    layers = {name: DrawnLayer(labels, name, table.crs) for name in (LABELS, LABELLED)}
-    tasks = None
-    if check is not None:
-        tasks = Tasks.open(check)
-        layers[TRACED] = DrawnLayer(check, TRACED, tasks.crs)
+    tasks = None if check is None else Tasks.open(check)
+    layers = drawn_layers(labels or objects.with_suffix(".labels.gpkg"), table, tasks)
     shown = Shown(
         Images.of(Scene.open(scene, options)),
         Workbench(table, layers, tasks),
         None if before is None else Images.of(Scene.open(before, options)),
     )
     return PageServer(shown, port=port, framed=framed)
+
+
+def drawn_layers(labels: Path, objects: ObjectTable, tasks: Tasks | None) -> dict[str, DrawnLayer]:
+    """The layers that are drawn, by what the page calls them.
+
+    Labels go into the first layer of a file that is there, as `geohr train` reads it; a result and
+    a sample get a layer of their own.
+
+    Raises:
+        InputError: When the file of labels cannot be read.
+        UsageError: When it is no GeoPackage.
+    """
+    own = LABELS
+    theirs = labels.exists() and labels.resolve() != objects.path.resolve()
+    if labels.suffix.lower() != ".gpkg" or (theirs and not is_sample(labels)):
+        own = ObjectTable.open(labels, prefer=LABELS).layer
+    layers = {
+        LABELS: DrawnLayer(labels, LABELS if own == LABELLED else own, objects.crs),
+        LABELLED: DrawnLayer(labels, LABELLED, objects.crs),
+    }
+    if tasks is not None:
+        layers[TRACED] = DrawnLayer(tasks.path, TRACED, tasks.crs)
+    return layers
 
 
 def page_app(shown: Shown, port: int, ancestors: str) -> Starlette:
@@ -170,21 +187,23 @@ def page_app(shown: Shown, port: int, ancestors: str) -> Starlette:
         port: The port that requests must name.
         ancestors: Which pages may show this one in a frame, as a content security policy says it.
     """
-    images, objects = shown.images, shown.bench.objects
+    images, objects, files = shown.images, shown.bench.objects, shown.bench.files
     image = lru_cache(TILES_KEPT)(images.tile)
     before = lru_cache(TILES_KEPT)((shown.before or images).tile)
     vector = lru_cache(TILES_KEPT)(objects.tile)
 
     # Functions that are not async run in threads, so that a slow tile keeps no other waiting.
     def page(_: Request) -> Response:
-        return HTMLResponse(served_page(images, shown.bench, shown.before))
+        with files.reading():
+            return HTMLResponse(served_page(images, shown.bench, shown.before))
 
     def part(request: Request) -> Response:
         name = request.url.path.removeprefix("/")
         return Response(static(name), media_type=STATIC[name])
 
     def index(_: Request) -> Response:
-        return JSONResponse(objects.index())
+        with files.reading():
+            return JSONResponse(objects.index())
 
     def image_tile(request: Request) -> Response:
         return Response(image(*place_of(request)), media_type="image/png")
@@ -193,10 +212,12 @@ def page_app(shown: Shown, port: int, ancestors: str) -> Starlette:
         return Response(before(*place_of(request)), media_type="image/png")
 
     def vector_tile(request: Request) -> Response:
-        return Response(vector(tile_bounds(*place_of(request))), media_type=VECTOR)
+        with files.reading():
+            return Response(vector(tile_bounds(*place_of(request))), media_type=VECTOR)
 
     def one_object(request: Request) -> Response:
-        return JSONResponse(objects.attributes(whole(request.path_params["number"])))
+        with files.reading():
+            return JSONResponse(objects.attributes(whole(request.path_params["number"])))
 
     place = "{zoom}/{col}/{row}"
     return Starlette(

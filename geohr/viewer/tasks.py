@@ -21,6 +21,14 @@ ROUNDS = 10
 ANSWERS = (0, 1, None)
 
 
+def is_sample(path: Path) -> bool:
+    """Whether a file is a sample of `geohr check sample`."""
+    try:
+        return {OBJECTS, PLACES} <= set(pyogrio.list_layers(path)[:, 0])
+    except DataSourceError:
+        return False
+
+
 @dataclass(frozen=True)
 class Tasks:
     """A sample of `geohr check sample`, to be judged.
@@ -40,20 +48,12 @@ class Tasks:
         Raises:
             InputError: When it is none.
         """
-        try:
-            found = {
-                layer: pyogrio.read_info(path, layer=layer)
-                for layer in pyogrio.list_layers(path)[:, 0]
-                if layer in (OBJECTS, PLACES)
-            }
-        except DataSourceError as error:
-            raise InputError(f"{path}: not a GeoPackage that can be read ({error})") from error
-        if len(found) < 2 or not all("answer" in each["fields"] for each in found.values()):
+        if not is_sample(path):
             raise InputError(
                 f"{path}: no sample to judge, with layers {OBJECTS} and {PLACES}; "
                 "draw one with geohr check sample"
             )
-        return cls(path, str(found[OBJECTS]["crs"]))
+        return cls(path, str(pyogrio.read_info(path, layer=OBJECTS)["crs"]))
 
     def listed(self) -> list[dict[str, Any]]:
         """The tasks in the order in which they are judged.

@@ -75,9 +75,9 @@ async function answer(value) {
   const task = tasks?.[asked];
   if (!task || draw.getMode() === "polygon") return;
   const before = { at: asked, answer: task.answer, traced: null };
+  part("estimated").replaceChildren(); // of the sample as it was
   if (!await give(task, value)) return;
   given.push(before);
-  part("estimated").replaceChildren();
   if (task.layer === "places" && value === 1) startTrace(before); else nextTask();
 }
 
@@ -87,8 +87,8 @@ function startTrace(before) {
     startDrawing("static", null);
     const kept = await keepEdit({ layer: "traced", put: [{ id: null, geometry, properties: {} }], drop: [] });
     before.traced = kept?.undo ?? null;
+    if (kept) { nextTask(); await refresh("traced"); } else startTrace(before);
     drop(id);
-    if (kept) nextTask(); else startTrace(before);
   });
   showAnswers();
 }
@@ -105,7 +105,7 @@ async function takeAnswerBack() {
   const last = given.at(-1);
   if (!last || waiting.length) return;
   if (!await give(tasks[last.at], last.answer)) return;
-  if (last.traced) await keepEdit(last.traced);
+  if (last.traced) { await keepEdit(last.traced); refresh("traced"); }
   given.pop();
   showTask(last.at);
 }

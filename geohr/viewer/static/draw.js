@@ -46,6 +46,7 @@ function startDrawing(kind, whenFinished) {
 function isDrawing() { return draw.enabled && draw.getModeState() === "drawing"; }
 
 function showDrawing() {
+  if (mode === "label") showTools();
   for (const each of document.querySelectorAll(".finish, .cancel")) each.disabled = !isDrawing();
 }
 
@@ -60,6 +61,7 @@ function drop(id) { if (draw.hasFeature(id)) draw.removeFeatures([id]); }
 
 const waiting = JSON.parse(localStorage.getItem(WAITING) ?? "[]");
 const afterwards = new Map(); // by an edit's key, what is done when it is kept or refused
+let onKept = () => {}; // what is shown of an edit that was kept, be it from before the page was loaded
 let sending = false;
 
 function remember() {
@@ -94,7 +96,8 @@ async function sendWaiting() {
     }
     waiting.shift();
     remember();
-    if (answer) await refresh(edit.layer);
+    if (answer) onKept(edit, answer);
+    if (answer && !afterwards.has(key)) refresh(edit.layer);
     afterwards.get(key)?.(answer);
     afterwards.delete(key);
   }
@@ -118,7 +121,7 @@ function addDrawn(layer, { fill, lines }) {
   const place = { source: layer, "source-layer": "objects", layout: { visibility: "none" } };
   const shown = ["case", ["boolean", ["feature-state", "edited"], false], 0, 1];
   if (fill) map.addLayer({ id: `${layer}-fill`, type: "fill", ...place, paint: { "fill-color": fill, "fill-opacity": ["*", shown, ["case", SELECTED, 0.5, 0.25]] } });
-  map.addLayer({ id: `${layer}-line`, type: "line", ...place, paint: { "line-opacity": shown, "line-width": ["case", SELECTED, 4, 2], ...lines } });
+  map.addLayer({ id: `${layer}-line`, type: "line", ...place, paint: { "line-opacity": shown, "line-width": ["case", SELECTED, 5, 3], ...lines } });
 }
 
 function showDrawn(layer, on) {

@@ -21,7 +21,10 @@ let counts = { [LABELS]: told.labels.count, [AREAS]: told.labels.areas };
 let picked = { layer: LABELS, ids: [] }; // what is chosen
 let edited = null; // the one label whose corners are shown, as the server knows it and as it is drawn
 
-function labelColour(name) { return PALETTE[(labelClasses.indexOf(name) + 1) % PALETTE.length]; }
+function labelColour(name) {
+  const place = labelClasses.indexOf(name);
+  return place <= 0 ? DRAWN_COLOUR : PALETTE[place % PALETTE.length];
+}
 
 function showKept() {
   const number = (count, one, more) => `${count} ${count === 1 ? one : more}`;
@@ -119,11 +122,15 @@ async function change(edit, { stack = past } = {}) {
   if (answer === null) return null;
   if (stack === past) future.length = 0;
   stack.push(answer.undo);
-  counts[edit.layer] = answer.count;
-  showKept();
   showTools();
+  await refresh(edit.layer);
   return answer;
 }
+
+onKept = (edit, answer) => {
+  counts[edit.layer] = answer.count;
+  showKept();
+};
 
 function startTool(kind, layer) {
   unpick();

@@ -176,10 +176,16 @@ function recolour() {
   }
 }
 
-// While labels are drawn or places judged, what is inside an outline must be seen.
+// While labels are drawn or places judged, what is inside an outline must be seen, and the map's own
+// objects stay in the background.
 function showOutlines() {
-  const only = part("outlines").checked || mode !== "review";
-  for (const each of mapsWithObjects()) each.setLayerZoomRange("objects-fill", 0, only ? OUTLINES_FROM : 24);
+  const working = mode !== "review";
+  for (const each of mapsWithObjects()) {
+    each.setLayerZoomRange("objects-fill", 0, part("outlines").checked || working ? OUTLINES_FROM : 24);
+    each.setPaintProperty("objects-line", "line-color", working ? ["case", SELECTED, "#ffea00", "#ffffff"] : lineColour());
+    each.setPaintProperty("objects-casing", "line-color", working ? "#000000" : ["case", SELECTED, "#000000", "#ffffff"]);
+    each.setPaintProperty("objects-casing", "line-opacity", working ? 0.4 : 0.85);
+  }
 }
 
 // One object
@@ -327,6 +333,8 @@ document.addEventListener("click", (event) => { if (event.detail > 0) event.targ
 
 // Start
 
+part("colouring").hidden = Object.keys(told.kinds).length < 2;
+if (!told.confidence || told.kind !== "class") part("colouring").value = "class";
 const map = makeMap("map", sceneSource(), { withObjects: true, interactive: true });
 map.keyboard.disable();
 map.touchZoomRotate.disableRotation();
@@ -342,8 +350,6 @@ map.on("error", (event) => say(event.error.message));
 part("title").textContent = told.scene;
 document.title = `${told.file} on ${told.scene}`;
 part("file").textContent = told.file;
-part("colouring").hidden = Object.keys(told.kinds).length < 2;
-if (!told.confidence || told.kind !== "class") part("colouring").value = "class";
 part("modes").hidden = part("keys").hidden = !told.served;
 part("modes").children[0].setAttribute("aria-selected", true);
 part("modes").children[2].hidden = !told.check;
