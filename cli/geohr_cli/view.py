@@ -19,7 +19,7 @@ from geohr_cli.flags import chosen, debug_option, options_of
     "--labels",
     type=click.Path(path_type=Path),
     metavar="FILE.gpkg",
-    help="Where labels are drawn into; made at the first one.  [default: OBJECTS.labels.gpkg]",
+    help="File that labels are drawn into.  [default: SCENE.labels.gpkg beside OBJECTS]",
 )
 @click.option(
     "--check",

@@ -135,7 +135,8 @@ def page_server(
         scene: A raster file, or any name GDAL can open.
         objects: A GeoPackage.
         before: The scene at an earlier date, to swipe to.
-        labels: The GeoPackage that labels are drawn into; by default beside `objects`.
+        labels: The GeoPackage that labels are drawn into; by default
+            SCENE.labels.gpkg beside `objects`.
         check: A sample of `geohr check sample`, to be judged.
         options: Bands and nodata where the file does not say.
         port: The port to listen on; 0 takes a free one.
@@ -147,7 +148,9 @@ def page_server(
     """
     table = ObjectTable.open(objects)
     tasks = None if check is None else Tasks.open(check)
-    layers = drawn_layers(labels or objects.with_suffix(".labels.gpkg"), table, tasks)
+    layers = drawn_layers(
+        labels or objects.with_name(f"{Path(scene).stem}.labels.gpkg"), table, tasks
+    )
     shown = Shown(
         Images.of(Scene.open(scene, options)),
         Workbench(table, layers, tasks),

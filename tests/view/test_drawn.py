@@ -187,7 +187,7 @@ def test_geometries_are_read_as_gdal_writes_them() -> None:
 
 def test_train_and_evaluate_read_labels_and_labelled_areas_of_one_file(tmp_path: Path) -> None:
     scene, result = write_result(tmp_path, 4)
-    path = tmp_path / "houses.labels.gpkg"
+    path = tmp_path / "scene.labels.gpkg"
     table = ObjectTable.open(result)
     area = DrawnLayer(path, LABELLED, table.crs)
     area.apply(Edit([Drawing(None, square(0, 0, 40))]))
@@ -276,8 +276,8 @@ POLYGON = {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]}
 def test_the_server_refuses_what_is_no_edit(client: Client, body: Any, status: int) -> None:
     got, told = send(client, body)
     assert (got, set(told)) == (status, {"error"})
-    assert not (client.objects.parent / "houses.labels.gpkg").exists() or (
-        DrawnLayer(client.objects.with_suffix(".labels.gpkg"), LABELS, UTM).count() == 0
+    assert not (client.objects.with_name("scene.labels.gpkg")).exists() or (
+        DrawnLayer(client.objects.with_name("scene.labels.gpkg"), LABELS, UTM).count() == 0
     )
 
 

@@ -117,7 +117,7 @@ def test_ten_buildings_are_labelled_though_page_and_server_die(page: Page, tmp_p
     ]
     objects = tmp_path / "none.gpkg"
     truth.iloc[:1].to_file(objects, layer="objects")
-    labels = tmp_path / "none.labels.gpkg"
+    labels = tmp_path / "kampala.labels.gpkg"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     address = f"http://127.0.0.1:{port}/"
@@ -169,7 +169,7 @@ def test_the_keyboard_alone_draws_reshapes_splits_merges_and_undoes(
     page: Page, tmp_path: Path
 ) -> None:
     scene, objects = write_result(tmp_path, 4)
-    labels = tmp_path / "houses.labels.gpkg"
+    labels = tmp_path / "scene.labels.gpkg"
     with serving(page_server(scene, objects)) as address:
         page.open(address)
         press(page, "2")
@@ -241,16 +241,15 @@ def has_share(page: Page, labels: Path, drawn: Any, share: float) -> bool:
 
 def test_objects_are_copied_and_an_area_is_marked(page: Page, tmp_path: Path) -> None:
     scene, objects = write_result(tmp_path)
-    labels = tmp_path / "houses.labels.gpkg"
+    labels = tmp_path / "scene.labels.gpkg"
     with serving(page_server(scene, objects)) as address:
         page.open(address)
         press(page, "2")
         inside = page.run(
             "return [index.west[11], index.east[11], index.south[11], index.north[11]]"
         )
-        place = ((3 * inside[0] + inside[1]) / 4, (inside[2] + 3 * inside[3]) / 4)
-        place = (place[0], (3 * inside[2] + inside[3]) / 4)
-        click(page, place)
+        page.idle()
+        click(page, ((3 * inside[0] + inside[1]) / 4, (3 * inside[2] + inside[3]) / 4))
         page.wait(lambda: page.run("return chosen") == 12, "an object")
         press(page, "c")
         page.wait(kept(page, 1), "a label")

@@ -57,6 +57,13 @@ function colour() {
   return ["match", ["coalesce", ["feature-state", "review"], ""], "accepted", REVIEWED.accepted, "rejected", REVIEWED.rejected, plainColour];
 }
 
+// Near by, fills may be left away; they are there all the same, so that a click finds its object.
+function fillOpacity(outlinesOnly) {
+  const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
+  const filled = ["case", rejected, 0.1, SELECTED, 0.1, 0.4];
+  return outlinesOnly ? ["step", ["zoom"], filled, OUTLINES_FROM, 0] : filled;
+}
+
 function lineColour() { return ["case", SELECTED, "#ffffff", colour()]; }
 
 // Lines thin out where houses are small.
@@ -66,11 +73,10 @@ function style(scene, withObjects) {
   const sources = { scene };
   const layers = [{ id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } }];
   if (withObjects) {
-    const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
     const place = told.served ? { source: "objects", "source-layer": "objects" } : { source: "objects" };
     sources.objects = objectsSource();
     layers.push(
-      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": ["case", rejected, 0.1, SELECTED, 0.1, 0.4], "fill-antialias": false } },
+      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": fillOpacity(false), "fill-antialias": false } },
       // White beside each line, or green lines would be lost on green fields.
       { id: "objects-casing", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", SELECTED, "#000000", "#ffffff"], "line-opacity": 0.85, "line-width": widening(["case", SELECTED, 6, 2], ["case", SELECTED, 8, 4]) } },
       { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": lineColour(), "line-width": widening(["case", SELECTED, 3, 1], ["case", SELECTED, 4, 2]) } },
@@ -181,7 +187,7 @@ function recolour() {
 function showOutlines() {
   const working = mode !== "review";
   for (const each of mapsWithObjects()) {
-    each.setLayerZoomRange("objects-fill", 0, part("outlines").checked || working ? OUTLINES_FROM : 24);
+    each.setPaintProperty("objects-fill", "fill-opacity", fillOpacity(part("outlines").checked || working));
     each.setPaintProperty("objects-line", "line-color", working ? ["case", SELECTED, "#ffea00", "#ffffff"] : lineColour());
     each.setPaintProperty("objects-casing", "line-color", working ? "#000000" : ["case", SELECTED, "#000000", "#ffffff"]);
     each.setPaintProperty("objects-casing", "line-opacity", working ? 0.4 : 0.85);
