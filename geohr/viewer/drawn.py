@@ -50,7 +50,7 @@ EMPTY = np.zeros(0, object)
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Outline:
     """A polygon in degrees, and its columns.
 
     Attributes:
@@ -73,7 +73,7 @@ class Edit:
         drop: Numbers of rows to remove.
     """
 
-    put: list[Drawing] = field(default_factory=list)
+    put: list[Outline] = field(default_factory=list)
     drop: list[int] = field(default_factory=list)
 
 
@@ -118,7 +118,7 @@ class DrawnLayer:
             return 0
         return int(pyogrio.read_info(self.path, layer=self.layer)["features"])
 
-    def drawing(self, identity: int) -> Drawing:
+    def outline(self, identity: int) -> Outline:
         """One polygon.
 
         Raises:
@@ -127,7 +127,7 @@ class DrawnLayer:
         if self.table() is None:
             raise InputError(f"{self.path}: has no {self.layer} {identity}")
         with closing(reader(self.path)) as file:
-            found: Drawing = self._find(file, self._about(file), identity)
+            found: Outline = self._find(file, self._about(file), identity)
         return found
 
     def apply(self, edit: Edit) -> tuple[Edit, list[int]]:
@@ -170,7 +170,7 @@ class DrawnLayer:
         Raises:
             UsageError: When the line does not cross it from side to side.
         """
-        whole = self.drawing(identity)
+        whole = self.outline(identity)
         parts = [
             part
             for polygon in shapely.get_parts(whole.shape)
@@ -182,8 +182,8 @@ class DrawnLayer:
             )
         parts.sort(key=lambda part: -float(part.area))
         values = whole.values
-        rest = [Drawing(None, part, values) for part in parts[1:]]
-        return self.apply(Edit([Drawing(identity, parts[0], values), *rest]))
+        rest = [Outline(None, part, values) for part in parts[1:]]
+        return self.apply(Edit([Outline(identity, parts[0], values), *rest]))
 
     def merge(self, ids: list[int]) -> tuple[Edit, list[int]]:
         """Join polygons to one, which keeps the columns of the first; see `apply` for the rest.
@@ -195,7 +195,7 @@ class DrawnLayer:
         """
         if len(set(ids)) < 2:
             raise UsageError("merging takes at least two outlines; choose more with Shift")
-        drawings = [self.drawing(each) for each in dict.fromkeys(ids)]
+        drawings = [self.outline(each) for each in dict.fromkeys(ids)]
         shapes = [self._from_degrees(each.shape) for each in drawings]
         joined = shapely.union_all(shapes)
         if joined.geom_type != "Polygon":
@@ -206,7 +206,7 @@ class DrawnLayer:
         if joined.geom_type != "Polygon":
             raise UsageError(f"the outlines lie more than {GAP_M:g} m apart; merge what touches")
         first, *others = drawings
-        kept = Drawing(first.identity, self._to_degrees(joined), first.values)
+        kept = Outline(first.identity, self._to_degrees(joined), first.values)
         dropped = [each.identity for each in others if each.identity is not None]
         return self.apply(Edit([kept], dropped))
 
@@ -219,7 +219,7 @@ class DrawnLayer:
         placed = moved(shapes, to_degrees)
         there = self._near(placed)
         new = [
-            Drawing(None, shape, {CLASS: name or None})
+            Outline(None, shape, {CLASS: name or None})
             for shape, name in zip(placed, names, strict=True)
             if shape.intersection(there).area < COVERED * shape.area
         ]
@@ -277,7 +277,7 @@ class DrawnLayer:
     def _find(
         self, file: sqlite3.Connection, about: Table, identity: int | None, *, strict: bool = True
     ) -> Any:
-        """A row as a drawing; None where it may be missing and is.
+        """A row as an outline; None where it may be missing and is.
 
         Raises:
             InputError: When it is missing.
@@ -296,15 +296,15 @@ class DrawnLayer:
         }
         blob = row[about.geometry]
         shape = shapely.Polygon() if blob is None else self._to_degrees(from_blob(blob))
-        return Drawing(identity, shape, values)
+        return Outline(identity, shape, values)
 
     def _put(
         self,
         file: sqlite3.Connection,
         about: Table,
-        drawing: Drawing,
+        drawing: Outline,
         shape: Any,
-        before: Drawing | None,
+        before: Outline | None,
     ) -> int:
         """Write one row, and give its number."""
         if unknown := set(drawing.values) - columns_of(file, self.layer):

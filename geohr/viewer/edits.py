@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from geohr.errors import InputError, UsageError
-from geohr.viewer.drawn import Drawing, DrawnLayer, Edit
+from geohr.viewer.drawn import Outline, DrawnLayer, Edit
 from geohr.viewer.images import tile_bounds
 from geohr.viewer.objects import NUMBER_MAX, ObjectTable
 from geohr.viewer.review import keep_review
@@ -144,7 +144,7 @@ class Workbench:
         with self.files.writing():
             match sent:
                 case {"put": list(put), "drop": list(drop)}:
-                    drawings = [parse_drawing(each) for each in put]
+                    drawings = [parse_outline(each) for each in put]
                     undo, ids = layer.apply(Edit(drawings, parse_ids(drop)))
                 case {"split": int(identity), "line": line}:
                     undo, ids = layer.split(identity, parse_shape(line, "LineString"))
@@ -183,7 +183,7 @@ def edit_routes(bench: Workbench) -> list[Route]:
     def one(request: Request) -> Response:
         layer, number = bench.layer(request.path_params["layer"]), request.path_params["number"]
         with bench.files.reading():
-            return JSONResponse(as_json(layer.drawing(whole(number))))
+            return JSONResponse(as_json(layer.outline(whole(number))))
 
     def tasks(_: Request) -> Response:
         with bench.files.reading():
@@ -272,7 +272,7 @@ def parse_ids(sent: list[Any]) -> list[int]:
     return [whole(str(each)) for each in sent]
 
 
-def parse_drawing(sent: Any) -> Drawing:
+def parse_outline(sent: Any) -> Outline:
     """A polygon that the page sent as GeoJSON.
 
     Raises:
@@ -285,8 +285,8 @@ def parse_drawing(sent: Any) -> Drawing:
             ):
                 raise UsageError("a column holds text or a number")
             number = None if identity is None else whole(str(identity))
-            return Drawing(number, parse_shape(geometry, "Polygon", "MultiPolygon"), values)
-    raise UsageError("a drawing is {id, geometry, properties}")
+            return Outline(number, parse_shape(geometry, "Polygon", "MultiPolygon"), values)
+    raise UsageError("an outline is {id, geometry, properties}")
 
 
 def parse_shape(sent: Any, *kinds: str) -> shapely.Geometry:
@@ -314,8 +314,8 @@ def parse_shape(sent: Any, *kinds: str) -> shapely.Geometry:
     return shape
 
 
-def as_json(drawing: Drawing) -> dict[str, Any]:
-    """A drawing as the page knows it."""
+def as_json(drawing: Outline) -> dict[str, Any]:
+    """An outline as the page knows it."""
     return {
         "id": drawing.identity,
         "geometry": shapely.geometry.mapping(drawing.shape),

@@ -45,7 +45,7 @@ POLICY = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class PageContent:
     """What a page shows.
 
     Attributes:
@@ -63,7 +63,7 @@ class PageServer:
     """Serves the page of one scene and its objects on 127.0.0.1, and nothing else.
 
     Args:
-        shown: The scene and its objects.
+        content: The scene and its objects.
         port: The port to listen on; 0 takes a free one.
         framed: Whether a notebook on this machine may show the page inside a cell.
 
@@ -71,7 +71,7 @@ class PageServer:
         UsageError: When the port is taken.
     """
 
-    def __init__(self, shown: Shown, *, port: int = 0, framed: bool = False) -> None:
+    def __init__(self, content: PageContent, *, port: int = 0, framed: bool = False) -> None:
         try:
             self._socket = socket.create_server((HOST, port))
         except OSError as error:
@@ -79,7 +79,7 @@ class PageServer:
                 f"port {port} cannot be used ({error.strerror}); choose another with --port, "
                 "or leave it out for a free one"
             ) from error
-        app = page_app(shown, self.port, NOTEBOOKS if framed else "'none'")
+        app = page_app(content, self.port, NOTEBOOKS if framed else "'none'")
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, server_header=False, timeout_graceful_shutdown=GOODBYE_SECONDS,
@@ -151,12 +151,12 @@ def page_server(
     layers = drawn_layers(
         labels or objects.with_name(f"{Path(scene).stem}.labels.gpkg"), table, tasks
     )
-    shown = Shown(
+    content = PageContent(
         Images.of(Scene.open(scene, options)),
         Workbench(table, layers, tasks),
         None if before is None else Images.of(Scene.open(before, options)),
     )
-    return PageServer(shown, port=port, framed=framed)
+    return PageServer(content, port=port, framed=framed)
 
 
 def drawn_layers(labels: Path, objects: ObjectTable, tasks: Tasks | None) -> dict[str, DrawnLayer]:
@@ -182,23 +182,23 @@ def drawn_layers(labels: Path, objects: ObjectTable, tasks: Tasks | None) -> dic
     return layers
 
 
-def page_app(shown: Shown, port: int, ancestors: str) -> Starlette:
+def page_app(content: PageContent, port: int, ancestors: str) -> Starlette:
     """The page, its tiles and what it writes as a web application.
 
     Args:
-        shown: The scene, its objects, and what is drawn and judged.
+        content: The scene, its objects, and what is drawn and judged.
         port: The port that requests must name.
         ancestors: Which pages may show this one in a frame, as a content security policy says it.
     """
-    images, objects, files = shown.images, shown.bench.objects, shown.bench.files
+    images, objects, files = content.images, content.bench.objects, content.bench.files
     image = lru_cache(TILES_KEPT)(images.tile)
-    before = lru_cache(TILES_KEPT)((shown.before or images).tile)
+    before = lru_cache(TILES_KEPT)((content.before or images).tile)
     vector = lru_cache(TILES_KEPT)(objects.tile)
 
     # Functions that are not async run in threads, so that a slow tile keeps no other waiting.
     def page(_: Request) -> Response:
         with files.reading():
-            return HTMLResponse(served_page(images, shown.bench, shown.before))
+            return HTMLResponse(served_page(images, content.bench, content.before))
 
     def part(request: Request) -> Response:
         name = request.url.path.removeprefix("/")
@@ -232,7 +232,7 @@ def page_app(shown: Shown, port: int, ancestors: str) -> Starlette:
             Route(f"/before/{place}", before_tile),
             Route(f"/objects/{place}", vector_tile),
             Route("/object/{number}", one_object),
-            *edit_routes(shown.bench),
+            *edit_routes(content.bench),
         ],
         middleware=[Middleware(OwnPageOnly, port=port, policy=POLICY + ancestors)],
         exception_handlers={

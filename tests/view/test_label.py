@@ -71,6 +71,14 @@ def aim(page: Page, place: tuple[float, float]) -> None:
     hand.perform()
 
 
+def choose(page: Page, place: tuple[float, float]) -> None:
+    """Choose the label at a place by the keyboard, once it is drawn."""
+    page.idle()
+    aim(page, place)
+    press(page, " ")
+    page.wait(lambda: bool(page.run("return edited !== null")), "its corners")
+
+
 def look_at(page: Page, shape: Any) -> None:
     """Bring a shape into the middle of the map."""
     west, south, east, north = shape.bounds
@@ -186,9 +194,7 @@ def test_the_keyboard_alone_draws_reshapes_splits_merges_and_undoes(
         assert drawn.hausdorff_distance(shapely.box(west, south, east, north)) < (east - west) / 50
         # Chosen, and a corner moved to the middle of the lower side.
         press(page, "\ue00c")
-        aim(page, ((west + east) / 2, (north + south) / 2))
-        press(page, " ")
-        page.wait(lambda: page.run("return edited !== null"), "corners")
+        choose(page, ((west + east) / 2, (north + south) / 2))
         aim(page, (east, south))
         press(page, "g")
         aim(page, ((west + east) / 2, south))
@@ -201,10 +207,7 @@ def test_the_keyboard_alone_draws_reshapes_splits_merges_and_undoes(
         press(page, "u")
         page.wait(lambda: has_share(page, labels, drawn, 1.0), "the label as it was")
         # Cut in two, and joined again.
-        page.idle()
-        aim(page, ((3 * west + east) / 4, (north + south) / 2))
-        press(page, " ")
-        page.wait(lambda: page.run("return edited !== null"), "corners")
+        choose(page, ((3 * west + east) / 4, (north + south) / 2))
         press(page, "s")
         for place in ((west - (east - west) / 4, (north + south) / 2),
                       (east + (east - west) / 4, (north + south) / 2)):  # fmt: skip
@@ -212,11 +215,8 @@ def test_the_keyboard_alone_draws_reshapes_splits_merges_and_undoes(
             press(page, " ")
         press(page, "\ue007")
         page.wait(kept(page, 2), "two labels")
-        page.idle()
         middle = (west + east) / 2
-        aim(page, (middle, (3 * north + south) / 4))
-        press(page, " ")
-        page.wait(lambda: page.run("return picked.ids.length") == 1, "one chosen")
+        choose(page, (middle, (3 * north + south) / 4))
         aim(page, (middle, (north + 3 * south) / 4))
         ActionChains(page.driver).key_down("\ue008").send_keys(" ").key_up("\ue008").perform()
         page.wait(lambda: page.run("return picked.ids.length") == 2, "two chosen")
