@@ -50,7 +50,7 @@ EMPTY = np.zeros(0, object)
 
 
 @dataclass(frozen=True)
-class Outline:
+class DrawnPolygon:
     """A polygon in degrees, and its columns.
 
     Attributes:
@@ -73,7 +73,7 @@ class Edit:
         drop: Numbers of rows to remove.
     """
 
-    put: list[Outline] = field(default_factory=list)
+    put: list[DrawnPolygon] = field(default_factory=list)
     drop: list[int] = field(default_factory=list)
 
 
@@ -118,7 +118,7 @@ class DrawnLayer:
             return 0
         return int(pyogrio.read_info(self.path, layer=self.layer)["features"])
 
-    def outline(self, identity: int) -> Outline:
+    def outline(self, identity: int) -> DrawnPolygon:
         """One polygon.
 
         Raises:
@@ -127,7 +127,7 @@ class DrawnLayer:
         if self.table() is None:
             raise InputError(f"{self.path}: has no {self.layer} {identity}")
         with closing(reader(self.path)) as file:
-            found: Outline = self._find(file, self._about(file), identity)
+            found: DrawnPolygon = self._find(file, self._about(file), identity)
         return found
 
     def apply(self, edit: Edit) -> tuple[Edit, list[int]]:
@@ -182,8 +182,8 @@ class DrawnLayer:
             )
         parts.sort(key=lambda part: -float(part.area))
         values = whole.values
-        rest = [Outline(None, part, values) for part in parts[1:]]
-        return self.apply(Edit([Outline(identity, parts[0], values), *rest]))
+        rest = [DrawnPolygon(None, part, values) for part in parts[1:]]
+        return self.apply(Edit([DrawnPolygon(identity, parts[0], values), *rest]))
 
     def merge(self, ids: list[int]) -> tuple[Edit, list[int]]:
         """Join polygons to one, which keeps the columns of the first; see `apply` for the rest.
@@ -206,7 +206,7 @@ class DrawnLayer:
         if joined.geom_type != "Polygon":
             raise UsageError(f"the outlines lie more than {GAP_M:g} m apart; merge what touches")
         first, *others = drawings
-        kept = Outline(first.identity, self._to_degrees(joined), first.values)
+        kept = DrawnPolygon(first.identity, self._to_degrees(joined), first.values)
         dropped = [each.identity for each in others if each.identity is not None]
         return self.apply(Edit([kept], dropped))
 
@@ -219,7 +219,7 @@ class DrawnLayer:
         placed = moved(shapes, to_degrees)
         there = self._near(placed)
         new = [
-            Outline(None, shape, {CLASS: name or None})
+            DrawnPolygon(None, shape, {CLASS: name or None})
             for shape, name in zip(placed, names, strict=True)
             if shape.intersection(there).area < COVERED * shape.area
         ]
@@ -296,15 +296,15 @@ class DrawnLayer:
         }
         blob = row[about.geometry]
         shape = shapely.Polygon() if blob is None else self._to_degrees(from_blob(blob))
-        return Outline(identity, shape, values)
+        return DrawnPolygon(identity, shape, values)
 
     def _put(
         self,
         file: sqlite3.Connection,
         about: Table,
-        drawing: Outline,
+        drawing: DrawnPolygon,
         shape: Any,
-        before: Outline | None,
+        before: DrawnPolygon | None,
     ) -> int:
         """Write one row, and give its number."""
         if unknown := set(drawing.values) - columns_of(file, self.layer):

@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from geohr.errors import InputError, UsageError
-from geohr.viewer.drawn import Outline, DrawnLayer, Edit
+from geohr.viewer.drawn import DrawnLayer, DrawnPolygon, Edit
 from geohr.viewer.images import tile_bounds
 from geohr.viewer.objects import NUMBER_MAX, ObjectTable
 from geohr.viewer.review import keep_review
@@ -272,7 +272,7 @@ def parse_ids(sent: list[Any]) -> list[int]:
     return [whole(str(each)) for each in sent]
 
 
-def parse_outline(sent: Any) -> Outline:
+def parse_outline(sent: Any) -> DrawnPolygon:
     """A polygon that the page sent as GeoJSON.
 
     Raises:
@@ -285,7 +285,7 @@ def parse_outline(sent: Any) -> Outline:
             ):
                 raise UsageError("a column holds text or a number")
             number = None if identity is None else whole(str(identity))
-            return Outline(number, parse_shape(geometry, "Polygon", "MultiPolygon"), values)
+            return DrawnPolygon(number, parse_shape(geometry, "Polygon", "MultiPolygon"), values)
     raise UsageError("an outline is {id, geometry, properties}")
 
 
@@ -314,7 +314,7 @@ def parse_shape(sent: Any, *kinds: str) -> shapely.Geometry:
     return shape
 
 
-def as_json(drawing: Outline) -> dict[str, Any]:
+def as_json(drawing: DrawnPolygon) -> dict[str, Any]:
     """An outline as the page knows it."""
     return {
         "id": drawing.identity,

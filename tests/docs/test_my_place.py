@@ -17,7 +17,7 @@ import shapely
 from rasterio.windows import Window
 
 from geohr.scene.vectors import LABELLED, LABELS
-from geohr.viewer.drawn import TRACED, Outline, DrawnLayer, Edit
+from geohr.viewer.drawn import TRACED, DrawnLayer, DrawnPolygon, Edit
 from geohr.viewer.tasks import Tasks
 from geohr.workflows.check.estimate import estimate
 
@@ -69,16 +69,18 @@ def judge(sample: Path, found: Path, truth: geopandas.GeoDataFrame) -> None:
         missed = len(hit) > 0 and not mapped.intersects(shape)
         tasks.keep("places", task["id"], int(missed))
         if missed:
-            traced.apply(Edit([Outline(None, shapely.force_2d(real[hit[0]]))]))
+            traced.apply(Edit([DrawnPolygon(None, shapely.force_2d(real[hit[0]]))]))
 
 
 def label(labels: Path, truth: geopandas.GeoDataFrame) -> None:
     """Draw every building, and mark the whole scene as labelled."""
     real = truth.to_crs("OGC:CRS84").geometry
     crs = truth.crs.to_wkt()
-    drawings = [Outline(None, shapely.force_2d(each), {"class": "building"}) for each in real]
+    drawings = [DrawnPolygon(None, shapely.force_2d(each), {"class": "building"}) for each in real]
     DrawnLayer(labels, LABELS, crs).apply(Edit(drawings))
-    DrawnLayer(labels, LABELLED, crs).apply(Edit([Outline(None, shapely.box(*real.total_bounds))]))
+    DrawnLayer(labels, LABELLED, crs).apply(
+        Edit([DrawnPolygon(None, shapely.box(*real.total_bounds))])
+    )
 
 
 @pytest.mark.full

@@ -24,7 +24,7 @@ from geohr.scene.labels import read_vector
 from geohr.scene.vectors import LABELLED, LABELS
 from geohr.viewer import ObjectTable, page_server
 from geohr.viewer.database import from_blob, to_blob
-from geohr.viewer.drawn import Outline, DrawnLayer, Edit
+from geohr.viewer.drawn import DrawnLayer, DrawnPolygon, Edit
 from tests.makers import ORIGIN, UTM
 from tests.view.browser import serving
 from tests.view.makers import write_result
@@ -48,7 +48,7 @@ def read(layer: DrawnLayer) -> geopandas.GeoDataFrame:
 
 
 def put(layer: DrawnLayer, *shapes: Any, name: str = "building") -> list[int]:
-    return layer.apply(Edit([Outline(None, each, {"class": name}) for each in shapes]))[1]
+    return layer.apply(Edit([DrawnPolygon(None, each, {"class": name}) for each in shapes]))[1]
 
 
 def test_a_label_is_kept_where_it_was_drawn(layer: DrawnLayer) -> None:
@@ -74,7 +74,7 @@ def test_every_edit_is_taken_back_and_done_again(layer: DrawnLayer) -> None:
     line = shapely.LineString([square(-5, 4, 1).centroid, square(20, 5, 1).centroid])
     edits = []
     for change in (
-        lambda: layer.apply(Edit([Outline(first, square(1, 1), {"class": "house"})])),
+        lambda: layer.apply(Edit([DrawnPolygon(first, square(1, 1), {"class": "house"})])),
         lambda: layer.split(first, line),
         lambda: layer.apply(Edit(drop=[second])),
         lambda: layer.merge(read(layer).index.tolist()),
@@ -104,11 +104,11 @@ def test_an_edit_that_fails_leaves_nothing(layer: DrawnLayer) -> None:
     (there,) = put(layer, square(0, 0))
     bow = shapely.Polygon([(32, 0), (32.001, 0.001), (32.001, 0), (32, 0.001)])
     with pytest.raises(UsageError, match="crosses itself"):
-        layer.apply(Edit([Outline(None, square(20, 0)), Outline(None, bow)]))
+        layer.apply(Edit([DrawnPolygon(None, square(20, 0)), DrawnPolygon(None, bow)]))
     with pytest.raises(InputError, match="has no labels 99"):
-        layer.apply(Edit([Outline(None, square(20, 0))], [there, 99]))
+        layer.apply(Edit([DrawnPolygon(None, square(20, 0))], [there, 99]))
     with pytest.raises(UsageError, match="no column colour"):
-        layer.apply(Edit([Outline(there, square(20, 0), {"colour": "red"})]))
+        layer.apply(Edit([DrawnPolygon(there, square(20, 0), {"colour": "red"})]))
     with pytest.raises(UsageError, match="does not cross"):
         layer.split(there, shapely.LineString([(0, 0), (1, 0)]))
     with pytest.raises(UsageError, match="more than 1 m apart"):
@@ -190,7 +190,7 @@ def test_train_and_evaluate_read_labels_and_labelled_areas_of_one_file(tmp_path:
     path = tmp_path / "scene.labels.gpkg"
     table = ObjectTable.open(result)
     area = DrawnLayer(path, LABELLED, table.crs)
-    area.apply(Edit([Outline(None, square(0, 0, 40))]))
+    area.apply(Edit([DrawnPolygon(None, square(0, 0, 40))]))
     put(DrawnLayer(path, LABELS, table.crs), square(10, 10, 5))
     opened = Scene.open(scene)
     whole = Window(0, 0, opened.height, opened.width)
