@@ -186,6 +186,15 @@ class ViewOptions(SceneOptions):
         high=100_000,
         metavar="METRES",
     )
+    zoom: int | None = opt(
+        None,
+        "Zoom level of a service of tiles; by default the coarsest that suits the model.",
+        low=0,
+        high=30,
+    )
+    rate: float = opt(
+        10.0, "Requests a second to a service of tiles.", low=0.01, high=1000, metavar="NUMBER"
+    )
 
     def __post_init__(self) -> None:
         """Refuse a malformed resolution or box.

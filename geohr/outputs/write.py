@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr._runtime.progress import phase
-from geohr._runtime.redact import redact
 from geohr.errors import UsageError
 from geohr.geobox import GeoBox
 from geohr.inference.job import Job
@@ -159,7 +158,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
         path,
         crs=job.crs,
         multi=job.options.connectivity == 8 or is_cut(job.geobox.bounds, job.geobox.crs, job.crs),
-        constants={"scene": redact(Path(job.scene.path).name), "acquired": job.acquired},
+        constants={"scene": job.scene.name, "acquired": job.acquired},
         colours={label.name: label.colour for label in job.card.classes},
         provenance=job.provenance(),
     )
