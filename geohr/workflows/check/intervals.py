@@ -20,10 +20,10 @@ LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
 # Draws of what was not judged.
 DRAWS = 4000
-# Jeffreys' prior of a share: half a right and half a wrong judgement.
+# Jeffreys' prior: half a right and half a wrong judgement of a share, half a hit of a count.
 HALF = 0.5
-# Windows that a stratum's expectation counts as, and missed objects expected of one at least.
-PRIOR_WINDOWS, PRIOR_MISSED = 1.0, 0.05
+# Missed objects that are expected of a window at least: no model knows that there are none.
+MISSED_MIN = 0.05
 # Variance over mean of missed objects in a window: granted at least, and believed at most.
 DISPERSION = (1.15, 6.0)
 
@@ -84,8 +84,8 @@ def draw_missed(
     """`(draw,)` how many objects a map misses, from windows that were looked through.
 
     Counts of a stratum are taken to be Poisson's with a mean of its own and a common dispersion,
-    which the sample tells. The mean's prior is one window with as many as were expected, times the
-    ratio of missed to expected objects over the whole sample.
+    which the sample tells. The mean's prior counts as half a missed object; it is what was expected
+    times the ratio of missed to expected objects over the whole sample.
 
     Args:
         counts: `(stratum,)` missed objects in the windows judged, and the sum of their squares.
@@ -96,13 +96,12 @@ def draw_missed(
     """
     sums, squares = counts
     ratio = (sums.sum() + HALF) / ((judged * expected).sum() + HALF)
-    prior = PRIOR_WINDOWS * np.maximum(ratio * expected, PRIOR_MISSED)
+    prior = HALF / np.maximum(ratio * expected, MISSED_MIN)
     dispersion = dispersion_of(sums, squares, judged)
     total = np.zeros(DRAWS)
-    for found, looked, size, guess in zip(sums, judged, members, prior, strict=True):
-        mean = random.gamma(
-            (found + guess) / dispersion, dispersion / (looked + PRIOR_WINDOWS), DRAWS
-        )
+    for found, looked, size, windows in zip(sums, judged, members, prior, strict=True):
+        shape, scale = (found + HALF) / dispersion, dispersion / (looked + windows)
+        mean = random.gamma(shape, scale, DRAWS)
         left = max(int(size - looked), 0)
         total += found + random.poisson(mean * left / dispersion) * dispersion
     return total
