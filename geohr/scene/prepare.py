@@ -88,11 +88,7 @@ def open_view(
         InputError: When a scene cannot be used, or several do not fit together.
         UsageError: When what was asked for cannot be had of any scene.
     """
-    coarsest = coarsest_wanted(options, suits)
-    scenes = [
-        open_tiles(name, options, coarsest) if is_tiled(name) else Scene.open(name, options)
-        for name in names_of(given, options.asset)
-    ]
+    scenes = [open_scene(name, options, suits) for name in names_of(given, options.asset)]
     for each in scenes:
         if each.crs is not None and each.transform.is_identity:
             warnings.warn(
@@ -106,6 +102,23 @@ def open_view(
     if options.scene_gsd is not None:
         scene = replace(scene, gsd=options.scene_gsd)
     return on_wanted_grid(scene, options, suits).within(aoi=options.aoi, bbox=options.bbox)
+
+
+def open_scene(name: str, options: ViewOptions, suits: ResolutionRange | None) -> Scene:
+    """One raster, or service or file of tiles, as it is.
+
+    Args:
+        name: A file, or an address.
+        options: The options of reading.
+        suits: Resolutions that suit the model that it is for, by which a zoom level is chosen.
+
+    Raises:
+        InputError: When it cannot be used.
+        UsageError: When what was asked for cannot be had of it.
+    """
+    if is_tiled(name):
+        return open_tiles(name, options, coarsest_wanted(options, suits))
+    return Scene.open(name, options)
 
 
 def names_of(given: SceneLike, asset: str | None) -> list[str]:
