@@ -25,14 +25,15 @@ from rasterio.features import shapes as traced
 from geohr.evaluation.objects import match
 from geohr.geodesy import areas
 from geohr.scene.footprints import FootprintLayer, Footprints
-from geohr.workflows.check.estimate import Estimate, Judgements, Strata, estimate_from
-from geohr.workflows.check.options import EstimateOptions
+from geohr.workflows.check.estimate import Judgements, Quality, Strata, quality
 from geohr.workflows.check.sample import Drawn, draw_members, draw_objects, draw_windows, placed
 from geohr.workflows.check.windows import MapWindows, read_windows
 
 # Smaller true objects, in square metres, are specks of the labels.
 OBJECT_M2 = 4.0
 SIZES = (50, 100, 200, 400)
+# Draws for each of a simple random sample.
+PLAIN = 5
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def strata(drawn: Drawn, expected: NDArray[np.float64] | None = None) -> Strata:
     return Strata(of, drawn.members[first], hoped)
 
 
-def judge(truth: Truth, judgements: int, random: np.random.Generator, *, plain: bool) -> Estimate:
+def judge(truth: Truth, judgements: int, random: np.random.Generator, *, plain: bool) -> Quality:
     """Draw a sample, half of it objects, and estimate from the truth's answers."""
     wanted = judgements // 2
     if plain:
@@ -124,7 +125,7 @@ def judge(truth: Truth, judgements: int, random: np.random.Generator, *, plain: 
         truth.size[objects.index], truth.objects.names[objects.index],
         truth.missed[places.index], strata(places, expected), np.zeros(0),
     )  # fmt: skip
-    return estimate_from(answers, EstimateOptions())
+    return quality(answers, random)
 
 
 def point_errors(
@@ -146,16 +147,17 @@ def point_errors(
 def row(truth: Truth, judgements: int, draws: int) -> str:
     """Coverage, half widths and their ratios, of one size of the sample."""
     random = np.random.default_rng(judgements)
-    held, half, error = np.zeros((2, 3)), np.zeros((2, 2)), np.zeros((2, draws))
-    for plain in (0, 1):
-        for draw in range(draws):
+    held, half, errors = np.zeros((2, 3)), np.zeros((2, 2)), np.zeros(2)
+    # The simple random sample is there for its half width alone.
+    for plain, number in ((0, draws), (1, max(draws // PLAIN, 1))):
+        for _ in range(number):
             told = judge(truth, judgements, random, plain=bool(plain))
             for place, interval in enumerate((told.precision, told.recall, told.count)):
                 inside = interval.low - 1e-9 <= truth.scores[place] <= interval.high + 1e-9
-                held[plain, place] += inside / draws
-            half[plain] += np.array([told.precision.half_width, told.recall.half_width]) / draws
-            error[plain, draw] = told.recall.value - truth.scores[1]
-    errors = np.sqrt((error**2).mean(axis=1))
+                held[plain, place] += inside / number
+            half[plain] += np.array([told.precision.half_width, told.recall.half_width]) / number
+            errors[plain] += (told.recall.value - truth.scores[1]) ** 2 / number
+    errors = np.sqrt(errors)
     points = float(np.sqrt((point_errors(truth, judgements, draws, random) ** 2).mean()))
     cells = [
         *(f"{each:.1%}" for each in held[0]),

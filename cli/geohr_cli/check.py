@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from geohr.workflows.check.options import EstimateOptions, SampleOptions
+from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 
@@ -52,6 +52,40 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
 
     counts = draw_sample(result, probs, out, options=options, overwrite=overwrite)
     click.echo(f"{out}: {counts.describe()}")
+
+
+@check.command("next")
+@click.argument("scene")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option(
+    "--probs",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="Probabilities that geohr wrote together with RESULT.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.gpkg",
+    help="The windows to label, in order.",
+)
+@options_of(NextOptions)
+@config_option
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@debug_option
+def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> None:
+    """Choose the windows of SCENE most worth labelling: doubtful ones, unlike each other.
+
+    Example: geohr check next scene.tif buildings.gpkg --probs probs.tif --out next.gpkg
+    """
+    options = chosen(NextOptions)
+
+    from geohr.workflows.check.worthwhile import next_windows
+
+    count = next_windows(scene, result, probs, out, options=options, overwrite=overwrite)
+    click.echo(f"{out}: {count} windows to label")
 
 
 @check.command()

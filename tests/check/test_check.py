@@ -21,6 +21,8 @@ from geohr.workflows.check.intervals import Interval, draw_missed, draw_right, s
 from geohr.workflows.check.options import EstimateOptions, SampleOptions
 from geohr.workflows.check.sample import draw_sample, turns
 from geohr.workflows.check.windows import WINDOW_M
+from geohr.workflows.check.worthwhile import spread_out
+from tests.command import Geohr
 
 UTM = "EPSG:32636"
 SIDE = 800
@@ -290,3 +292,37 @@ def test_none_that_was_seen_has_an_upper_end() -> None:
     assert np.quantile(draws, 0.025) == 0
     # Three in the sample are consistent with none at 95% (the rule of three).
     assert 20 < np.quantile(draws, 0.975) < 90
+
+
+def test_next_windows_are_doubtful_and_unlike_each_other(
+    town: dict[str, Path], tmp_path: Path, geohr: Geohr
+) -> None:
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 40, (3, SIDE, SIDE)).astype(np.uint8)
+    pixels[0, :, SIDE // 2 :] += 200
+    scene = tmp_path / "scene.tif"
+    with rasterio.open(
+        scene, "w", driver="GTiff", count=3, height=SIDE, width=SIDE, dtype="uint8", crs=UTM,
+        transform=Affine(1, 0, EAST, 0, -1, SIDE),
+    ) as raster:  # fmt: skip
+        raster.write(pixels)
+    out = tmp_path / "next.gpkg"
+    files = (scene, town["map.gpkg"], "--probs", town["probs.tif"], "--out", out)
+    run = geohr("check", "next", *files, "--windows", "6")
+    assert run.code == 0, run.err
+    assert run.out == f"{out}: 6 windows to label\n"
+    chosen = geopandas.read_file(out, layer="places")
+    assert chosen["turn"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert chosen["answer"].isna().all()
+    assert len(geopandas.read_file(out, layer="objects")) == 0
+    # More doubtful than most, and both sorts of ground are among them.
+    assert chosen["score"].min() > 1
+    east = chosen.centroid.x > EAST + SIDE / 2
+    assert 2 <= east.sum() <= 4
+    assert geohr("check", "next", *files).code == 2
+
+
+def test_what_is_unlike_is_chosen_before_what_is_a_little_more_doubtful() -> None:
+    looks = np.array([[0.0], [0.1], [5.0], [5.1]])
+    assert spread_out(np.array([1.0, 0.99, 0.8, 0.7]), looks, 2).tolist() == [0, 2]
+    assert sorted(spread_out(np.ones(3), np.zeros((3, 2)), 9).tolist()) == [0, 1, 2]

@@ -241,9 +241,27 @@ def missed_objects(places: Any, traced: Any) -> Floats:
     return np.where(np.isnan(told), least, told)
 
 
-def estimate_from(judged: Judgements, options: EstimateOptions) -> Estimate:
-    """The estimate out of answers; see `estimate`."""
-    random = np.random.default_rng(SEED)
+@dataclass(frozen=True)
+class Quality:
+    """The main numbers of a map.
+
+    Attributes:
+        precision: Share of the map's objects that are right.
+        recall: Share of the objects that are there that the map has.
+        count: Objects that are there.
+        missed: Objects that the map misses.
+        draws: `(draw,)` of the missed objects.
+    """
+
+    precision: Interval
+    recall: Interval
+    count: Interval
+    missed: Interval
+    draws: Floats
+
+
+def quality(judged: Judgements, random: np.random.Generator) -> Quality:
+    """Precision, recall and counts out of answers."""
     objects, windows = judged.objects, judged.windows
     size = int(objects.members.sum())
     right = draw_right(objects.sums(judged.right), objects.judged, objects.members, random)
@@ -256,21 +274,34 @@ def estimate_from(judged: Judgements, options: EstimateOptions) -> Estimate:
         found_all = float(np.median(right))
     if (windows.judged == 0).any():
         missed_all = float(np.median(missed))
-    areas_of_one = judged.traced if len(judged.traced) else judged.area
-    one = draw_mean(areas_of_one, random)
     recall = found_all / (found_all + missed_all) if found_all + missed_all else float("nan")
-    curve = tuple(
-        along_threshold(judged, objects.weight, missed_all, options.cost, level)
-        for level in np.unique(np.round(judged.confidence, 2))
-    )
-    edges = np.quantile(judged.area, [0, 1 / 3, 2 / 3, 1])
-    return Estimate(
+    return Quality(
         precision=Interval.of(found_all / size, right / size),
         recall=Interval.of(recall, right / np.maximum(right + missed, 1e-9)),
         count=Interval.of(found_all + missed_all, right + missed),
         missed=Interval.of(missed_all, missed),
+        draws=missed,
+    )
+
+
+def estimate_from(judged: Judgements, options: EstimateOptions) -> Estimate:
+    """The estimate out of answers; see `estimate`."""
+    random = np.random.default_rng(SEED)
+    told = quality(judged, random)
+    one = judged.traced if len(judged.traced) else judged.area
+    missed_m2 = told.draws * draw_mean(one, random)
+    curve = tuple(
+        along_threshold(judged, judged.objects.weight, told.missed.value, options.cost, level)
+        for level in np.unique(np.round(judged.confidence, 2))
+    )
+    edges = np.quantile(judged.area, [0, 1 / 3, 2 / 3, 1])
+    return Estimate(
+        precision=told.precision,
+        recall=told.recall,
+        count=told.count,
+        missed=told.missed,
         found_m2=total_of(judged),
-        missed_m2=Interval.of(missed_all * float(areas_of_one.mean()), missed * one),
+        missed_m2=Interval.of(told.missed.value * float(one.mean()), missed_m2),
         objects=len(judged.right),
         places=len(judged.missed),
         by_class={
