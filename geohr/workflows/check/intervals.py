@@ -25,7 +25,7 @@ HALF = 0.5
 # Missed objects that are expected of a window at least: no model knows that there are none.
 MISSED_MIN = 0.05
 # Variance over mean of missed objects in a window: granted at least, and believed at most.
-DISPERSION = (1.15, 6.0)
+DISPERSION = (1.3, 6.0)
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,18 @@ def draw_missed(
 
 
 def dispersion_of(sums: Floats, squares: Floats, judged: Ints) -> float:
-    """Variance over mean of counts within strata, where the sample tells it."""
+    """Variance over mean of counts within strata, where the sample tells it.
+
+    A few hits tell little of it, and it is taken to be the larger.
+    """
     low, high = DISPERSION
     known = judged > 1
     if sums[known].sum() < 3:
         return low
     within = (squares - sums**2 / np.maximum(judged, 1))[known].sum()
     mean = (sums / np.maximum(judged, 1) * (judged - 1))[known].sum()
-    return float(np.clip(within / mean, low, high))
+    few = 1 + 1 / np.sqrt(sums.sum())
+    return float(np.clip(few * within / mean, low, high))
 
 
 def share(right: Floats, judged: Floats, sizes: Floats) -> Interval:
