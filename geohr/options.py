@@ -161,6 +161,12 @@ class SceneOptions(Options):
 class ViewOptions(SceneOptions):
     """Which part of a scene is read, and on which pixel grid."""
 
+    bands_from: tuple[str, ...] | None = opt(
+        None,
+        "Rasters whose bands follow those of the scene, each brought to its pixel grid: single "
+        "bands, a height model, a second date.",
+        metavar="FILE,FILE",
+    )
     asset: str | None = opt(
         None, "Asset of a STAC item to read; by default the first raster.", metavar="KEY"
     )

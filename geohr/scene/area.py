@@ -120,6 +120,23 @@ def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ..
     return Area(shapely.to_wkb(shapely.multipolygons(polygons)))
 
 
+def degrees_around(aoi: str | None, bbox: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """West, south, east and north of an area of interest in degrees; None where there is none.
+
+    Raises:
+        InputError: When the file cannot be read, holds no polygons or has no CRS.
+    """
+    if aoi is None:
+        return bbox
+    shape, crs = read_polygons(aoi)
+    convert = pyproj.Transformer.from_crs(crs, DEGREES, always_xy=True)
+    around = convert.transform_bounds(*shapely.bounds(shape))
+    if bbox is None:
+        return tuple(map(float, around))
+    low, high = np.maximum(around[:2], bbox[:2]), np.minimum(around[2:], bbox[2:])
+    return (*low.tolist(), *high.tolist())
+
+
 def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     """The union of a file's polygons, and their CRS.
 

@@ -23,9 +23,14 @@ VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
 
 
+def suffix_of(path: str) -> str:
+    """The suffix of a file in lower case; that of a URL without its query."""
+    return Path(path.partition("?")[0] if "://" in path else path).suffix.lower()
+
+
 def is_vector(path: str) -> bool:
     """Whether a file holds vectors, of any format that OGR reads, rather than a raster."""
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix in (*VECTOR_SUFFIXES, *RASTER_SUFFIXES):
         return suffix in VECTOR_SUFFIXES
     return _holds_geometries(path, file_version(path))
