@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import geopandas
 
 PARQUET = ".parquet"
+# Layers of a file that `geohr view` labels: outlines, and areas in which nothing lacks one.
+LABELS = "labels"
+LABELLED = "labelled"
 # Files with these endings are vectors.
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
 # Files with these are rasters. OGR is asked whether it can read those with others.
@@ -46,17 +49,21 @@ def _holds_geometries(path: str, version: object) -> bool:
         return False
 
 
-def first_layer(path: str | Path) -> str:
+def first_layer(path: str | Path, *, prefer: str | None = None) -> str:
     """The first layer with geometries: a GPKG may hold others, such as its styles.
+
+    Args:
+        path: The file.
+        prefer: The layer to take instead, where the file has one of this name.
 
     Raises:
         InputError: When there is none.
         pyogrio.errors.DataSourceError: When the file cannot be read.
     """
-    for name, kind in pyogrio.list_layers(path):
-        if kind is not None:
-            return str(name)
-    raise InputError(f"{path}: holds no layer with geometries")
+    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if not names:
+        raise InputError(f"{path}: holds no layer with geometries")
+    return prefer if prefer in names else names[0]
 
 
 def check_layer(path: str, crs: object, fields: Sequence[str], wanted: Sequence[str]) -> None:
