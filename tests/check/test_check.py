@@ -326,3 +326,27 @@ def test_what_is_unlike_is_chosen_before_what_is_a_little_more_doubtful() -> Non
     looks = np.array([[0.0], [0.1], [5.0], [5.1]])
     assert spread_out(np.array([1.0, 0.99, 0.8, 0.7]), looks, 2).tolist() == [0, 2]
     assert sorted(spread_out(np.ones(3), np.zeros((3, 2)), 9).tolist()) == [0, 1, 2]
+
+
+def test_the_estimate_writes_the_best_part_of_the_map_and_a_page(
+    town: dict[str, Path], tmp_path: Path, geohr: Geohr
+) -> None:
+    out, kept, page = (tmp_path / name for name in ("check.gpkg", "kept.gpkg", "check.html"))
+    draw_sample(town["map.gpkg"], town["probs.tif"], out)
+    judge(out, town["truth.gpkg"])
+    wanted = ("--map", town["map.gpkg"], "--out-map", kept, "--report", page, "--cost", "2")
+    run = geohr("check", "estimate", out, *wanted)
+    assert run.code == 0, run.err
+    told = estimate(out, options=EstimateOptions(cost=2))
+    assert run.out.splitlines() == told.describe().splitlines()
+    mapped = geopandas.read_file(town["map.gpkg"], layer="map")
+    best = mapped[mapped["confidence"] >= told.threshold]
+    left = geopandas.read_file(kept, layer="map")
+    assert 0 < len(left) == len(best) < len(mapped)
+    assert left.columns.tolist() == mapped.columns.tolist()
+    text = page.read_text("utf-8")
+    assert f"{told.recall.value:.0%} (" in text
+    assert "A false object costs as much as 2 missed" in text
+    assert text.count("<polyline") == 2
+    assert geohr("check", "estimate", out, *wanted).code == 2
+    assert geohr("check", "estimate", out, "--out-map", tmp_path / "other.gpkg").code == 2
