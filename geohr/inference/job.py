@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +15,7 @@ from geohr._runtime.redact import redact_all
 from geohr.engines.calibration import Calibration
 from geohr.engines.predictor import Engine
 from geohr.geobox import GeoBox, Window
-from geohr.geodesy import parse_crs, plane_crs
+from geohr.geodesy import in_plane, parse_crs
 from geohr.models.card import Card
 from geohr.options import SegmentOptions
 from geohr.polygons import Polygons, TraceSettings
@@ -108,12 +107,7 @@ class Job:
     @property
     def _measured_geobox(self) -> GeoBox:
         """The grid of the outputs, in a plane of its own where only the resolution is known."""
-        geobox, gsd = self.geobox, self.scene.gsd
-        if geobox.crs is not None or gsd is None:
-            return geobox
-        shape = geobox.transform.determinant
-        plane = plane_crs(gsd / math.sqrt(abs(shape)), down=shape > 0)
-        return dataclasses.replace(geobox, crs=CRS.from_wkt(plane))
+        return in_plane(self.geobox, self.scene.gsd)
 
     def to_crs(self, polygons: Polygons) -> Polygons:
         """Polygons as they are traced, brought into `crs`."""
@@ -151,6 +145,10 @@ class Job:
             "geohr_scene_acquired": self.acquired or "",
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.digest,
+            "geohr_model_licence": self.card.licence,
+            "geohr_model_attribution": "; ".join(
+                dict.fromkeys(each.attribution for each in self.card.sources)
+            ),
             "geohr_engine": self.engine.name,
             "geohr_options": json.dumps(self._options_that_count, sort_keys=True),
         }

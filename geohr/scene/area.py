@@ -146,10 +146,10 @@ def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
-    from geohr.scene.vectors import first_layer
+    from geohr.scene.vectors import LABELLED, first_layer
 
     try:
-        meta, _, wkb, _ = read(path, columns=[], layer=first_layer(path))
+        meta, _, wkb, _ = read(path, columns=[], layer=first_layer(path, prefer=LABELLED))
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         raise InputError(f"{path}: cannot be read as an area ({error})") from error
     if meta["crs"] is None:
