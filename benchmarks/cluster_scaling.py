@@ -1,6 +1,6 @@
 """Where the driver of a cluster spends its time, and with how many workers it keeps up.
 
-    python -m benchmarks.cluster_scaling [--repeat 4]
+    python -m benchmarks.cluster_scaling [--repeat 4] [--no-regularize]
 
 Processor seconds of one core for a megapixel, so that others on this machine count less. A worker
 predicts the sample scene in blocks and saves them, then joins, classifies, traces and saves strips.
@@ -62,13 +62,15 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--repeat", type=int, default=4, help="times down and across")
     arguments.add_argument("--model", default="buildings", help="a bundled name or a file")
+    arguments.add_argument("--no-regularize", action="store_true", help="outlines as traced")
     asked = arguments.parse_args()
     # One core, also for GDAL, which would use them all to compress.
     os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="geohr-scaling-") as name:
         folder = Path(name)
         executor = LocalExecutor()
-        options = SegmentOptions(gsd="native")
+        regularize = False if asked.no_regularize else None
+        options = SegmentOptions(gsd="native", regularize=regularize)
         job = prepare(str(SCENE), resolve_model(asked.model), options, executor)
         job = replace(job, block_size=square(job.grid))
         worker, scores = measure_worker(job, executor, folder)
