@@ -333,9 +333,33 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
         low=THRESHOLD_MIN,
         high=1,
     )
+    readings: tuple[float, ...] | None = opt(
+        None,
+        "Coarser resolutions in metres per pixel at which the scene is read as well, for objects "
+        "larger than a window; those finer than the scene are left out. By default the model "
+        "card's, where --gsd is auto.",
+        metavar="M,M",
+    )
+    join: Literal["mean", "larger"] | None = opt(
+        None,
+        "How the probabilities of several readings are joined: their mean or the larger one; by "
+        "default what the model card says.",
+    )
     out_crs: str | None = opt(
         None, "CRS of the polygons, such as EPSG:32636; by default the scene's.", metavar="CRS"
     )
+
+    def __post_init__(self) -> None:
+        """Refuse readings that are no lengths.
+
+        Raises:
+            UsageError: In one sentence.
+        """
+        super().__post_init__()
+        if self.readings is not None and not all(is_length(each) for each in self.readings):
+            raise UsageError(
+                f"readings must be metres a pixel such as 0.3,0.6; got {listed(self.readings)}"
+            )
 
 
 @dataclass(frozen=True)

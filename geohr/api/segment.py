@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -28,7 +29,9 @@ from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
+from geohr.inference.postprocess import Chunk
 from geohr.inference.prepare import check_transformation, prepare
+from geohr.inference.readings import predict_readings
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
@@ -129,7 +132,7 @@ def segment(
         job = prepare(path, resolve_model(model), options, executor)
         with (
             watched(progress, f"segment {Path(display_name(path)).name}") as report,
-            closing(executor.chunks(job, progress=report)) as chunks,
+            closing(chunks_in_memory(job, executor, report)) as chunks,
         ):
             polygons = concatenate([chunk.polygons for chunk in chunks])
         return job.to_crs(polygons).to_geodataframe(job.crs)
@@ -174,13 +177,23 @@ def predict(
         job = prepare(path, resolve_model(model), options, executor, polygons=False)
         with (
             watched(progress, f"predict {Path(display_name(path)).name}") as report,
-            closing(executor.chunks(job, progress=report)) as chunks,
+            closing(chunks_in_memory(job, executor, report)) as chunks,
         ):
             stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
     probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
     probabilities[stacked == NODATA] = np.nan
     names = tuple(label.name for label in job.card.classes)
     return Prediction(probabilities, job.geobox.transform, job.geobox.crs, names)
+
+
+def chunks_in_memory(job: Job, executor: Executor, progress: Progress | None) -> Generator[Chunk]:
+    """What the outputs of a job receive, for callers that keep all of it."""
+    with TemporaryDirectory(prefix="geohr-") as folder:
+        read = predict_readings(job, executor, Path(folder), progress=progress)
+        with closing(
+            executor.chunks(read.job, progress=read.moved(progress, job.windows))
+        ) as chunks:
+            yield from chunks
 
 
 def segment_to_files(
@@ -300,7 +313,7 @@ def _segment_to_files(
     check_targets(job, targets)
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
-    keeps = executor.shares_blocks or (resume and len(job.blocks) > 1)
+    keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))
     check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
     with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
@@ -312,9 +325,13 @@ def _segment_to_files(
             part = targets.under(names)
             phase("predicting")
             with raster_of_disagreement(job, part) as disagreement:
+                progress = None if progress is None else then_drawing(progress)
+                read = predict_readings(
+                    job, executor, work.folder, progress=progress, keeps=keeps, stop=stop
+                )
                 chunks = executor.chunks(
-                    job,
-                    progress=None if progress is None else then_drawing(progress),
+                    read.job,
+                    progress=read.moved(progress, job.windows),
                     store=work if keeps else None,
                     stop=stop,
                     disagreement=disagreement,
@@ -328,12 +345,12 @@ def _segment_to_files(
         scene=redact(display_name(scene)),
         outputs=tuple(str(path) for path in targets.paths),
         objects=counts.objects if targets.vectors else None,
-        windows=len(job.grid),
-        predicted=counts.windows,
+        windows=job.windows,
+        predicted=counts.windows + read.predicted,
         seconds=time.monotonic() - started,
         engine=job.engine.name,
-        blocks=len(job.blocks),
-        reused=len(work.finished),
+        blocks=len(job.blocks) + read.blocks,
+        reused=len(work.finished) + read.reused,
         seam_score=counts.seams.score,
     )
 
