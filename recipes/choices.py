@@ -66,10 +66,10 @@ def way_of(model: Model, way: str) -> Model:
     return Model(model.network, card)
 
 
-def read(model: Model, scene: Path) -> Read:
+def read(model: Model, scene: Path, options: SegmentOptions) -> Read:
     """A scene's job, and its probabilities `(class, row, col)` on the grid that it is read on."""
     executor = LocalExecutor()
-    job = prepare(scene, model, SegmentOptions(), executor)
+    job = prepare(scene, model, options, executor)
     with TemporaryDirectory() as folder:
         joined = predict_readings(job, executor, Path(folder)).job
         with closing(executor.chunks(dataclasses.replace(joined, polygons=False))) as chunks:
@@ -116,12 +116,13 @@ def chosen_on(data: Path, folder: Path) -> dict[str, list[Place]]:
     }
 
 
-def tell(model: Model, places: dict[str, list[Place]], forest: Sequence[Path], way: str,
-         thresholds: Sequence[float], folder: Path) -> None:  # fmt: skip
+def tell(model: Model, places: dict[str, list[Place]], forest: Sequence[Path], way: str, *,
+         thresholds: Sequence[float], options: SegmentOptions, folder: Path) -> None:  # fmt: skip
     """Print the rows of one way."""
     model = way_of(model, way)
-    told = {place.scene: read(model, place.scene) for each in places.values() for place in each}
-    woods = [read(model, path) for path in forest]
+    scenes = [place.scene for each in places.values() for place in each]
+    told = {scene: read(model, scene, options) for scene in scenes}
+    woods = [read(model, path, options) for path in forest]
     ground = sum(
         levels.shape[1] * levels.shape[2] * (job.scene.gsd or 0.0) ** 2 for job, levels in woods
     )
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--ways", default=WAYS)
     parser.add_argument("--thresholds", default=THRESHOLDS)
+    parser.add_argument("--precision", default="float32")
     parser.add_argument("--work", type=Path, default=Path("validation"))
     arguments = parser.parse_args()
     folder = arguments.work
@@ -167,7 +169,15 @@ def main() -> None:
         )
         print("|---" * (7 + len(places)) + "|", flush=True)
         for way in arguments.ways.split(","):
-            tell(resolve_model(name), places, forest, way, thresholds, folder)
+            tell(
+                resolve_model(name),
+                places,
+                forest,
+                way,
+                thresholds=thresholds,
+                options=SegmentOptions(precision=arguments.precision),
+                folder=folder,
+            )
 
 
 if __name__ == "__main__":

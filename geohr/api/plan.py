@@ -16,7 +16,7 @@ from geohr.engines.cores import cores
 from geohr.engines.predictor import Predictor
 from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
 from geohr.inference.executor import LocalExecutor
-from geohr.inference.job import Reading
+from geohr.inference.job import CoarserJob
 from geohr.inference.prepare import prepare
 from geohr.models.card import Card
 from geohr.models.model import Model, resolve_model
@@ -171,7 +171,7 @@ def make_plan(
     *,
     outputs: OutputCounts,
     block_size: BlockSize | None = None,
-    coarser: Sequence[Reading] = (),
+    coarser: Sequence[CoarserJob] = (),
 ) -> Plan:
     """Estimate what a run takes; see `plan`.
 

@@ -63,7 +63,7 @@ class Job:
     engine: Engine
     acquired: str | None = None
     polygons: bool = True
-    coarser: tuple[Reading, ...] = ()
+    coarser: tuple[CoarserJob, ...] = ()
     joined: tuple[Scene, ...] = ()
 
     @cached_property
@@ -160,7 +160,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CoarserJob:
     """A coarser reading of a job's scene, whose probabilities are joined to the job's own.
 
     Attributes:

@@ -15,7 +15,7 @@ from geohr.errors import InputError, UsageError
 from geohr.geobox import Window
 from geohr.geodesy import parse_crs
 from geohr.inference.executor import Executor
-from geohr.inference.job import Job, Reading
+from geohr.inference.job import CoarserJob, Job
 from geohr.models.card import Card
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
@@ -102,7 +102,7 @@ def prepare(
 
 def coarser_reading(
     job: Job, whole: Scene, coarse: Scene, *, block_size: BlockSize | None, executor: Executor
-) -> Reading:
+) -> CoarserJob:
     """Describe a coarser reading of a job's scene.
 
     Args:
@@ -135,7 +135,7 @@ def coarser_reading(
         block_size=block_size or executor.block_size(grid),
         polygons=False,
     )
-    return Reading(made, coarse.geobox, whole.geobox)
+    return CoarserJob(made, coarse.geobox, whole.geobox)
 
 
 def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> SegmentOptions:

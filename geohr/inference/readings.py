@@ -25,7 +25,7 @@ from geohr.encoding import NODATA
 from geohr.geobox import Window
 from geohr.inference.checkpoint import WorkFolder
 from geohr.inference.executor import Executor
-from geohr.inference.job import Job, Reading
+from geohr.inference.job import CoarserJob, Job
 from geohr.inference.pipeline import Progress
 from geohr.inference.postprocess import Chunk
 from geohr.scene import CACHE_BYTES, Scene
@@ -117,7 +117,7 @@ def predict_readings(
     return told
 
 
-def write_reading(path: Path, reading: Reading, chunks: Iterable[Chunk]) -> None:
+def write_reading(path: Path, reading: CoarserJob, chunks: Iterable[Chunk]) -> None:
     """Write the probabilities of a reading as a raster of its whole grid.
 
     Args:
@@ -163,7 +163,7 @@ def write_reading(path: Path, reading: Reading, chunks: Iterable[Chunk]) -> None
             raise as_output_error(error, path) from error
 
 
-def on_grid(job: Job, reading: Reading, raster: Path) -> Scene:
+def on_grid(job: Job, reading: CoarserJob, raster: Path) -> Scene:
     """A reading's raster as a scene on the grid of the job's."""
     made = dataclasses.replace(Scene.open(raster), geobox=reading.made)
     part = Window(*job.scene.corner, *job.scene.geobox.shape)
