@@ -25,7 +25,7 @@ from rasterio.features import rasterize
 from rasterio.transform import array_bounds, from_origin
 from scipy.signal import fftconvolve
 
-from geohr.api.segment import segment
+from geohr.api.memory import segment
 from geohr.geodesy import local_metric_crs, parse_crs
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions

@@ -23,10 +23,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geohr.api.export import export
+    from geohr.api.memory import predict, segment
     from geohr.api.options import ExportOptions, TileOptions, VectorizeOptions
     from geohr.api.plan import Plan, plan
     from geohr.api.prediction import Prediction
-    from geohr.api.segment import Summary, predict, segment, segment_to_files
+    from geohr.api.segment import Summary, segment_to_files
     from geohr.api.stitch import stitch
     from geohr.api.tile import tile
     from geohr.api.vectorize import vectorize
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     )
     from geohr.scene import Scene, Tile
     from geohr.tiling.grid import Grid
-    from geohr.training.options import TrainOptions
+    from geohr.training.adapt import adapt
+    from geohr.training.options import AdaptOptions, TrainOptions
     from geohr.training.train import train
     from geohr.viewer import page_server, view, write_page
     from geohr.viewer.plot import plot
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from geohr.workflows.check.sample import draw_sample
 
 _LAZY = {
+    "AdaptOptions": "geohr.training.options",
     "BatchOptions": "geohr.workflows.batch.options",
     "Card": "geohr.models.card",
     "ChangeOptions": "geohr.workflows.change.options",
@@ -85,6 +88,7 @@ _LAZY = {
     "TrainOptions": "geohr.training.options",
     "VectorizeOptions": "geohr.api.options",
     "Window": "geohr.geobox",
+    "adapt": "geohr.training.adapt",
     "bundled_models": "geohr.models.model",
     "change": "geohr.workflows.change.dates",
     "clean_folder": "geohr.inference.cleanup",
@@ -95,9 +99,9 @@ _LAZY = {
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",
-    "predict": "geohr.api.segment",
+    "predict": "geohr.api.memory",
     "run_batch": "geohr.workflows.batch.run",
-    "segment": "geohr.api.segment",
+    "segment": "geohr.api.memory",
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
     "tile": "geohr.api.tile",
@@ -109,6 +113,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AdaptOptions",
     "BatchError",
     "BatchOptions",
     "Card",
@@ -144,6 +149,7 @@ __all__ = [
     "VectorizeOptions",
     "Window",
     "__version__",
+    "adapt",
     "bundled_models",
     "change",
     "clean_folder",

@@ -65,8 +65,9 @@ class Options:
             if allowed and value not in allowed:
                 listed = ", ".join(str(choice) for choice in allowed)
                 raise UsageError(f"{each.name} must be one of {listed}; got {value!r}")
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                check_bounds(each, value)
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, (int, float)) and not isinstance(number, bool):
+                    check_bounds(each, number)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -338,6 +339,8 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
         "Coarser resolutions in metres per pixel at which the scene is read as well, for objects "
         "larger than a window; those finer than the scene are left out. By default the model "
         "card's, where --gsd is auto.",
+        low=0.0001,
+        high=100_000,
         metavar="M,M",
     )
     join: Literal["mean", "larger"] | None = opt(
@@ -348,18 +351,6 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
     out_crs: str | None = opt(
         None, "CRS of the polygons, such as EPSG:32636; by default the scene's.", metavar="CRS"
     )
-
-    def __post_init__(self) -> None:
-        """Refuse readings that are no lengths.
-
-        Raises:
-            UsageError: In one sentence.
-        """
-        super().__post_init__()
-        if self.readings is not None and not all(is_length(each) for each in self.readings):
-            raise UsageError(
-                f"readings must be metres a pixel such as 0.3,0.6; got {listed(self.readings)}"
-            )
 
 
 @dataclass(frozen=True)

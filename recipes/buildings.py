@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.merge import merge
 
-from geohr.api.segment import segment as find
+from geohr.api.memory import segment as find
 from geohr.api.segment import segment_to_files
 from geohr.evaluation.evaluate import evaluate
 from geohr.evaluation.options import EvaluateOptions

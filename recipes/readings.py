@@ -31,7 +31,7 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 from scipy import ndimage
 
-from geohr.api.segment import predict
+from geohr.api.memory import predict
 from geohr.encoding import IGNORE
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions

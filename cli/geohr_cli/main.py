@@ -13,6 +13,7 @@ from geohr import __version__
 from geohr._runtime.messages import take_over_messages
 from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
+from geohr_cli.adapt import adapt
 from geohr_cli.batch import batch
 from geohr_cli.change import change
 from geohr_cli.check import check
@@ -53,6 +54,7 @@ for command in (
     stitch,
     vectorize,
     train,
+    adapt,
     evaluate,
     export,
     models,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -15,9 +12,6 @@ from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
 from geohr_cli.flags import Target, chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
-
-if TYPE_CHECKING:
-    from geohr.inference.executor import Executor
 
 
 @click.command()
@@ -108,6 +102,7 @@ def segment(
     from geohr.scene.prepare import display_name
     from geohr.scene.stac import is_stac
     from geohr.tiling.blocks import BlockSize
+    from geohr.workflows.executors import executor_at
 
     if report is not None:
         if len(scenes) > 1 or is_stac(scenes[0]):
@@ -141,15 +136,3 @@ def segment(
 
         write_report(scenes[0], packages[0], report, model=network, summary=summary)
     log.summary("segmented", summary.describe(), dataclasses.asdict(summary))
-
-
-@contextmanager
-def executor_at(dask: str | None) -> Iterator[Executor | None]:
-    """The cluster that `--dask` names; None where blocks are predicted in this process."""
-    if dask is None:
-        yield None
-        return
-    from geohr.cluster import DaskExecutor, connected
-
-    with connected(dask) as client:
-        yield DaskExecutor(client)

@@ -58,7 +58,9 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
     if warnings.showwarning is not show_warning:
         message = as_keywords(message)
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "geohr":
+    # The generator of a context manager is entered by contextlib.
+    ours = {"geohr", "contextlib"}
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ours:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 

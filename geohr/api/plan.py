@@ -42,8 +42,9 @@ class Plan:
 
     Attributes:
         scene: The path of the scene.
-        height: Rows.
-        width: Columns.
+        own_size: Columns and rows of the scene itself.
+        height: Rows, as the scene is read.
+        width: Columns, as the scene is read.
         crs: Coordinate reference system, or None.
         own_gsd: Ground sampling distance of the scene itself in metres, or None without a CRS.
         gsd: The one that it is read at.
@@ -65,6 +66,7 @@ class Plan:
     """
 
     scene: str
+    own_size: tuple[int, int]
     height: int
     width: int
     crs: str | None
@@ -93,6 +95,9 @@ class Plan:
             gsd = f"{self.own_gsd:.3g} m, read at {gsd}"
         if self.readings:
             gsd += f" and {', '.join(f'{each:g}' for each in self.readings)} m"
+        size = " x ".join(str(side) for side in self.own_size)
+        if self.own_size != (self.width, self.height):
+            size += f", read as {self.width} x {self.height}"
         low, high = self.model_gsd
         fit = ""
         if self.gsd is not None and not low <= self.gsd <= high:
@@ -100,7 +105,7 @@ class Plan:
         return "\n".join(
             (
                 f"scene: {self.scene}",
-                f"size: {self.height} x {self.width} pixels, {self.valid:.0%} valid",
+                f"size: {size} pixels, {self.valid:.0%} valid",
                 f"crs: {self.crs or 'none'}",
                 f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
                 f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
@@ -199,6 +204,7 @@ def make_plan(
         blocks += len(cut_blocks(coarse.grid, block_size or square(coarse.grid)))
     return Plan(
         scene=scene.path,
+        own_size=(own.width, own.height),
         height=scene.height,
         width=scene.width,
         crs=None if scene.crs is None else str(scene.crs),

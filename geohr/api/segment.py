@@ -1,35 +1,25 @@
-"""The front door: a scene in, georeferenced objects out."""
+"""A scene to files: objects, classes and probabilities."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from affine import Affine
+from typing import TYPE_CHECKING
 
 from geohr._runtime.files import check_writable, staged
-from geohr._runtime.keywords import with_keywords
-from geohr._runtime.messages import python_words
-from geohr._runtime.progress import phase, watched
+from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr._runtime.stores import delivered
-from geohr.api.prediction import Prediction
-from geohr.encoding import NODATA, PROBABILITY_MAX
 from geohr.errors import InputError, UsageError
 from geohr.inference.checkpoint import WORK_FOLDER, locked_outputs, work_folder, work_name
 from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
-from geohr.inference.postprocess import Chunk
 from geohr.inference.prepare import check_transformation, prepare
 from geohr.inference.readings import predict_readings
 from geohr.models.model import Model, resolve_model
@@ -37,14 +27,12 @@ from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
 from geohr.outputs.stac import item_beside, write_item
 from geohr.outputs.write import RASTER_SUFFIXES, OutputPaths, raster_of_disagreement, write_outputs
-from geohr.polygons import concatenate
-from geohr.scene.memory import SceneInput, named
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
 
 if TYPE_CHECKING:
-    import geopandas
+    pass
 
 
 GEOJSON_CRS = "OGC:CRS84"
@@ -89,111 +77,6 @@ class Summary:
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
             f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"
         )
-
-
-def segment(
-    scene: SceneInput,
-    *,
-    model: str | Path | Model | None = None,
-    options: SegmentOptions | None = None,
-    transform: Affine | None = None,
-    crs: object = None,
-    progress: Progress | Literal["auto"] | None = "auto",
-    **keywords: Any,
-) -> geopandas.GeoDataFrame:
-    """Find objects in a scene.
-
-    Args:
-        scene: A raster file, a URL, a STAC item, or several of them as one mosaic; an open
-            rasterio dataset; an xarray DataArray with the georeference of rioxarray; or an array
-            `(band, row, col)`.
-        model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: The options of segmentation; by default those of the model card.
-        transform: Of an array: from (col, row) of pixel corners to coordinates.
-        crs: Of an array: its CRS, such as `EPSG:32636`.
-        progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
-            or in a notebook and nothing elsewhere, None shows nothing.
-        keywords: Single options by name, such as `threshold=0.4` or `regularize=False`: the fields
-            of `SegmentOptions`, taken over `options`.
-
-    Returns:
-        A polygon a row, in the scene's coordinate reference system or `out_crs`, with `class`,
-        `confidence` (mean probability), `area_m2` and `perimeter_m` on the ground, and what else
-        `geohr.polygons.Polygons` lists.
-
-    Raises:
-        UsageError: For a keyword that is no option, or a value that is not allowed.
-        InputError: When the scene or the model cannot be used, or does not fit the other.
-        EngineError: When the device is not there.
-    """
-    executor = LocalExecutor()
-    with python_words(), named(scene, transform=transform, crs=crs) as path:
-        options = with_keywords(options or SegmentOptions(), keywords, source="segment")
-        job = prepare(path, resolve_model(model), options, executor)
-        with (
-            watched(progress, f"segment {Path(display_name(path)).name}") as report,
-            closing(chunks_in_memory(job, executor, report)) as chunks,
-        ):
-            polygons = concatenate([chunk.polygons for chunk in chunks])
-        return job.to_crs(polygons).to_geodataframe(job.crs)
-
-
-def predict(
-    scene: SceneInput,
-    *,
-    model: str | Path | Model | None = None,
-    options: SegmentOptions | None = None,
-    transform: Affine | None = None,
-    crs: object = None,
-    progress: Progress | Literal["auto"] | None = "auto",
-    **keywords: Any,
-) -> Prediction:
-    """Predict the probabilities of a whole scene as an array, for scenes that fit into memory.
-
-    Args:
-        scene: A raster file, a URL, a STAC item, or several of them as one mosaic; an open
-            rasterio dataset; an xarray DataArray with the georeference of rioxarray; or an array
-            `(band, row, col)`.
-        model: A bundled name, a model file or a `Model`; by default the bundled building model.
-        options: The options of segmentation; by default those of the model card.
-        transform: Of an array: from (col, row) of pixel corners to coordinates.
-        crs: Of an array: its CRS, such as `EPSG:32636`.
-        progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
-            or in a notebook and nothing elsewhere, None shows nothing.
-        keywords: Single options by name, such as `threshold=0.4` or `regularize=False`: the fields
-            of `SegmentOptions`, taken over `options`.
-
-    Returns:
-        On the pixel grid on which the scene is read, which `gsd` may make another than its own.
-
-    Raises:
-        UsageError: For a keyword that is no option, or a value that is not allowed.
-        InputError: When the scene or the model cannot be used, or does not fit the other.
-        EngineError: When the device is not there.
-    """
-    executor = LocalExecutor()
-    with python_words(), named(scene, transform=transform, crs=crs) as path:
-        options = with_keywords(options or SegmentOptions(), keywords, source="predict")
-        job = prepare(path, resolve_model(model), options, executor, polygons=False)
-        with (
-            watched(progress, f"predict {Path(display_name(path)).name}") as report,
-            closing(chunks_in_memory(job, executor, report)) as chunks,
-        ):
-            stacked = np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
-    probabilities = stacked.astype(np.float32) / np.float32(PROBABILITY_MAX)
-    probabilities[stacked == NODATA] = np.nan
-    names = tuple(label.name for label in job.card.classes)
-    return Prediction(probabilities, job.geobox.transform, job.geobox.crs, names)
-
-
-def chunks_in_memory(job: Job, executor: Executor, progress: Progress | None) -> Generator[Chunk]:
-    """What the outputs of a job receive, for callers that keep all of it."""
-    with TemporaryDirectory(prefix="geohr-") as folder:
-        read = predict_readings(job, executor, Path(folder), progress=progress)
-        with closing(
-            executor.chunks(read.job, progress=read.moved(progress, job.windows))
-        ) as chunks:
-            yield from chunks
 
 
 def segment_to_files(
@@ -325,13 +208,13 @@ def _segment_to_files(
             part = targets.under(names)
             phase("predicting")
             with raster_of_disagreement(job, part) as disagreement:
-                progress = None if progress is None else then_drawing(progress)
+                told = None if progress is None else then_drawing(progress)
                 read = predict_readings(
-                    job, executor, work.folder, progress=progress, keeps=keeps, stop=stop
+                    job, executor, work.folder, progress=told, keeps=keeps, stop=stop
                 )
                 chunks = executor.chunks(
                     read.job,
-                    progress=read.moved(progress, job.windows),
+                    progress=read.moved(told, job.windows),
                     store=work if keeps else None,
                     stop=stop,
                     disagreement=disagreement,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray
 
 from geohr._runtime.progress import Report
+from geohr.api.memory import predict, segment
 from geohr.api.prediction import Prediction
-from geohr.api.segment import predict, segment
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from geohr.errors import UsageError
-from geohr.options import COARSEST_STRIDE, Options, listed, opt
+from geohr.options import COARSEST_STRIDE, Options, ViewOptions, listed, opt
 
 # Entries of a validation's record that are no score of a place.
 NOT_SCORES = ("step", "score", "loss", "learning_rate", "seconds")
@@ -148,3 +148,28 @@ class TrainOptions(NetworkOptions, WindowOptions):
             raise UsageError(
                 f"class_weights must be numbers from 0 that are not all 0; got {listed(weights)}"
             )
+
+
+@dataclass(frozen=True)
+class AdaptOptions(ViewOptions):
+    """The options of `adapt`: how the scene is read, and how a model is fitted to it."""
+
+    areas: str | None = opt(
+        None,
+        "Completely labelled ground: polygons; by default the layer labelled of the labels' file.",
+        metavar="FILE",
+    )
+    minutes: float = opt(10.0, "Minutes that fitting may take.", low=0.1, high=10_000)
+    steps: int | None = opt(
+        None,
+        "Optimiser steps of each fit, instead of as many as the minutes allow.",
+        low=1,
+        high=100_000,
+    )
+    tile: int = opt(256, "Side of a training window in pixels.", low=32, high=2048)
+    batch: int = opt(4, "Batch size in windows.", low=1, high=256)
+    learning_rate: float = opt(3e-4, "Peak learning rate.", low=0)
+    guide: float = opt(
+        0.5, "Weight of the former model's probabilities where nothing is labelled.", low=0
+    )
+    seed: int = opt(0, "Random seed.", low=0)

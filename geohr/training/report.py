@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Iterator
 from html import escape
 from importlib.util import find_spec
@@ -74,7 +75,7 @@ def confusions(finished: TrainResult) -> str:
     for place, table in finished.counts.items():
         counts = table
         if not card.background and finished.threshold is not None:
-            level = round(finished.threshold * LEVELS)
+            level = math.ceil(finished.threshold * LEVELS)
             counts = np.stack([table[:, :level].sum(axis=1), table[:, level:].sum(axis=1)], axis=1)
         head = "".join(f"<th>{escape(name)}</th>" for name in names)
         body = "".join(

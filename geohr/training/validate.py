@@ -6,6 +6,7 @@ same pass.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -111,7 +112,8 @@ def scores(counts: Mapping[str, Ints], card: Card) -> dict[str, float]:
     """
     if card.background:
         return {place: mean_iou(table) for place, table in counts.items()}
-    level = round((card.threshold or 0.5) * LEVELS)
+    # From which level a pixel belongs to the class, as in `geohr.stitching.mosaic.classify`.
+    level = math.ceil((card.threshold or 0.5) * LEVELS)
     return {place: float(threshold_ious(table)[level]) for place, table in counts.items()}
 
 
@@ -125,7 +127,8 @@ def threshold_ious(table: Ints) -> NDArray[np.float64]:
 def best_threshold(counts: Mapping[str, Ints]) -> float:
     """The probability at which the mean of the places' intersection over union is largest."""
     mean = np.mean([threshold_ious(table) for table in counts.values()], axis=0)
-    return round(float(mean[1:].argmax() + 1) / LEVELS, 3)
+    # Rounded down: rounded up, it would ask for the level above the best.
+    return math.floor(float(mean[1:].argmax() + 1) / LEVELS * 1000) / 1000
 
 
 def predict(

@@ -13,6 +13,8 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.transform
+import shapely
 from rasterio.windows import Window
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +26,10 @@ SERVES = ("geohr view",)
 """Commands that run until they are stopped; tests/view drives them."""
 MENTIONED = ("geohr models show NAME", "geohr check estimate")
 """Commands that sentences name without all of their arguments."""
-SHORT = {"train": ["--steps", "2", "--batch", "2", "--tile", "64"]}
+SHORT = {
+    "train": ["--steps", "2", "--batch", "2", "--tile", "64"],
+    "adapt": ["--steps", "1", "--batch", "1", "--tile", "64"],
+}
 """Options that make a command quick; the rest is as the README has it."""
 SIDE = 400
 """The side, in pixels, of the part of the sample scene that stands for the reader's own."""
@@ -69,6 +74,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outlines = geopandas.read_file(data / "kampala_buildings.gpkg")
     for name in ("truth.gpkg", "a.gpkg", "before.gpkg", "after.gpkg"):
         outlines.to_file(folder / name)
+    outlines.to_file(folder / "labels.gpkg", layer="labels")
+    bounds = rasterio.transform.array_bounds(SIDE, SIDE, profile["transform"])
+    labelled = geopandas.GeoSeries([shapely.box(*bounds)], crs=profile["crs"])
+    labelled.to_file(folder / "labels.gpkg", layer="labelled")
     shutil.copytree(data, folder / "examples" / "data")
     return folder
 

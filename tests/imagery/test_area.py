@@ -14,7 +14,7 @@ import rasterio
 import rasterio.features
 import shapely
 
-from geohr.api.segment import predict
+from geohr.api.memory import predict
 from geohr.encoding import NODATA
 from geohr.geobox import Window
 from geohr.options import SegmentOptions, ViewOptions

@@ -12,7 +12,7 @@ import rasterio
 import rasterio.warp
 from affine import Affine
 
-from geohr.api.segment import predict
+from geohr.api.memory import predict
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.options import SegmentOptions, ViewOptions

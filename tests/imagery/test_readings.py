@@ -12,8 +12,9 @@ import rasterio
 import shapely
 
 from geohr._runtime.stop import Stop
+from geohr.api.memory import predict
 from geohr.api.plan import plan
-from geohr.api.segment import Summary, predict, segment_to_files
+from geohr.api.segment import Summary, segment_to_files
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes
 from geohr.errors import InterruptedRunError, UsageError
 from geohr.inference.checkpoint import WORK_FOLDER
@@ -176,5 +177,5 @@ def test_the_card_names_readings_and_options_others(
 
 
 def test_readings_are_lengths() -> None:
-    with pytest.raises(UsageError, match=r"metres a pixel such as 0.3,0.6; got 0.3,-1"):
+    with pytest.raises(UsageError, match=r"readings must be in \[0.0001, 100000\]; got -1"):
         SegmentOptions(readings=(0.3, -1.0))

@@ -16,7 +16,7 @@ import rasterio.windows
 from affine import Affine
 from rasterio.errors import NotGeoreferencedWarning
 
-from geohr.api.segment import predict, segment
+from geohr.api.memory import predict, segment
 from geohr.errors import InputError, UsageError
 from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene

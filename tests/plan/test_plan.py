@@ -35,14 +35,15 @@ def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
     assert "expect" not in plan.describe()
 
 
-def test_a_plan_tells_both_resolutions(tmp_path: Path) -> None:
-    path = write_scene(tmp_path / "scene.tif", noise(512, 512))
+def test_a_plan_tells_both_resolutions_and_sizes(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif", noise(400, 512))
     own = Scene.open(path).gsd
     assert own is not None
     scene = open_view(path, ViewOptions(gsd=str(2 * own)))
     grid = Grid(scene.height, scene.width, 64, 0)
     plan = make_plan(scene, one_class_card(), grid, Constant(0.5), outputs=OUTPUTS)
     assert f"ground sampling distance: {own:.3g} m, read at {2 * own:.3g} m" in plan.describe()
+    assert "size: 512 x 400, read as 256 x 200 pixels, " in plan.describe()
 
 
 def test_memory_depends_on_the_width_alone(tmp_path: Path) -> None:

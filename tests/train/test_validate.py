@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geohr.api.segment import predict
+from geohr.api.memory import predict
 from geohr.encoding import NODATA, PROBABILITY_MAX
 from geohr.models.card import ClassLabel
 from geohr.models.model import Model

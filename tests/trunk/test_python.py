@@ -15,6 +15,7 @@ from rasterio.vrt import WarpedVRT
 import geohr
 import geohr.api.xarray
 from geohr._runtime.messages import as_keywords
+from geohr._runtime.progress import heard
 from geohr.errors import InputError, UsageError
 from tests.makers import one_class_card, random_model, write_scene
 
@@ -139,3 +140,12 @@ def test_results_show_themselves(scene: Path) -> None:
     for shown in (model, geohr.predict(scene), geohr.Scene.open(scene)):
         assert "<table>" in shown._repr_html_()
     assert "data:image/png;base64," in geohr.predict(scene)._repr_html_()
+
+
+def test_a_run_says_each_of_its_phases_once_and_in_order(scene: Path, tmp_path: Path) -> None:
+    named: list[str] = []
+    with heard(named.append, lambda _: None):
+        geohr.segment_to_files(
+            scene, [tmp_path / "objects.gpkg"], progress=lambda done, windows: None
+        )
+    assert named == ["reading", "predicting", "drawing", "writing"]

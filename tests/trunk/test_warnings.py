@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geohr.api.segment import predict
+from geohr.api.memory import predict
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.prepare import prepare
 from geohr.models.model import Model

@@ -7,14 +7,13 @@ batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from geohr._runtime.child import Child, Parent
 from geohr._runtime.stop import POLL_SECONDS, Stop
@@ -22,9 +21,7 @@ from geohr.errors import GeohrError, InterruptedRunError
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.tiling.blocks import BlockSize
-
-if TYPE_CHECKING:
-    from geohr.inference.executor import Executor
+from geohr.workflows.executors import executor_at
 
 
 @dataclass(frozen=True)
@@ -196,18 +193,6 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
     except Exception as error:
         return failed(f"unexpected {type(error).__name__}: {error}")
     return Outcome(objects=summary.objects, reused=summary.reused)
-
-
-@contextmanager
-def executor_at(dask: str | None) -> Iterator[Executor | None]:
-    """The cluster at an address; None for this process."""
-    if dask is None:
-        yield None
-        return
-    from geohr.cluster import DaskExecutor, connected
-
-    with connected(dask) as client:
-        yield DaskExecutor(client)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,178 @@
+"""What a few labels of a place are worth: maps of the rest of it, before and after `geohr adapt`.
+
+`python -m benchmarks.adapt --place SCENE LABELS --objects 5,10,20,40 --draws 2 --minutes 10` draws
+objects at random, with the empty land round them, as an analyst would label them; fits the bundled
+model to them; and scores the maps of both models on all that was not labelled. LABELS is a raster
+on the scene's grid: 0, 1, and 255 where nothing is annotated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize, shapes
+
+from geohr import Model, segment
+from geohr.encoding import IGNORE
+from geohr.evaluation.metrics import f1, iou
+from geohr.evaluation.objects import match
+from geohr.training.adapt import adapt
+from geohr.training.options import AdaptOptions
+
+# Metres round the outermost object of a labelled site.
+ROUND = 4.0
+# Objects of a site, and half of its longest side in metres.
+SITE_OBJECTS, SITE_HALF = 5, 40.0
+# Smaller true objects are specks of the labels.
+OBJECT_M2 = 4.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """A scene whose truth is known.
+
+    Attributes:
+        scene: Its file.
+        labels: Raster of classes on its grid.
+    """
+
+    scene: Path
+    labels: Path
+
+    @cached_property
+    def grid(self) -> tuple[NDArray[np.uint8], Any, Any]:
+        """Classes `(row, col)`, transform and CRS."""
+        with rasterio.open(self.labels) as raster:
+            return raster.read(1), raster.transform, raster.crs
+
+    @cached_property
+    def objects(self) -> NDArray[np.object_]:
+        """True objects, in the scene's CRS."""
+        classes, transform, _ = self.grid
+        found = shapes(classes, mask=classes == 1, transform=transform, connectivity=4)
+        polygons = shapely.make_valid(
+            np.array([shapely.geometry.shape(each) for each, _ in found], object)
+        )
+        return polygons[shapely.area(polygons) >= OBJECT_M2]
+
+    def score(self, model: Model | None, areas: NDArray[np.object_]) -> tuple[float, float]:
+        """IoU and F1 of objects of the model's map outside of some areas."""
+        classes, transform, _ = self.grid
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = segment(self.scene, model=model, progress=None).geometry.to_numpy()
+        inside = drawn(areas, classes.shape, transform)
+        counted = (classes != IGNORE) & ~inside
+        here, there = drawn(found, classes.shape, transform) & counted, (classes == 1) & counted
+        pixels = iou((here & there).sum(), (here & ~there).sum(), (there & ~here).sum())
+        known = rest(found, areas), rest(self.objects, areas)
+        pairs = len(match(known[1], known[0]).iou)
+        return float(pixels), float(f1(pairs, len(known[0]) - pairs, len(known[1]) - pairs))
+
+
+def drawn(
+    polygons: NDArray[np.object_], shape: tuple[int, ...], transform: Any
+) -> NDArray[np.bool_]:
+    """`(row, col)` True where a polygon covers a pixel's centre."""
+    if len(polygons) == 0:
+        return np.zeros(shape, bool)
+    mask: NDArray[np.uint8] = rasterize(polygons, out_shape=shape, transform=transform)
+    return mask.astype(bool)
+
+
+def rest(polygons: NDArray[np.object_], areas: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Polygons whose middle lies outside of all areas."""
+    tree = shapely.STRtree(areas)
+    return np.delete(polygons, np.unique(tree.query(shapely.centroid(polygons))[0]))
+
+
+def draw_sites(
+    objects: NDArray[np.object_], wanted: int, random: np.random.Generator
+) -> NDArray[np.object_]:
+    """Squares about random objects until `wanted` objects lie in them, or no more have room."""
+    middles = shapely.get_coordinates(shapely.centroid(objects))
+    sites: list[Any] = []
+    taken = np.zeros(len(objects), bool)
+    for index in random.permutation(len(objects)):
+        more = min(SITE_OBJECTS, wanted - int(taken.sum()))
+        if more <= 0:
+            break
+        apart = np.sort(np.abs(middles - middles[index]).max(axis=1))
+        half = min(apart[more - 1] + ROUND, SITE_HALF)
+        x, y = middles[index]
+        site = shapely.box(x - half, y - half, x + half, y + half)
+        if any(site.intersects(other) for other in sites):
+            continue
+        sites.append(site)
+        taken |= shapely.contains(site, shapely.points(middles))
+    return np.array(sites, object)
+
+
+def write_labels(place: Place, areas: NDArray[np.object_], path: Path) -> int:
+    """Write what an analyst would draw in some areas, and say how many objects that is."""
+    crs = place.grid[2]
+    inside = place.objects[
+        np.unique(shapely.STRtree(place.objects).query(areas, predicate="intersects")[1])
+    ]
+    geopandas.GeoDataFrame(geometry=inside, crs=crs).to_file(path, layer="labels")
+    geopandas.GeoDataFrame(geometry=areas, crs=crs).to_file(path, layer="labelled")
+    return len(inside)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--place", nargs=2, type=Path, action="append", required=True)
+    parser.add_argument("--objects", default="5,10,20,40")
+    parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--rate", type=float, default=AdaptOptions().learning_rate)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    print(
+        "| place | labels | steps | seconds | new weights | IoU before | after | F1 before | after "
+        "| said on labels |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    for scene, labels in given.place:
+        place = Place(scene, labels)
+        for wanted in map(int, given.objects.split(",")):
+            for draw in range(given.seed, given.seed + given.draws):
+                random = np.random.default_rng(draw)
+                areas = draw_sites(place.objects, wanted, random)
+                with tempfile.TemporaryDirectory() as folder:
+                    known = Path(folder) / "labels.gpkg"
+                    count = write_labels(place, areas, known)
+                    told = adapt(
+                        str(scene), known, Path(folder) / "mine.safetensors",
+                        options=AdaptOptions(
+                            minutes=given.minutes, steps=given.steps, learning_rate=given.rate,
+                            seed=draw,
+                        ),
+                    )  # fmt: skip
+                before, after = place.score(None, areas), place.score(told.model, areas)
+                gain = told.gain
+                print(
+                    f"| {scene.stem} | {count} | {told.steps} | {told.seconds:.0f} "
+                    f"| {told.choice.share:.0%} | {before[0]:.3f} | {after[0]:.3f} "
+                    f"| {before[1]:.3f} | {after[1]:.3f} | {gain.after - gain.before:+.3f} "
+                    f"({gain.low:+.3f} to {gain.high:+.3f}), weights {gain.weights[0]:+.3f} "
+                    f"({gain.weights[1]:+.3f} to {gain.weights[2]:+.3f}), "
+                    f"threshold {told.choice.threshold:.2f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

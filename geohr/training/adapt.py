@@ -1,0 +1,285 @@
+"""A model fitted to one place with a few labels, kept only where it is shown to be better there."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from geohr._runtime.progress import phase
+from geohr._runtime.stop import Stop
+from geohr.encoding import IGNORE, PROBABILITY_MAX, Ints
+from geohr.engines.cores import cores
+from geohr.errors import InputError, UsageError
+from geohr.models.card import Card
+from geohr.models.model import Model, resolve_model
+from geohr.scene import Scene
+from geohr.scene.prepare import ResolutionRange, SceneLike, open_view
+from geohr.tiling.normalize import Normalizer, check_range
+from geohr.training.fit import (
+    LabelledWindows,
+    Weights,
+    blend,
+    fit,
+    levels,
+    mean_weights,
+    plot_counts,
+)
+from geohr.training.gain import Choice, Gain, judge
+from geohr.training.ground import NO_PLOT, Piece, read_labelled
+from geohr.training.options import AdaptOptions
+
+FOLDS = 3
+"""Parts of the labelled ground, each left out once: so many fits share the minutes."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the new weights in the mean of old and new that are tried."""
+# Of the minutes, for reading and for judging the candidates.
+JUDGE_SHARE = 0.15
+# More steps than this change nothing that matters.
+STEPS_MAX = 600
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What came of fitting a model to a place.
+
+    Attributes:
+        model: The model, as it was written.
+        gain: Scores on labelled ground that was left out, before and after.
+        choice: The share of new weights, and the threshold.
+        objects: Labelled objects.
+        hectares: Labelled ground.
+        steps: Steps of each fit.
+        seconds: From start to end.
+    """
+
+    model: Model
+    gain: Gain
+    choice: Choice
+    objects: int
+    hectares: float
+    steps: int
+    seconds: float
+
+    def describe(self) -> str:
+        """The result in one sentence."""
+        return f"{self.gain.describe(self.choice)} ({self.seconds / 60:.1f} minutes)"
+
+
+def adapt(
+    scene: SceneLike,
+    labels: str | Path,
+    out: str | Path,
+    *,
+    model: str | Path | Model | None = None,
+    options: AdaptOptions | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Adaptation:
+    """Fit a model to a place with a few labels.
+
+    All weights are fitted at a low rate, several times, with a part of the labelled ground left out
+    each time; where nothing is labelled, the former model's probabilities guide them. The share of
+    new weights in the mean of old and new, and the threshold, are those that suit the ground left
+    out. Where the new weights are not shown to be better there, the old ones are kept, with a
+    threshold that is chosen again; where that is not either, the model stays as it was.
+
+    Args:
+        scene: The scene, or several that are one mosaic.
+        labels: Polygons of objects in the layer `labels`, else the first, of a file; and the ground
+            that is completely labelled in its layer `labelled`, or in `options.areas`.
+        out: The model file, `*.safetensors`.
+        model: What to start from: a bundled name, a file or a `Model`; by default the bundled
+            building model. Of one class.
+        options: The options of fitting.
+        progress: Called with the work done and the work in all.
+
+    Raises:
+        UsageError: For a model of several classes, and an `out` of another name.
+        InputError: When scene, labels or model cannot be used.
+        OutputError: When `out` cannot be written.
+    """
+    began = time.monotonic()
+    options, resolved = options or AdaptOptions(), resolve_model(model)
+    card, out = resolved.card, Path(out)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"a model file is named *.safetensors; got {out}")
+    if card.channels > 1 or card.output != "logits":
+        raise UsageError(
+            f"{card.name} has {card.channels} channels; adapt is for models of one class whose "
+            "output is logits: use geohr train --init"
+        )
+    phase("reading")
+    view = open_view(
+        scene, options, bands=card.bands, suits=ResolutionRange(card.gsd, card.gsd_best or card.gsd)
+    )
+    normalizer = Normalizer.of(card, options.scale)
+    check_range(view, normalizer)
+    pieces, objects = read_labelled(view, str(labels), options.areas)
+    folds = share_out(pieces)
+    phase("fitting")
+    seconds = options.minutes * 60 * (1 - JUDGE_SHARE) - (time.monotonic() - began)
+    clock = Clock(seconds, options.steps, progress)
+    fitted = fit_all(resolved.network, pieces, folds, normalizer, options, clock)
+    phase("judging")
+    counts = count_all(resolved.network, fitted, pieces, folds, normalizer)
+    choice, gain = judge(counts, SHARES, card.threshold or 0.5, seed=options.seed)
+    network = copy.deepcopy(resolved.network)
+    network.load_state_dict(blend(network.state_dict(), mean_weights(fitted), choice.share))
+    made = Model(network, new_card(card, view, out.stem, objects, choice, gain))
+    made.save(out)
+    known = sum(int((each.plots != NO_PLOT).sum()) for each in pieces)
+    return Adaptation(
+        made,
+        gain,
+        choice,
+        objects,
+        known * (view.gsd or 0.0) ** 2 / 1e4,
+        min(clock.taken.values()),
+        time.monotonic() - began,
+    )
+
+
+def share_out(pieces: Sequence[Piece]) -> list[list[int]]:
+    """Plots by fold, each fold with about as many pixels of objects.
+
+    Plots of one piece stay together where there are enough pieces: ground beside what was learnt
+    from is too easy.
+    """
+    groups = []
+    for each in pieces:
+        plots = np.unique(each.plots[each.plots != NO_PLOT]).tolist()
+        groups += [plots] if len(pieces) >= FOLDS else [[plot] for plot in plots]
+    weight = dict.fromkeys((plot for group in groups for plot in group), 1)
+    for each in pieces:
+        inside = (each.classes != IGNORE) & (each.classes > 0)
+        for plot, count in zip(*np.unique(each.plots[inside], return_counts=True), strict=True):
+            weight[int(plot)] += int(count)
+    folds: list[list[int]] = [[] for _ in range(min(FOLDS, len(groups)))]
+    totals = np.zeros(len(folds))
+    for group in sorted(groups, key=lambda plots: -sum(weight[plot] for plot in plots)):
+        least = int(totals.argmin())
+        folds[least] += group
+        totals[least] += sum(weight[plot] for plot in group)
+    if len(folds) < 2:
+        raise InputError(
+            "the labelled ground is too small to leave a part of it out; label a second area, or a "
+            "larger one"
+        )
+    return folds
+
+
+class Clock:
+    """How much of several fits that run side by side is done.
+
+    Args:
+        seconds: For all of them.
+        steps: Of each, instead of the seconds; None for as many as fit into them.
+        progress: Called with the work done and the work in all.
+
+    Attributes:
+        stop: Ends the fits before their time.
+        taken: Steps by the number of a fit.
+    """
+
+    def __init__(
+        self, seconds: float, steps: int | None, progress: Callable[[int, int], None] | None
+    ) -> None:
+        self.stop = Stop()
+        self.taken: dict[int, int] = {}
+        self._began, self._seconds = time.monotonic(), max(seconds, 1.0)
+        self._steps, self._progress = steps, progress
+
+    def done(self, number: int, step: int) -> float:
+        """The share of a fit that is done, given its number and the steps that it has taken."""
+        self.taken[number] = step
+        if self.stop.requested:
+            return 1.0
+        share = step / (self._steps or STEPS_MAX)
+        if self._steps is None:
+            share = max(share, (time.monotonic() - self._began) / self._seconds)
+        if self._progress and number == 0:
+            self._progress(min(round(share * 100), 100), 100)
+        return share
+
+
+def fit_all(
+    network: nn.Module,
+    pieces: Sequence[Piece],
+    folds: Sequence[Sequence[int]],
+    normalizer: Normalizer,
+    options: AdaptOptions,
+    clock: Clock,
+) -> list[Weights]:
+    """The weights of each fold, fitted without its plots; all at the same time."""
+    # Two threads in one pass wait for each other; a thread for each fit does not.
+    threads = max(cores() // len(folds), 1)
+
+    def one(number: int) -> Weights:
+        torch.set_num_threads(threads)
+        known = [each.without(folds[number]) for each in pieces]
+        return fit(
+            network,
+            LabelledWindows(pieces, known, normalizer, options.tile),
+            options,
+            seed=options.seed * FOLDS + number,
+            done=partial(clock.done, number),
+        )
+
+    with ThreadPoolExecutor(len(folds)) as pool:
+        try:
+            return list(pool.map(one, range(len(folds))))
+        except BaseException:
+            clock.stop.request()
+            raise
+
+
+def count_all(
+    network: nn.Module,
+    fitted: Sequence[Weights],
+    pieces: Sequence[Piece],
+    folds: Sequence[Sequence[int]],
+    normalizer: Normalizer,
+) -> Ints:
+    """`(share, plot, truth, level)` pixels of every plot, by weights that have not seen it."""
+    plots = 1 + max(int(each.plots.max()) for each in pieces)
+    counts = np.zeros((len(SHARES), plots, 2, PROBABILITY_MAX + 1), np.int64)
+    old = network.state_dict()
+    candidate = copy.deepcopy(network).eval()
+    every = [plot for fold in folds for plot in fold]
+    for place, share in enumerate(SHARES):
+        if share == 0:
+            for piece in pieces:
+                plot_counts(levels(network, piece, normalizer), piece, every, counts[place])
+            continue
+        for weights, fold in zip(fitted, folds, strict=True):
+            candidate.load_state_dict(blend(old, weights, share))
+            for piece in pieces:
+                if np.isin(piece.plots, fold).any():
+                    plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[place])
+    return counts
+
+
+def new_card(card: Card, view: Scene, name: str, objects: int, choice: Choice, gain: Gain) -> Card:
+    """The card of the model: sources and licence carry on; the gain and its interval are noted."""
+    place = Path(view.path).stem
+    notes = (
+        f"{card.notes} Fitted by geohr adapt to {objects} labelled objects of {place}: "
+        f"{gain.describe(choice)}."
+    ).strip()
+    return dataclasses.replace(
+        card,
+        name=name,
+        threshold=choice.threshold,
+        instances=choice.moved(card.instances),
+        metrics={**card.metrics, f"{place} (left out in turn)": gain.as_dict()},
+        notes=notes,
+    )

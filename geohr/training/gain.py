@@ -1,0 +1,170 @@
+"""Whether fitted weights are better on ground that was left out, and at which threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geohr.encoding import PROBABILITY_MAX, Floats, Ints
+from geohr.evaluation.metrics import bootstrap, iou
+from geohr.options import THRESHOLD_MIN
+
+REPLICATES = 1000
+# Scores of a few plots that differ by less say nothing.
+AS_GOOD = 0.005
+# Per cent: of the two, the lower end is what a gain exceeds with 95% certainty.
+TAILS = (5, 95)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The weights and the threshold that were chosen.
+
+    Attributes:
+        share: The share of the new weights in the mean of old and new; 0 keeps the old ones.
+        threshold: The probability from which a pixel is an object.
+        former: The threshold before.
+    """
+
+    share: float
+    threshold: float
+    former: float
+
+    def moved(self, probability: float | None) -> float | None:
+        """A probability that goes with the threshold, moved with it along the logit."""
+        if probability is None or not 0 < probability < 1:
+            return probability
+        shift = logit(self.threshold) - logit(self.former)
+        return round(1 / (1 + math.exp(-logit(probability) - shift)), 3)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Intersection over union on ground that was left out, all choices made without it.
+
+    Attributes:
+        before: Of the old model at its threshold.
+        after: Of what was chosen.
+        low: Lower end of the 90% interval of after - before.
+        high: Upper end.
+        weights: After less the old weights at a threshold chosen again, with its interval.
+    """
+
+    before: float
+    after: float
+    low: float
+    high: float
+    weights: tuple[float, float, float]
+
+    def as_dict(self) -> dict[str, float]:
+        """For a card."""
+        return {
+            "iou_before": round(self.before, 4),
+            "iou": round(self.after, 4),
+            "gain_low": round(self.low, 4),
+            "gain_high": round(self.high, 4),
+        }
+
+    def describe(self, choice: Choice) -> str:
+        """In one sentence, without its end."""
+        told = (
+            f"IoU on labelled ground that was left out {self.before:.2f} before and "
+            f"{self.after:.2f} after, a change of {100 * (self.after - self.before):+.0f} points "
+            f"({100 * self.low:+.0f} to {100 * self.high:+.0f})"
+        )
+        if choice.share:
+            return f"{told}, with {choice.share:.0%} new weights and threshold {choice.threshold:g}"
+        better, low, high = (100 * each for each in self.weights)
+        kept = (
+            f"the old weights are kept, as new ones are not shown to be better ({better:+.0f} "
+            f"points, {low:+.0f} to {high:+.0f})"
+        )
+        if choice.threshold == choice.former:
+            return f"{kept}, and neither is another threshold: the model is as it was"
+        return (
+            f"{kept}; with the threshold {choice.threshold:g} instead of {choice.former:g}, {told}"
+        )
+
+
+def logit(probability: float) -> float:
+    """The logit of a probability in (0, 1)."""
+    return math.log(probability / (1 - probability))
+
+
+def judge(
+    counts: Ints, shares: Sequence[float], former: float, *, seed: int
+) -> tuple[Choice, Gain]:
+    """Choose weights and threshold, and say what they gain.
+
+    Each plot is scored with the choice that the other plots make, and the intervals draw plots with
+    replacement. New weights are chosen where the lower end of what they gain over the old ones, at
+    a threshold that was chosen again, is above 0; that threshold, where its own lower end is.
+
+    Args:
+        counts: `(share, plot, truth, level)` pixels, by weights that have not seen the plot.
+        shares: The first is 0, the old weights.
+        former: The old threshold.
+        seed: Of the bootstrap.
+    """
+    counts = counts[:, counts.sum(axis=(0, 2, 3)) > 0]
+    whole = counts.sum(axis=1)
+    # From which level a pixel is an object, as in `geohr.stitching.mosaic.classify`.
+    level = math.ceil(former * PROBABILITY_MAX)
+    old = outcome(counts[0], level)
+    again, new = np.empty_like(old), np.empty_like(old)
+    for plot in range(counts.shape[1]):
+        others = whole - counts[:, plot]
+        place, at = best(others, level)
+        new[plot] = outcome(counts[place, plot], at)
+        again[plot] = outcome(counts[0, plot], best(others[:1], level)[1])
+    better = difference(new, again, seed)
+    # What may be a loss is not taken: neither new weights nor a new threshold.
+    place, at = best(whole, level) if better[1] > 0 else best(whole[:1], level)
+    after = new if shares[place] else again
+    threshold = max(math.floor(at / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN)
+    if shares[place] == 0 and difference(again, old, seed)[1] <= 0:
+        after, threshold = old, former
+    gained = difference(after, old, seed)
+    before = score(old.sum(axis=0))
+    return (
+        Choice(shares[place], threshold, former),
+        Gain(float(before), float(before) + gained[0], gained[1], gained[2], better),
+    )
+
+
+def outcome(counts: Ints, level: int) -> Ints:
+    """`(..., 3)` true, false and missed pixels of `(..., truth, level)` from a level on."""
+    found = counts[..., level:].sum(axis=-1)
+    return np.stack([found[..., 1], found[..., 0], counts[..., 1, :level].sum(axis=-1)], axis=-1)
+
+
+def score(totals: NDArray[np.int64]) -> Floats:
+    """Intersection over union of `(..., 3)` true, false and missed pixels."""
+    return iou(totals[..., 0], totals[..., 1], totals[..., 2])
+
+
+def best(counts: Ints, former: int) -> tuple[int, int]:
+    """The place of the share and the level with the best score of `(share, truth, level)`.
+
+    Of levels that are as good within `AS_GOOD`, it is the one nearest to the former.
+    """
+    from_level = counts[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    false, true = from_level[:, 0], from_level[:, 1]
+    # Level 0 is everything, and no threshold.
+    scores = iou(true, false, counts[:, 1].sum(axis=-1, keepdims=True) - true)[:, 1:]
+    place = int(scores.max(axis=1).argmax())
+    good = np.flatnonzero(scores[place] >= scores[place].max() - AS_GOOD) + 1
+    return place, int(good[np.abs(good - former).argmin()])
+
+
+def difference(new: Ints, old: Ints, seed: int) -> tuple[float, float, float]:
+    """New score less old, with its 90% interval, from outcomes `(plot, 3)` of the same plots."""
+    drawn = bootstrap(np.concatenate([new, old], axis=1), REPLICATES, seed=seed)
+    spread = score(drawn[:, :3]) - score(drawn[:, 3:])
+    low, high = np.percentile(spread, TAILS)
+    value = score(new.sum(axis=0)) - score(old.sum(axis=0))
+    return float(value), float(low), float(high)
