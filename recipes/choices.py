@@ -38,8 +38,7 @@ from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.polygons import concatenate
 from geohr.stitching.mosaic import ProbabilityRows
-from recipes.buildings import Place, forests, geneva, kampala, lyon
-from recipes.readings import accra
+from recipes.buildings import Place, accra, forests, geneva, kampala, lyon
 
 WAYS = "0.1-0.15,0.1-0.15+0.3mean,0.1-0.15+0.3larger,0.1-0.25,0.1-0.25+0.3mean"
 THRESHOLDS = "0.4,0.5,0.6,0.7"
