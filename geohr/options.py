@@ -65,9 +65,9 @@ class Options:
             if allowed and value not in allowed:
                 listed = ", ".join(str(choice) for choice in allowed)
                 raise UsageError(f"{each.name} must be one of {listed}; got {value!r}")
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, (int, float)) and not isinstance(number, bool):
-                    check_bounds(each, number)
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, (int, float)) and not isinstance(one, bool):
+                    check_bounds(each, one)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -186,6 +186,15 @@ class ViewOptions(SceneOptions):
         low=0.0001,
         high=100_000,
         metavar="METRES",
+    )
+    zoom: int | None = opt(
+        None,
+        "Zoom level of a service of tiles; by default the coarsest that suits the model.",
+        low=0,
+        high=30,
+    )
+    rate: float = opt(
+        10.0, "Requests a second to a service of tiles.", low=0.01, high=1000, metavar="NUMBER"
     )
 
     def __post_init__(self) -> None:
@@ -335,19 +344,11 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
         high=1,
     )
     readings: tuple[float, ...] | None = opt(
-        None,
-        "Coarser resolutions in metres per pixel at which the scene is read as well, for objects "
-        "larger than a window; those finer than the scene are left out. By default the model "
-        "card's, where --gsd is auto.",
-        low=0.0001,
-        high=100_000,
-        metavar="M,M",
-    )
+        None, "Coarser metres per pixel at which it is read as well; by default the card's.",
+        low=0.0001, high=100_000, metavar="M,M",
+    )  # fmt: skip
     join: Literal["mean", "larger"] | None = opt(
-        None,
-        "How the probabilities of several readings are joined: their mean or the larger one; by "
-        "default what the model card says.",
-    )
+        None, "How several readings are joined; by default as the card says.")  # fmt: skip
     out_crs: str | None = opt(
         None, "CRS of the polygons, such as EPSG:32636; by default the scene's.", metavar="CRS"
     )

@@ -15,6 +15,7 @@ from geohr._runtime.redact import redact
 from geohr.errors import GeohrError, InterruptedRunError, UsageError
 from geohr_cli.adapt import adapt
 from geohr_cli.batch import batch
+from geohr_cli.cells import cells
 from geohr_cli.change import change
 from geohr_cli.check import check
 from geohr_cli.clean import clean
@@ -47,6 +48,7 @@ for command in (
     plan,
     segment,
     batch,
+    cells,
     change,
     check,
     clean,

@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are whole."""
+"""Files that appear under their name only when they are whole, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ ROOM_BYTES = 1 << 20
 UNWRITABLE = frozenset("!\n\r\t")
 """Characters of names that GDAL's formats cannot be written to: `!` parts an archive from its
 member, the others end lines in text files."""
+
+CACHE_VARIABLE = "GEOHR_CACHE"
+"""The environment variable that names the cache folder."""
 
 SHAPEFILE_COMPANIONS = (".cpg", ".prj", ".qix", ".sbn", ".sbx")
 """Extensions of files beside a Shapefile that would be wrong for another one of the same name."""
@@ -192,3 +195,11 @@ def check_writable(
         raise OutputError(f"{path}: folder {folder} does not exist; make it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: folder {folder} is not writable")
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made or fetched again: $GEOHR_CACHE, else in the user's caches."""
+    if CACHE_VARIABLE in os.environ:
+        return Path(os.environ[CACHE_VARIABLE])
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "geohr"

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from geohr._runtime.files import cache_folder
 from geohr.api.import_model import ImportResult, import_model
 from geohr.api.import_options import ImportOptions
-from geohr.engines.cache import cache_folder
 from geohr.errors import UsageError
 from geohr.models.card import Card
 from geohr.models.hub import HubAddress, push

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -18,26 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from geohr._runtime.files import CACHE_VARIABLE, cache_folder
 from geohr.errors import OutputError
 
 T = TypeVar("T")
 
-# Environment variable that names the cache folder.
-ENVIRONMENT = "GEOHR_CACHE"
 # Changes when what lies in an entry changes.
 FORMAT = "1"
 # The prefix of temporary folders, in which entries are made.
 MAKING = ".making-"
 # Seconds after which such a folder belongs to no process any more: making takes minutes.
 ABANDONED = 24 * 3600
-
-
-def cache_folder() -> Path:
-    """The folder of compiled networks: $GEOHR_CACHE, else the user's cache folder."""
-    if ENVIRONMENT in os.environ:
-        return Path(os.environ[ENVIRONMENT])
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "geohr"
 
 
 def cached(
@@ -70,7 +60,7 @@ def cached(
     except OSError as error:
         raise OutputError(
             f"{entry.parent}: the cache of compiled networks cannot be written "
-            f"({error.strerror or error}); name another folder with ${ENVIRONMENT}"
+            f"({error.strerror or error}); name another folder with ${CACHE_VARIABLE}"
         ) from error
     return load(entry)
 

@@ -7,13 +7,11 @@ import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import rasterio
 from rasterio.crs import CRS
 
 from geohr import __version__
-from geohr._runtime.redact import redact
 from geohr.engines.calibration import Calibration
 from geohr.engines.predictor import Engine
 from geohr.geobox import GeoBox, Window
@@ -145,17 +143,24 @@ class Job:
             **self.provenance(),
         }
 
+    @property
+    def _options_that_count(self) -> dict[str, object]:
+        """The options by name, but those that results do not depend on."""
+        options = dataclasses.asdict(self.options)
+        del options["rate"]
+        return options
+
     def provenance(self) -> dict[str, str]:
         """The provenance of the outputs, as text by name, without a time, so that they repeat."""
         return {
             "geohr_version": __version__,
-            "geohr_scene": redact(Path(self.scene.path).name),
+            "geohr_scene": self.scene.name,
             "geohr_scene_modified": modified(self.scene.files) or "",
             "geohr_scene_acquired": self.acquired or "",
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.digest,
             "geohr_engine": self.engine.name,
-            "geohr_options": json.dumps(dataclasses.asdict(self.options), sort_keys=True),
+            "geohr_options": json.dumps(self._options_that_count, sort_keys=True),
         }
 
 

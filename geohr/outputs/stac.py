@@ -19,6 +19,7 @@ from shapely.geometry.polygon import orient
 
 from geohr._runtime.files import written_whole
 from geohr._runtime.redact import redact
+from geohr.geobox import GeoBox
 from geohr.inference.job import Job
 from geohr.models.metadata import mlm_properties
 from geohr.polygons.antimeridian import transform_polygons
@@ -75,7 +76,7 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
     """The Item as a dictionary."""
     names = [str(each).rpartition("/")[2] for each in outputs]
     provenance = job.provenance()
-    footprint = footprint_of(job)
+    shape = footprint_of(job)
     item: dict[str, Any] = {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -105,9 +106,9 @@ def describe(job: Job, outputs: Sequence[str | Path], *, now: datetime) -> dict[
         "roles": ["mlm:model", "mlm:weights"],
         "mlm:artifact_type": "safetensors.torch.save_file",
     }
-    if footprint is not None:
-        item["geometry"] = shapely.geometry.mapping(footprint)
-        item["bbox"] = box_of(footprint)
+    if shape is not None:
+        item["geometry"] = shapely.geometry.mapping(shape)
+        item["bbox"] = box_of(shape)
     return item
 
 
@@ -139,7 +140,11 @@ def times(job: Job, *, now: datetime) -> dict[str, Any]:
 
 def footprint_of(job: Job) -> Any | None:
     """The footprint of the outputs in longitude and latitude; None without a CRS."""
-    geobox = job.scene.area_geobox
+    return footprint(job.scene.area_geobox)
+
+
+def footprint(geobox: GeoBox) -> Any | None:
+    """The footprint of a pixel grid in longitude and latitude; None without a CRS."""
     if geobox.crs is None:
         return None
     frame = shapely.box(0, 0, geobox.width, geobox.height)
@@ -154,12 +159,12 @@ def footprint_of(job: Job) -> Any | None:
     return orient(plain) if plain.geom_type == "Polygon" else plain
 
 
-def box_of(footprint: Any) -> list[float]:
+def box_of(shape: Any) -> list[float]:
     """West, south, east and north; across the antimeridian, west is the larger (RFC 7946, 5.2)."""
-    west, south, east, north = footprint.bounds
-    if footprint.geom_type == "MultiPolygon":
-        west = min(part.bounds[0] for part in footprint.geoms if part.bounds[2] == 180)
-        east = max(part.bounds[2] for part in footprint.geoms if part.bounds[0] == -180)
+    west, south, east, north = shape.bounds
+    if shape.geom_type == "MultiPolygon":
+        west = min(part.bounds[0] for part in shape.geoms if part.bounds[2] == 180)
+        east = max(part.bounds[2] for part in shape.geoms if part.bounds[0] == -180)
     return [west, south, east, north]
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr._runtime.progress import phase
-from geohr._runtime.redact import redact
 from geohr.errors import UsageError
 from geohr.geobox import GeoBox
 from geohr.inference.job import Job
@@ -159,7 +158,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
         path,
         crs=job.crs,
         multi=job.options.connectivity == 8 or is_cut(job.geobox.bounds, job.geobox.crs, job.crs),
-        constants={"scene": redact(Path(job.scene.path).name), "acquired": job.acquired},
+        constants={"scene": job.scene.name, "acquired": job.acquired},
         colours={label.name: label.colour for label in job.card.classes},
         provenance=job.provenance(),
     )
@@ -167,14 +166,20 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
 
 def raster_of_classes(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
     """A writer of class ids, in the colours of the card."""
-    colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return class_writer(
-            target, geobox, {0: (0, 0, 0), **colours}, job.provenance(), creation_options
-        )
+        return class_raster(job, target, geobox, creation_options)
 
     return on_own_grid(job, path, make, bands=1, classes=True)
+
+
+def class_raster(
+    job: Job, path: Path, geobox: GeoBox, creation_options: Mapping[str, str]
+) -> RasterWriter:
+    """A writer of class ids on a given grid, in the colours of the card."""
+    colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
+    colours[0] = (0, 0, 0)
+    return class_writer(path, geobox, colours, job.provenance(), creation_options)
 
 
 def raster_of_probabilities(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
@@ -217,9 +222,16 @@ def raster_of_shares(
     """A writer of numbers from 0 to 1, one band per name."""
 
     def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return probability_writer(target, geobox, names, job.provenance(), creation_options)
+        return share_raster(job, target, geobox, names, creation_options)
 
     return on_own_grid(job, path, make, bands=len(names), classes=False)
+
+
+def share_raster(
+    job: Job, path: Path, geobox: GeoBox, names: Sequence[str], creation_options: Mapping[str, str]
+) -> RasterWriter:
+    """A writer of numbers from 0 to 1 on a given grid, one band per name."""
+    return probability_writer(path, geobox, names, job.provenance(), creation_options)
 
 
 def on_own_grid(job: Job, path: Path, make: MakeWriter, *, bands: int, classes: bool) -> RowWriter:

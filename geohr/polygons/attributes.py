@@ -62,23 +62,33 @@ class AttributeBuilder:
             has_scores: Whether probabilities were counted.
             open_from: The first row of what is still to come.
         """
-        shapes, owner, statistics = whole.shapes, whole.owner, whole.statistics
-        if self.options.min_area and len(statistics):
-            area = geodesy.areas(self._geometry(without_hints(shapes), owner), self.geobox.crs)
-            large = area >= self.options.min_area
-            items = np.flatnonzero(large[owner])
-            shapes, owner = shapes.take(items), (np.cumsum(large) - 1)[owner[items]]
-            statistics = statistics.take(large)
-        if len(statistics) == 0:
-            return Polygons.none(), statistics
+        whole = self.large(whole)
+        if len(whole) == 0:
+            return Polygons.none(), whole.statistics
+        if self.options.regularize:
+            geometry = self.regularizer.draw(
+                self.outlines(whole), whole.statistics.bottom, open_from=open_from
+            )
+        else:
+            geometry = self.outlines(whole)
+        return self.measured(geometry, whole.statistics, has_scores)
+
+    def large(self, whole: ClosedObjects) -> ClosedObjects:
+        """The objects that are large enough to be kept."""
+        if not (self.options.min_area and len(whole)):
+            return whole
+        geometry = self._geometry(without_hints(whole.shapes), whole.owner)
+        area = geodesy.areas(geometry, self.geobox.crs)
+        return whole.select(area >= self.options.min_area)
+
+    def outlines(self, whole: ClosedObjects) -> Geometries:
+        """Objects as traced, simplified where that is asked for without walls."""
+        shapes, owner = whole.shapes, whole.owner
         if self.options.tolerance and not self.options.regularize:
             shapes = thin(shapes, owner, tolerance=self.options.tolerance, scale=self._scale)
-        geometry = self._geometry(shapes, owner)
-        if self.options.regularize:
-            geometry = self.regularizer.draw(geometry, statistics.bottom, open_from=open_from)
-        return self._measured(geometry, statistics, has_scores)
+        return self._geometry(shapes, owner)
 
-    def _measured(
+    def measured(
         self, geometry: Geometries, statistics: Statistics, has_scores: bool
     ) -> tuple[Polygons, Statistics]:
         """Geometries with their columns; without those of which nothing is left."""

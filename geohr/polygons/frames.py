@@ -184,7 +184,7 @@ class Frames:
             of_runs(
                 runs,
                 scores=scores,
-                at_nodata=_beside_nodata(frame, runs),
+                at_nodata=beside_nodata(frame, runs),
                 top=self.top,
                 width=self._width,
             ),
@@ -275,7 +275,7 @@ def _unknown(runs: Runs, row: int) -> Statistics:
     )
 
 
-def _beside_nodata(frame: Bytes, runs: Runs) -> Bools:
+def beside_nodata(frame: Bytes, runs: Runs) -> Bools:
     """`(run,)` whether nodata or the scene's edge shares a side with the run."""
     flat = frame.reshape(-1)
     # Vertices to pixels of the frame, which has one column more on each side.

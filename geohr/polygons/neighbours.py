@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geohr.encoding import Geometries, Ints
+from geohr.encoding import Bools, Geometries, Ints
 
 _POLYGON = int(shapely.GeometryType.POLYGON)
 
@@ -24,7 +24,13 @@ class OverlapResolver:
         self._bottom = np.zeros(0, np.int64)
 
     def resolve(
-        self, drawn: Geometries, traced: Geometries, bottom: Ints, *, needed_from: int
+        self,
+        drawn: Geometries,
+        traced: Geometries,
+        bottom: Ints,
+        *,
+        needed_from: int,
+        fixed: Bools | None = None,
     ) -> Geometries:
         """Cut from drawn polygons what lies in earlier ones.
 
@@ -33,6 +39,7 @@ class OverlapResolver:
             traced: The polygons as traced or nearly so, used where nothing is left of a drawing.
             bottom: `(n,)` last row of each, with what redrawing may add.
             needed_from: Polygons that end above this row meet nothing that is still to come.
+            fixed: `(n,)` True for those that stay as they are, as they have yielded before.
 
         Returns:
             `(n,)`, None where nothing is left.
@@ -41,6 +48,9 @@ class OverlapResolver:
         everything = np.concatenate([self._kept, drawn])
         plain = np.concatenate([self._kept, traced])
         later, earlier = _meeting(everything, plain, before)
+        if fixed is not None:
+            yields = ~fixed[later - before]
+            later, earlier = later[yields], earlier[yields]
         # In one order, however the rows came: unions depend on it in their last bits.
         order = np.lexsort((earlier, later))
         later, earlier = later[order], earlier[order]

@@ -183,6 +183,28 @@ class ClosedObjects:
             self.shapes.take(items), self.owner[items] - start, self.statistics.take(objects)
         )
 
+    def select(self, chosen: Bools) -> ClosedObjects:
+        """Some of the objects, `(object,)` True for those."""
+        items = np.flatnonzero(chosen[self.owner])
+        owner = (np.cumsum(chosen) - 1)[self.owner[items]]
+        return ClosedObjects(self.shapes.take(items), owner, self.statistics.take(chosen))
+
+    def to_arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
+        """The fields as named arrays, with a prefix before each name."""
+        return {
+            **self.statistics.to_arrays(prefix),
+            f"{prefix}flat": self.shapes.flat,
+            f"{prefix}offsets": self.shapes.offsets,
+            f"{prefix}owner": self.owner,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Self:
+        """Read what `to_arrays` made."""
+        shapes = RaggedArray(arrays[f"{prefix}flat"], arrays[f"{prefix}offsets"])
+        statistics = Statistics.from_arrays(arrays, prefix)
+        return cls(shapes, arrays[f"{prefix}owner"], statistics)
+
 
 class VertexQueue:
     """Lists of vertices whose owner is still open."""

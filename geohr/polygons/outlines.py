@@ -273,7 +273,11 @@ def link_edges(
     meeting, bare = _meetings(field, line, column)
     corner = pack((line + top) * SUBPIXEL, column * SUBPIXEL)
     touching = crossing & ~to_right
-    at_corner = meeting | bare & (turn != 0) if contour else meeting | (turn != 0)
+    at_corner = turn != 0
+    if contour:
+        at_corner = meeting | bare & at_corner
+    elif crossings is not None:
+        at_corner = meeting | at_corner
     corner |= np.where(touching & at_corner, SADDLE, 0)
     shared = meeting | crossing & ~at_corner | touching & at_corner
     corner |= np.where(shared, JUNCTION, 0)

@@ -69,6 +69,35 @@ WALL_PIXELS = 2.0
 REACH = 4.0
 
 
+@dataclass(frozen=True)
+class Drawings:
+    """Drawn parts of objects, before they yield to each other.
+
+    Attributes:
+        drawn: `(part,)` polygons as drawn.
+        plain: `(part,)` as traced or nearly so.
+        owner: `(part,)` the object of each, ascending.
+        margin: `(part,)` rows by which a drawing may exceed its outline.
+    """
+
+    drawn: Geometries
+    plain: Geometries
+    owner: Ints
+    margin: Ints
+
+    def united(self, rest: Geometries) -> Geometries:
+        """`(object,)` the objects of parts of which something may have been cut; None for nothing.
+
+        Args:
+            rest: `(part,)` what is left of each.
+        """
+        whole = by_owner(rest, self.owner)
+        for index in np.flatnonzero(shapely.get_num_geometries(whole) > 1).tolist():
+            # Parts that met at a corner may have got a wall in common.
+            whole[index] = shapely.union_all(whole[index])
+        return whole
+
+
 class Regularizer:
     """Draws objects as buildings as they become whole. No drawing lies over an earlier one.
 
@@ -95,6 +124,21 @@ class Regularizer:
         Returns:
             `(n,)`, None where nothing is left.
         """
+        made = self.drawings(traced)
+        rest = self._overlaps.resolve(
+            made.drawn,
+            made.plain,
+            bottom[made.owner] + made.margin,
+            needed_from=open_from - int(made.margin.max()),
+        )
+        return made.united(rest)
+
+    def drawings(self, traced: Geometries) -> Drawings:
+        """Draw objects, each for itself: neighbours may come to overlap.
+
+        Args:
+            traced: Polygons or multipolygons in the CRS.
+        """
         parts, owner = shapely.get_parts(traced, return_index=True)
         frame = geodesy.local_frames(parts, self._crs)
         tolerance = self._tolerances(frame.scale)
@@ -107,14 +151,7 @@ class Regularizer:
         longest = np.linalg.norm(np.linalg.inv(frame.scale), 2, axis=(1, 2))
         row = abs(np.linalg.det(self._cell)) / np.hypot(*self._cell[:, 0])
         margin = np.ceil(REACH * tolerance * longest / row).astype(np.int64) + 1
-        rest = self._overlaps.resolve(
-            drawn, plain, bottom[owner] + margin, needed_from=open_from - int(margin.max())
-        )
-        whole = by_owner(rest, owner)
-        for index in np.flatnonzero(shapely.get_num_geometries(whole) > 1).tolist():
-            # Parts that met at a corner may have got a wall in common.
-            whole[index] = shapely.union_all(whole[index])
-        return whole
+        return Drawings(drawn, plain, owner, margin)
 
     def _tolerances(self, scale: Floats) -> Floats:
         """`(n,)` metres, from `(n, 2, 2)` metres per unit of the CRS."""

@@ -261,10 +261,7 @@ class StripPolygons:
             **self.fragment.to_arrays(),
             **to_arrays(self.polygons),
             **self.statistics.to_arrays("done_"),
-            **self.undrawn.statistics.to_arrays("undrawn_"),
-            "undrawn_flat": self.undrawn.shapes.flat,
-            "undrawn_offsets": self.undrawn.shapes.offsets,
-            "undrawn_owner": self.undrawn.owner,
+            **self.undrawn.to_arrays("undrawn_"),
         }
 
     @classmethod
@@ -275,11 +272,7 @@ class StripPolygons:
             Fragment.from_arrays(arrays),
             from_arrays(arrays),
             Statistics.from_arrays(arrays, "done_"),
-            ClosedObjects(
-                RaggedArray(arrays["undrawn_flat"], arrays["undrawn_offsets"]),
-                arrays["undrawn_owner"],
-                Statistics.from_arrays(arrays, "undrawn_"),
-            ),
+            ClosedObjects.from_arrays(arrays, "undrawn_"),
         )
 
 

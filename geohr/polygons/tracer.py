@@ -80,8 +80,12 @@ class TraceSettings:
             above=above,
         )
 
-    def splitter(self, start: int = 0) -> Splitter | None:
+    def splitter(self, start: int = 0, columns: tuple[int, int] | None = None) -> Splitter | None:
         """A new `Splitter` of touching objects, or None if they are not split.
+
+        Args:
+            start: First row to hand out; see `Splitter`.
+            columns: Columns to hand out; see `Splitter`.
 
         Raises:
             InputError: Without a CRS.
@@ -96,6 +100,7 @@ class TraceSettings:
             least_area=INSTANCE_AREA if area is None else area,
             background=self.background,
             start=start,
+            columns=columns,
         )
 
     def attributes(self) -> AttributeBuilder:

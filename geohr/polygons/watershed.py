@@ -37,6 +37,8 @@ class Splitter:
         background: The class id that is no object; 255 (nodata) never is one.
         start: First row to hand out, a multiple of `SQUARE`; the first row that comes is
             `MARGIN` rows above it where there are any.
+        columns: Columns `[first, stop)` to hand out, multiples of `SQUARE` or the scene's width;
+            rows that come have `MARGIN` more on both sides, where there are any. By default all.
 
     Raises:
         InputError: Without a CRS, which tells how large a pixel is.
@@ -50,6 +52,7 @@ class Splitter:
         least_area: float,
         background: int,
         start: int = 0,
+        columns: tuple[int, int] | None = None,
     ) -> None:
         if geobox.crs is None:
             raise InputError(
@@ -60,7 +63,10 @@ class Splitter:
         self._least_area = least_area
         self._geobox = geobox
         self._background = background
-        self._classes = np.zeros((0, geobox.width), np.uint8)
+        self._first, self._stop = columns or (0, geobox.width)
+        self._left = max(0, self._first - MARGIN)
+        right = min(geobox.width, self._stop + MARGIN)
+        self._classes = np.zeros((0, right - self._left), np.uint8)
         self._scores: Bytes | None = None
         self._top = max(0, start - MARGIN)
         self._next = start
@@ -104,11 +110,17 @@ class Splitter:
             classes, scores = self._classes[rows], self._scores[:, rows]
             parted.append(self._part(classes, scores, inner, self._least_pixels(self._next, stop)))
             self._next = stop
-        of_scores = self._scores[:, begin - self._top : self._next - self._top].copy()
+        done = slice(begin - self._top, self._next - self._top)
+        of_scores = self._scores[:, done, self._columns].copy()
         keep = max(0, self._next - MARGIN - self._top)
         self._classes, self._scores = self._classes[keep:], self._scores[:, keep:]
         self._top += keep
-        return np.concatenate([self._classes[:0], *parted]), of_scores
+        return np.concatenate([self._classes[:0, self._columns], *parted]), of_scores
+
+    @property
+    def _columns(self) -> slice:
+        """The columns to hand out, of those that come."""
+        return slice(self._first - self._left, self._stop - self._left)
 
     def _least_pixels(self, start: int, stop: int) -> float:
         """The smallest area of a core in pixels, at the middle of the rows `[start, stop)`."""
@@ -120,18 +132,19 @@ class Splitter:
 
     def _part(self, classes: Bytes, scores: Bytes, inner: slice, least: float) -> Bytes:
         """The inner rows, square by square."""
-        parted = classes[inner].copy()
-        width = classes.shape[1]
+        parted = classes[inner, self._columns].copy()
+        width, left = self._geobox.width, self._left
         labels = [each for each in np.unique(parted) if each not in (self._background, NODATA)]
-        for start in range(0, width, SQUARE):
+        for start in range(self._first, self._stop, SQUARE):
             low, high = max(0, start - MARGIN), min(width, start + SQUARE + MARGIN)
             stop = min(width, start + SQUARE)
             for label in labels:
-                inside = classes[:, low:high] == label
+                inside = classes[:, low - left : high - left] == label
                 if label == 0 or label > len(scores) or not inside.any():
                     continue
-                cut = lines(inside, scores[label - 1, :, low:high], self._level, least)
-                part = parted[:, start:stop]
+                near = scores[label - 1, :, low - left : high - left]
+                cut = lines(inside, near, self._level, least)
+                part = parted[:, start - self._first : stop - self._first]
                 part[cut[inner, start - low : stop - low]] = self._background
         return parted
 

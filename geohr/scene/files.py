@@ -263,7 +263,7 @@ def is_valid(pixels: Pixels, nodata: Sequence[float | None], match: Literal["all
 # Formats that are read; GDAL has others that run queries or fetch what a file names.
 DRIVERS = (
     "GTiff", "VRT", "JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "ECW", "MrSID", "HFA", "ENVI",
-    "NITF", "MRF", "PNG", "JPEG", "WEBP", "MEM",
+    "NITF", "MRF", "MBTiles", "PNG", "JPEG", "WEBP", "MEM",
 )  # fmt: skip
 # No file may make GDAL run code.
 SAFETY = {"GDAL_VRT_ENABLE_PYTHON": "NO"}

@@ -26,10 +26,11 @@ from geohr.geodesy import (
     local_scale,
     parse_crs,
 )
-from geohr.options import ViewOptions
+from geohr.options import ViewOptions, is_length
 from geohr.scene.mosaic import MosaicSource, PlacedScene
 from geohr.scene.scene import Scene
 from geohr.scene.stac import is_stac, rasters_of
+from geohr.scene.tiles import host_of, is_service, is_tiled, open_tiles
 from geohr.scene.warped import WarpedSource
 
 # The factor by which pixels may be finer or coarser than the model's range without resampling.
@@ -87,7 +88,7 @@ def open_view(
         InputError: When a scene cannot be used, or several do not fit together.
         UsageError: When what was asked for cannot be had of any scene.
     """
-    scenes = [Scene.open(name, options) for name in names_of(given, options.asset)]
+    scenes = [open_scene(name, options, suits) for name in names_of(given, options.asset)]
     for each in scenes:
         if each.crs is not None and each.transform.is_identity:
             warnings.warn(
@@ -101,6 +102,23 @@ def open_view(
     if options.scene_gsd is not None:
         scene = replace(scene, gsd=options.scene_gsd)
     return on_wanted_grid(scene, options, suits).within(aoi=options.aoi, bbox=options.bbox)
+
+
+def open_scene(name: str, options: ViewOptions, suits: ResolutionRange | None) -> Scene:
+    """One raster, or service or file of tiles, as it is.
+
+    Args:
+        name: A file, or an address.
+        options: The options of reading.
+        suits: Resolutions that suit the model that it is for, by which a zoom level is chosen.
+
+    Raises:
+        InputError: When it cannot be used.
+        UsageError: When what was asked for cannot be had of it.
+    """
+    if is_tiled(name):
+        return open_tiles(name, options, coarsest_wanted(options, suits))
+    return Scene.open(name, options)
 
 
 def names_of(given: SceneLike, asset: str | None) -> list[str]:
@@ -117,10 +135,10 @@ def names_of(given: SceneLike, asset: str | None) -> list[str]:
 
 
 def display_name(given: SceneLike) -> str:
-    """The name of a scene, or of several, for people."""
+    """The name of a scene, or of several, for people; of a service of tiles only its host."""
     if isinstance(given, (str, Path)):
-        return str(given)
-    first = str(given[0]) if given else ""
+        return f"tiles of {host_of(str(given))}" if is_service(str(given)) else str(given)
+    first = display_name(given[0]) if given else ""
     return first if len(given) == 1 else f"{first} and {len(given) - 1} more"
 
 
@@ -228,6 +246,13 @@ def on_wanted_grid(scene: Scene, options: ViewOptions, suits: ResolutionRange | 
     )
     made = warp(scene, GeoBox(scene.crs, scene.transform @ Affine.scale(factor), height, width))
     return replace(made, gsd=wanted)
+
+
+def coarsest_wanted(options: ViewOptions, suits: ResolutionRange | None) -> float | None:
+    """The largest pixel, in metres, that a scene may be read with as it is; None for any."""
+    if is_length(options.gsd):
+        return float(options.gsd) * (1 + SAME_SIZE)
+    return None if suits is None else suits.best[1] * FACTOR
 
 
 def wanted_gsd(scene: Scene, asked: str, suits: ResolutionRange | None) -> float | None:

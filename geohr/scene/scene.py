@@ -116,7 +116,7 @@ class Scene:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all files that the pixels depend on; the first is a raster."""
+        """The names of all files that the pixels depend on; none of a service of tiles."""
         return self.source.files
 
     @property
@@ -148,6 +148,11 @@ class Scene:
     def block_height(self) -> int:
         """The number of rows that are decoded together."""
         return self.source.block_height
+
+    @property
+    def name(self) -> str:
+        """The scene for outputs: a file's name without its folder, a service's address, no keys."""
+        return redact(Path(self.path).name) if self.files else self.path
 
     @property
     def native(self) -> Scene:
@@ -288,8 +293,8 @@ class SceneReader:
     def __enter__(self) -> Self:
         """Itself, with GDAL's cache of blocks held to what reading downwards needs."""
         source = self.scene.source
-        name = next((each for each in source.files if is_remote(each)), source.files[0])
-        chosen: dict[str, object] = dict(settings(name))
+        remote = next((each for each in source.files if is_remote(each)), "")
+        chosen: dict[str, object] = dict(settings(remote))
         cache = CACHE_BYTES + min(source.row_block(), CACHE_BYTES_MAX)
         with self._stack as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache, **chosen))

@@ -36,7 +36,7 @@ class PixelSource(Protocol):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of all files that the pixels depend on; the first is a raster."""
+        """The names of all files that the pixels depend on; none of a service of tiles."""
 
     @property
     def bands(self) -> tuple[int, ...]:

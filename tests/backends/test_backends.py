@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr._runtime.files import cache_folder
 from geohr._runtime.threads import mapped
 from geohr.api.export import SUFFIXES, export
 from geohr.api.options import ExportOptions
 from geohr.engines import FallbackWarning, backends_for, open_predictor, openvino
-from geohr.engines.cache import ABANDONED, MAKING, cache_folder, cached
+from geohr.engines.cache import ABANDONED, MAKING, cached
 from geohr.engines.calibration import Calibration
 from geohr.engines.int8 import Agreement, measure
 from geohr.errors import EngineError, GeohrError, UsageError

@@ -166,8 +166,8 @@ VERBS = {
     "report": "write_report",
 }
 """Functions of commands that are not named as their command is."""
-ELSEWHERE = {"check", "completion", "doctor"}
-"""Commands about the shell, and a group whose commands are functions of their own."""
+ELSEWHERE = {"cells", "check", "completion", "doctor"}
+"""Commands about the shell, and groups whose commands are functions of their own."""
 
 
 def test_every_command_is_a_function() -> None:
