@@ -94,6 +94,8 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
     ]
     folder = out.with_suffix("")
     folder.mkdir(exist_ok=True)
+    held = {str(data / each["image"]) for each in accra_images(data)}
+    entries = [each for each in entries if each["image"] not in held]
     entries.extend(
         {
             "image": str(place.scene.resolve()),
@@ -104,6 +106,10 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
         for gsd in VALIDATED_AT
         for place in (kampala(data, folder, "a", gsd), lyon(data, folder, gsd))
     )
+    for gsd in VALIDATED_AT:
+        entries.extend(alone(data, folder, "accra", accra_images(data)[::2], gsd=gsd))
+        # Images of 0.25 m are read at 0.15 m at the finest.
+        entries.extend(alone(data, folder, "geneva", geneva_tiles(data), gsd=max(gsd, 0.15)))
     if unlabelled is not None:
         entries.append(
             {
@@ -206,13 +212,65 @@ def as_read(data: Path, folder: Path) -> dict[str, Place]:
     }
 
 
-def geneva(data: Path, folder: Path) -> Place:
-    """The validation tiles of Geneva, far enough apart not to see each other."""
-    entries = [
+def geneva_tiles(data: Path) -> list[dict[str, str]]:
+    """The validation tiles of Geneva, as the manifest of the data names them."""
+    return [
         entry
         for entry in json.loads((data / "manifest.json").read_text("utf-8"))
         if entry["dataset"] == "geneva_roofs" and entry["split"] == "validation"
     ]
+
+
+def accra_images(data: Path) -> list[dict[str, str]]:
+    """Nine images of Accra that are not trained on, as the manifest of the data names them."""
+    entries = json.loads((data / "manifest.json").read_text("utf-8"))
+    return [entry for entry in entries if entry["dataset"] == "accra_opencities"][::13][:9]
+
+
+def alone(
+    data: Path, folder: Path, name: str, entries: Sequence[Mapping[str, Any]], *, gsd: float
+) -> list[dict[str, object]]:
+    """Validation entries of images at another ground sampling distance, each by itself."""
+    made: list[dict[str, object]] = []
+    for index, entry in enumerate(entries):
+        with (
+            rasterio.open(data / entry["image"]) as image,
+            rasterio.open(data / entry["label"]) as labels,
+        ):
+            factor = entry["gsd"] / gsd
+            size = (round(image.height * factor), round(image.width * factor))
+            coarser = factor < 1
+            place = write_place(
+                folder,
+                f"{name}_{gsd * 100:.0f}_{index}",
+                image.read(
+                    [1, 2, 3],
+                    out_shape=(3, *size),
+                    resampling=Resampling.average if coarser else Resampling.bilinear,
+                ),
+                labels.read(
+                    1,
+                    out_shape=size,
+                    resampling=Resampling.mode if coarser else Resampling.nearest,
+                ),
+                crs=None,
+                transform=Affine.scale(gsd, -gsd),
+            )
+        made.append(
+            {
+                "image": str(place.scene.resolve()),
+                "label": str(place.labels.resolve()),
+                "place": f"{name}_{gsd * 100:.0f}",
+                "split": "validation",
+                "gsd": gsd,
+            }
+        )
+    return made
+
+
+def geneva(data: Path, folder: Path) -> Place:
+    """The validation tiles of Geneva, far enough apart not to see each other."""
+    entries = geneva_tiles(data)
     # Where in Switzerland they lie does not matter, that a pixel is 0.25 m does.
     transform = Affine(0.25, 0, 2_500_000, 0, -0.25, 1_120_000)
     return scattered(
@@ -222,11 +280,7 @@ def geneva(data: Path, folder: Path) -> Place:
 
 def accra(data: Path, folder: Path) -> Place:
     """Nine images of Accra, far enough apart not to see each other; a place that teaches."""
-    entries = [
-        entry
-        for entry in json.loads((data / "manifest.json").read_text("utf-8"))
-        if entry["dataset"] == "accra_opencities"
-    ][::13][:9]
+    entries = accra_images(data)
     # Where in Ghana they lie does not matter, that a pixel is 0.1036 m does.
     transform = Affine(0.1036, 0, 810_000, 0, -0.1036, 617_000)
     return scattered(
