@@ -84,7 +84,7 @@ def prepare(
         block_size or executor.block_size(grid),
         calibration,
         engine=executor.open(model, tile, options, calibration),
-        acquired=acquired(map(str, named), scene.files),
+        acquired=acquired(map(str, named), scene.files, options),
         polygons=polygons,
     )
     coarser = [
