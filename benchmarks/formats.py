@@ -35,13 +35,12 @@ from geohr.hrnet.encoder import TIMM_REPOSITORIES
 from geohr.options import EngineOptions
 
 SCRIPTS = Path(__file__).parent / "peer_scripts"
-PACKAGES = (
+FRAMEWORKS = (
     "mmengine mmcv-lite mmsegmentation mmdet mmpose mmpretrain addict yapf terminaltables ftfy "
-    "regex prettytable einops json_tricks munkres termcolor rich matplotlib "
-    "opencv-python-headless lightning lightning-utilities torchmetrics keras absl-py namex optree "
-    "h5py ml_dtypes"
+    "prettytable einops json_tricks munkres termcolor opencv-python-headless"
 )
 """Installed without what they ask for: torch and numpy are those of geohr's environment."""
+OTHERS = "lightning keras"
 TILE = 64
 NAMES = ("background", "road", "roof")
 SAID: dict[str, Any] = {"classes": NAMES, "gsd": (0.2, 0.3), "tile": TILE}
@@ -185,8 +184,9 @@ def environment(folder: Path) -> Path:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         site = next((folder / "lib").glob("python*")) / "site-packages"
         (site / "shared.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*install, *PACKAGES.split()], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, *OTHERS.split()], check=True)
+        subprocess.run([*install, "--no-deps", *FRAMEWORKS.split()], check=True)
     return python
 
 
