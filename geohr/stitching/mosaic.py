@@ -229,7 +229,9 @@ def classify(probabilities: NDArray[np.uint8], threshold: float | None) -> NDArr
     """
     if len(probabilities) == 1 and threshold is not None:
         # The common case, in a fifth of the time.
-        only = (probabilities[0] >= np.ceil(threshold * PROBABILITY_MAX)).view(np.uint8)
+        only: NDArray[np.uint8] = (probabilities[0] >= np.ceil(threshold * PROBABILITY_MAX)).view(
+            np.uint8
+        )
         only[probabilities[0] == NODATA] = NODATA
         return only
     if len(probabilities) == 1:
