@@ -7,7 +7,8 @@ earth radius) squared, so objects larger than `LOCAL_EXTENT` are measured vertex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from pyproj.crs.coordinate_operation import (
     UTMConversion,
 )
 from pyproj.exceptions import ProjError
+from rasterio.crs import CRS
 
 from geohr.encoding import Floats, Geometries
 from geohr.errors import InputError
@@ -64,6 +66,20 @@ def plane_crs(metres: float, *, down: bool) -> str:
     """
     y = "SOUTH" if down else "NORTH"
     return f'LOCAL_CS["picture",UNIT["pixel",{metres!r}],AXIS["x",EAST],AXIS["y",{y}]]'
+
+
+def in_plane(geobox: GeoBox, gsd: float | None) -> GeoBox:
+    """A grid in a plane of its own where it has no CRS, but its resolution is known.
+
+    Args:
+        geobox: The grid.
+        gsd: The side of its pixels in metres on the ground, or None.
+    """
+    if geobox.crs is not None or gsd is None:
+        return geobox
+    shape = geobox.transform.determinant
+    plane = plane_crs(gsd / math.sqrt(abs(shape)), down=shape > 0)
+    return replace(geobox, crs=CRS.from_wkt(plane))
 
 
 def local_scale(crs: Any, x: Floats, y: Floats) -> Floats:

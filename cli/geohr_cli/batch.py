@@ -14,7 +14,7 @@ from geohr.errors import BatchError, GeohrError
 from geohr.options import SegmentOptions
 from geohr.workflows.batch.manifest import Entry, table
 from geohr.workflows.batch.options import BatchOptions
-from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
@@ -78,6 +78,7 @@ class Reporter:
     metavar="FILE.prom",
     help="Write metrics for the node exporter of Prometheus.",
 )
+@creation_option
 @options_of(BatchOptions)
 @options_of(SegmentOptions)
 @options_of(LogOptions)
@@ -89,6 +90,7 @@ def batch(
     model: str | None,
     merge: Path | None,
     metrics_file: Path | None,
+    co: dict[str, str],
 ) -> None:
     """Find objects in many SCENES.
 
@@ -118,6 +120,7 @@ def batch(
                 model=model,
                 segmenting=segmenting,
                 options=options,
+                creation_options=co,
                 stop=stop,
             )
         finally:

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from geohr.errors import UsageError
-from geohr.options import ResumeOptions, SegmentOptions
+from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
 from geohr.workflows.change.options import ChangeOptions
-from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 from geohr_cli.progress import progress
 from geohr_cli.signals import stop_on_signals
 
@@ -46,6 +46,19 @@ from geohr_cli.signals import stop_on_signals
     help="New buildings as an OSM change file, for review in JOSM; nothing is uploaded.",
 )
 @click.option(
+    "--out-overture",
+    type=click.Path(path_type=Path),
+    metavar="FILE.parquet",
+    help="New buildings as GeoParquet, with the columns of Overture's buildings.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="HTML report on what changed, with pictures where a date is a scene.",
+)
+@creation_option
+@click.option(
     "--model",
     metavar="NAME|FILE",
     help="Name of a bundled model, or a .safetensors file.  [default: buildings]",
@@ -53,6 +66,7 @@ from geohr_cli.signals import stop_on_signals
 @options_of(ChangeOptions)
 @options_of(SegmentOptions)
 @options_of(ResumeOptions)
+@options_of(ClusterOptions)
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -65,6 +79,9 @@ def change(
     probs_after: str | None,
     out_raster: Path | None,
     out_osm: Path | None,
+    out_overture: Path | None,
+    report: Path | None,
+    co: dict[str, str],
     model: str | None,
     as_json: bool,
     overwrite: bool,
@@ -83,29 +100,41 @@ def change(
             "name two dates, BEFORE and AFTER, or AFTER alone with --against FILE; "
             f"got {len(dates)}{' and --against' if against else ''}"
         )
-    options, segment_options = chosen(ChangeOptions), chosen(SegmentOptions)
-    kept = chosen(ResumeOptions)
+    segment_options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
+    where = chosen(ClusterOptions)
 
     from geohr._runtime.files import check_writable
+    from geohr.tiling.blocks import BlockSize
     from geohr.workflows.change.dates import change as compare_dates
-    from geohr.workflows.change.osm import write_osm
+    from geohr.workflows.change.inputs import ChangeOutputs
+    from geohr.workflows.executors import executor_at
 
-    if out_osm is not None:
-        check_writable(out_osm, overwrite=overwrite)
-    with stop_on_signals() as stop, progress(f"change {out.name}") as report:
+    targets = ChangeOutputs(out, out_raster, out_osm, out_overture, co)
+    if report is not None:
+        check_writable(report, overwrite=overwrite, inputs=[*dates, probs_before, probs_after])
+    with (
+        stop_on_signals() as stop,
+        executor_at(where.dask) as executor,
+        progress(f"change {out.name}") as show,
+    ):
         counts = compare_dates(
             *dates,
-            out,
+            targets,
+            against=against is not None,
             probabilities=(probs_before, probs_after),
             model=model,
-            options=options,
+            options=chosen(ChangeOptions),
             segment_options=segment_options,
-            raster=out_raster,
+            executor=executor,
+            block_size=BlockSize.parse(where.block),
             overwrite=overwrite,
-            progress=report,
+            progress=show,
             work_dir=kept.work_dir,
+            resume=kept.resume,
             stop=stop,
         )
-    if out_osm is not None:
-        write_osm(out, out_osm, source=f"geohr, {Path(dates[1]).name}")
+        if report is not None:
+            from geohr.viewer.change_report import write_change_report
+
+            write_change_report(out, report, before=dates[0], after=dates[1])
     click.echo(json.dumps(counts.as_dict(), indent=1) if as_json else counts.describe())

@@ -64,6 +64,33 @@ def chosen(kind: type[Chosen]) -> Chosen:
     return kind(**{each.name: values[each.name] for each in dataclasses.fields(kind)})
 
 
+def creation_option(command: Command) -> Command:
+    """A decorator that adds `--co`; the command gets `co`, text by name."""
+    return click.option(
+        "--co",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=named_values,
+        help="Creation option of the rasters, as GDAL's COG driver names them, such as "
+        "COMPRESS=ZSTD; repeatable.",
+    )(command)
+
+
+def named_values(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str]:
+    """Values by name.
+
+    Raises:
+        UsageError: For one without a name.
+    """
+    del ctx
+    for pair in pairs:
+        if "=" not in pair:
+            raise UsageError(f"{param.opts[0]} {pair}: give NAME=VALUE, such as COMPRESS=ZSTD")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
 def flag(described: dataclasses.Field[Any], hint: Any) -> Callable[[Command], Command]:
     """The click option of one field."""
     # A field whose flag would be a word of Python's, such as --for, ends in an underscore.

@@ -9,7 +9,14 @@ import click
 
 from geohr.errors import UsageError
 from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
-from geohr_cli.flags import Target, chosen, config_option, debug_option, options_of
+from geohr_cli.flags import (
+    Target,
+    chosen,
+    config_option,
+    creation_option,
+    debug_option,
+    options_of,
+)
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
@@ -47,14 +54,7 @@ from geohr_cli.signals import stop_on_signals
     is_flag=True,
     help="Write a STAC Item beside the first output: NAME.stac.json.",
 )
-@click.option(
-    "--co",
-    "creation_options",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Creation option of the rasters, as GDAL's COG driver names them, such as COMPRESS=ZSTD; "
-    "repeatable.",
-)
+@creation_option
 @click.option(
     "--model",
     metavar="NAME|FILE",
@@ -74,7 +74,7 @@ def segment(
     disagreement: str | Path | None,
     report: Path | None,
     stac: bool,
-    creation_options: tuple[str, ...],
+    co: dict[str, str],
     model: str | None,
     overwrite: bool,
 ) -> None:
@@ -86,9 +86,6 @@ def segment(
     """
     if not out and probs is None:
         raise UsageError("no output named; add --out objects.gpkg, --out classes.tif or --probs")
-    for pair in creation_options:
-        if "=" not in pair:
-            raise UsageError(f"--co {pair}: give NAME=VALUE, such as COMPRESS=ZSTD")
     packages = [each for each in out if isinstance(each, Path) and each.suffix.lower() == ".gpkg"]
     if report is not None and not packages:
         raise UsageError("--report is made from a GeoPackage on disk; add --out objects.gpkg")
@@ -122,7 +119,7 @@ def segment(
             model=network,
             options=options,
             stac=stac,
-            creation_options=dict(pair.split("=", 1) for pair in creation_options),
+            creation_options=co,
             block_size=block_size,
             executor=executor,
             overwrite=overwrite,

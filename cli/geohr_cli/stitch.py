@@ -8,7 +8,7 @@ import click
 
 from geohr.errors import InputError
 from geohr.options import StitchOptions
-from geohr_cli.flags import chosen, config_option, debug_option, options_of
+from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 
 
 @click.command()
@@ -20,11 +20,12 @@ from geohr_cli.flags import chosen, config_option, debug_option, options_of
     metavar="FILE.tif",
     help="File to write.",
 )
+@creation_option
 @options_of(StitchOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @debug_option
-def stitch(tiles: tuple[Path, ...], out: Path, overwrite: bool) -> None:
+def stitch(tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bool) -> None:
     """Join TILES, files or folders of georeferenced probabilities, into one raster.
 
     Example: geohr stitch predictions/ --out probs.tif
@@ -33,7 +34,13 @@ def stitch(tiles: tuple[Path, ...], out: Path, overwrite: bool) -> None:
 
     from geohr.api.stitch import stitch as join_tiles
 
-    extent = join_tiles(tile_files(tiles), out, options=options, overwrite=overwrite)
+    extent = join_tiles(
+        tile_files(tiles),
+        out,
+        options=options,
+        creation_options=co,
+        overwrite=overwrite,
+    )
     click.echo(f"{out}: {extent.height} x {extent.width} pixels")
 
 

@@ -116,7 +116,7 @@ def emulator_address(environment: Mapping[str, str]) -> str:
 
 
 def open_store(address: str) -> tuple[Any, str]:
-    """The store of an address, and the object's key in it.
+    """The store of an address, and the object's key in it; a file on a web server is a store.
 
     Credentials come from the environment, under the names that the store's own tools use.
 
@@ -130,6 +130,8 @@ def open_store(address: str) -> tuple[Any, str]:
             f"{redact(address)}: object stores need obstore; pip install 'geohr[cloud]'"
         ) from error
     kind, _, rest = address.partition("://")
+    if kind in ("http", "https"):
+        return from_url(address, client_options={"allow_http": True}), ""
     bucket, _, key = rest.partition("/")
     if not bucket or not key or key.endswith("/"):
         raise UsageError(f"{redact(address)}: name an object, such as {kind}://bucket/file.gpkg")

@@ -6,7 +6,7 @@ grid. Memory is one band of rows as high as the highest tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.options import StitchOptions
-from geohr.outputs.cog import probability_writer
+from geohr.outputs.cog import check_creation_options, probability_writer
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.mosaic import Mosaic, ProbabilityRows
 
@@ -38,6 +38,7 @@ def stitch(
     out: str | Path,
     *,
     options: StitchOptions | None = None,
+    creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> GeoBox:
     """Join tile predictions into one raster of probabilities, a band a class.
@@ -46,23 +47,26 @@ def stitch(
         tiles: GeoTIFFs of probabilities, a band a class.
         out: The raster to write, `.tif`.
         options: Blend, nodata and scale.
+        creation_options: Options of GDAL's COG driver, such as COMPRESS=ZSTD.
         overwrite: Replace `out` where it exists.
 
     Returns:
         The grid of the raster that was written.
 
     Raises:
-        UsageError: When `out` exists or is no `.tif`, or values need a scale.
+        UsageError: When `out` exists or is no `.tif`, values need a scale, or a creation option
+            is not allowed.
         InputError: When tiles cannot be read or do not fit together.
         OutputError: When `out` cannot be written.
     """
     options, out = options or StitchOptions(), Path(out)
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
+    check_creation_options(creation_options or {})
     check_writable(out, overwrite=overwrite, inputs=tiles)
     geobox, placed = place([Scene.open(path, options) for path in tiles])
     names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]
-    with probability_writer(out, geobox, names, tags={}) as sink:
+    with probability_writer(out, geobox, names, tags={}, creation_options=creation_options) as sink:
         for rows in join(placed, geobox, options):
             sink.write(rows.probabilities)
     return geobox

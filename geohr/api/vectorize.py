@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.errors
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from geohr import __version__
 from geohr._runtime.files import check_writable
+from geohr._runtime.messages import warn
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
@@ -25,6 +26,7 @@ from geohr.api.options import VectorizeOptions
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox
+from geohr.geodesy import in_plane
 from geohr.outputs.vector import check_extension, open_vector
 from geohr.polygons.table import Polygons
 from geohr.polygons.tracer import Tracer, TraceSettings
@@ -39,6 +41,8 @@ STRIP_PIXELS = 2**23
 """Pixels read at a time, in whole rows of the file's blocks."""
 CACHE_BYTES = 2**26
 """GDAL's cache of blocks, which are read once: it would take a share of all memory."""
+PICTURE = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+"""Colours of the bands of a picture."""
 EVEN = 0.5
 """The probability of contours, if none is given."""
 
@@ -97,7 +101,7 @@ def vectorize(
             rows = _class_rows(source, scores, options.band, options.background)
         options = dataclasses.replace(options, simplify=options.tolerance)
         names = dict(enumerate(source.descriptions, start=1)) if tags else {}
-        tracer = Tracer(_trace_settings(source, options, names))
+        tracer = Tracer(_trace_settings(source, options, names, _recorded(tags).get("scene_gsd")))
         sink = stack.enter_context(
             open_vector(
                 out,
@@ -123,16 +127,22 @@ def vectorize(
 
 
 def _trace_settings(
-    source: Any, options: VectorizeOptions, class_names: dict[int, str]
+    source: Any, options: VectorizeOptions, class_names: dict[int, str], gsd: float | None
 ) -> TraceSettings:
-    """The settings with which the raster is traced."""
+    """The settings with which the raster is traced, in metres if its resolution was told."""
     return TraceSettings(
-        GeoBox(source.crs, source.transform, source.height, source.width),
+        in_plane(GeoBox(source.crs, source.transform, source.height, source.width), gsd),
         options=options,
         class_names=class_names,
         background=options.background,
         threshold=options.threshold or EVEN,
     )
+
+
+def _recorded(tags: dict[str, str]) -> dict[str, Any]:
+    """The options of the run that wrote a raster."""
+    found: dict[str, Any] = json.loads(tags.get("geohr_options", "{}"))
+    return found
 
 
 def _holds_probabilities(source: Any) -> bool:
@@ -185,6 +195,11 @@ def _check_classes(source: Any, band: int) -> None:
     """Refuse rasters that cannot hold classes."""
     if band > source.count:
         raise InputError(f"{source.name}: band {band} asked for, the raster has {source.count}")
+    if band == 1 and source.colorinterp[:3] == PICTURE:
+        warn(
+            f"{source.name}: its bands are red, green and blue, as those of a picture; band 1 is "
+            "traced as classes, a polygon for each shade. For a picture use geohr segment"
+        )
     dtype = np.dtype(source.dtypes[band - 1])
     if dtype.kind not in "iub":
         raise InputError(
@@ -325,7 +340,7 @@ def _provenance(
         options: The options of tracing.
         tags: The provenance in the raster of the run that predicted it.
     """
-    made = {**json.loads(tags.get("geohr_options", "{}")), **dataclasses.asdict(options)}
+    made = {**_recorded(tags), **dataclasses.asdict(options)}
     path, changed = Path(raster), ""
     if path.is_file():
         time = datetime.fromtimestamp(path.stat().st_mtime, UTC)

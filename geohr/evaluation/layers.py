@@ -32,7 +32,15 @@ from geohr.options import PolygonOptions
 from geohr.outputs.vector import open_vector
 from geohr.polygons import Tracer, TraceSettings
 from geohr.scene import open_raster
-from geohr.scene.vectors import PARQUET, check_layer, first_layer, is_vector, read_parquet
+from geohr.scene.vectors import (
+    LABELLED,
+    LABELS,
+    PARQUET,
+    check_layer,
+    first_layer,
+    is_vector,
+    read_parquet,
+)
 
 # Metres that compared objects may span: a few times what a zone of 6 degrees is made for. One stray
 # object, such as one at 0, 0, would have millions of empty windows compared.
@@ -52,17 +60,19 @@ class Layer:
         raster: Whether that file is a raster.
         vectors: A file with a spatial index that holds the objects of the layer.
         class_id: The class that is scored, or None for all.
+        prefer: The layer of `vectors` that is read where it has it, rather than the first.
     """
 
     path: str
     raster: bool
     vectors: Path
     class_id: int | None
+    prefer: str = LABELS
 
     @cached_property
     def layer(self) -> str:
         """The layer of `vectors` that holds the objects."""
-        return first_layer(self.vectors)
+        return first_layer(self.vectors, prefer=self.prefer)
 
     @cached_property
     def info(self) -> dict[str, Any]:
@@ -148,11 +158,11 @@ def open_layers(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="geohr-evaluate-")))
         layers = [
-            open_layer(path, folder / f"{name}.gpkg", class_id)
-            for name, path, class_id in (
-                ("predicted", predicted, options.class_id),
-                ("truth", truth, options.class_id),
-                ("aoi", options.aoi, None),
+            open_layer(path, folder / f"{name}.gpkg", class_id, prefer)
+            for name, path, class_id, prefer in (
+                ("predicted", predicted, options.class_id, LABELS),
+                ("truth", truth, options.class_id, LABELS),
+                ("aoi", options.aoi, None, LABELLED),
             )
             if path is not None
         ]
@@ -160,7 +170,7 @@ def open_layers(
         yield layers[0], layers[1], aoi, *common_grid(layers, options.gsd)
 
 
-def open_layer(path: str, copy: Path, class_id: int | None) -> Layer:
+def open_layer(path: str, copy: Path, class_id: int | None, prefer: str) -> Layer:
     """An input as a layer; `copy` is where its objects go if it has no spatial index itself."""
     suffix = Path(path).suffix.lower()
     if not is_vector(path):
@@ -171,10 +181,10 @@ def open_layer(path: str, copy: Path, class_id: int | None) -> Layer:
             table = read_parquet(path)
             check_layer(path, table.crs, [], [])
         else:
-            name = first_layer(path)
+            name = first_layer(path, prefer=prefer)
             check_layer(path, pyogrio.read_info(path, layer=name)["crs"], [], [])
             if suffix in INDEXED:
-                return Layer(path, False, Path(path), class_id)
+                return Layer(path, False, Path(path), class_id, prefer)
             table = pyogrio.read_dataframe(path, layer=name)
         kept = [name for name in table.columns if name in ("class_id", "geometry")]
         pyogrio.write_dataframe(table[kept], copy, promote_to_multi=True)

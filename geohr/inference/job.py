@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +11,11 @@ import rasterio
 from rasterio.crs import CRS
 
 from geohr import __version__
+from geohr._runtime.redact import redact_all
 from geohr.engines.calibration import Calibration
 from geohr.engines.predictor import Engine
 from geohr.geobox import GeoBox, Window
-from geohr.geodesy import parse_crs, plane_crs
+from geohr.geodesy import in_plane, parse_crs
 from geohr.models.card import Card
 from geohr.options import SegmentOptions
 from geohr.polygons import Polygons, TraceSettings
@@ -47,6 +47,8 @@ class Job:
         engine: The engine that predicts.
         acquired: When the scene was taken, as `geohr.scene.stac.acquired` gives it, or None.
         polygons: Whether polygons are wanted; without them nothing is traced.
+        coarser: The coarser readings of the scene that are predicted first.
+        joined: Probabilities of those readings on the scene's grid, once they are predicted.
     """
 
     scene: Scene
@@ -59,11 +61,18 @@ class Job:
     engine: Engine
     acquired: str | None = None
     polygons: bool = True
+    coarser: tuple[CoarserJob, ...] = ()
+    joined: tuple[Scene, ...] = ()
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The grid's blocks, row by row."""
         return cut_blocks(self.grid, self.block_size)
+
+    @cached_property
+    def windows(self) -> int:
+        """Windows in all, those of the coarser readings among them."""
+        return len(self.grid) + sum(len(each.job.grid) for each in self.coarser)
 
     @cached_property
     def window(self) -> Window:
@@ -107,12 +116,7 @@ class Job:
     @property
     def _measured_geobox(self) -> GeoBox:
         """The grid of the outputs, in a plane of its own where only the resolution is known."""
-        geobox, gsd = self.geobox, self.scene.gsd
-        if geobox.crs is not None or gsd is None:
-            return geobox
-        shape = geobox.transform.determinant
-        plane = plane_crs(gsd / math.sqrt(abs(shape)), down=shape > 0)
-        return dataclasses.replace(geobox, crs=CRS.from_wkt(plane))
+        return in_plane(self.geobox, self.scene.gsd)
 
     def to_crs(self, polygons: Polygons) -> Polygons:
         """Polygons as they are traced, brought into `crs`."""
@@ -139,7 +143,7 @@ class Job:
         """The options by name, but those that results do not depend on."""
         options = dataclasses.asdict(self.options)
         del options["rate"]
-        return options
+        return {name: redact_all(value) for name, value in options.items()}
 
     def provenance(self) -> dict[str, str]:
         """The provenance of the outputs, as text by name, without a time, so that they repeat."""
@@ -150,6 +154,25 @@ class Job:
             "geohr_scene_acquired": self.acquired or "",
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.digest,
+            "geohr_model_licence": self.card.licence,
+            "geohr_model_attribution": "; ".join(
+                dict.fromkeys(each.attribution for each in self.card.sources)
+            ),
             "geohr_engine": self.engine.name,
             "geohr_options": json.dumps(self._options_that_count, sort_keys=True),
         }
+
+
+@dataclass(frozen=True)
+class CoarserJob:
+    """A coarser reading of a job's scene, whose probabilities are joined to the job's own.
+
+    Attributes:
+        job: What predicts it.
+        made: The grid of the whole scene in this reading, of which `job` may read a part.
+        onto: The grid of the whole scene in the reading that it is joined to.
+    """
+
+    job: Job
+    made: GeoBox
+    onto: GeoBox

@@ -120,6 +120,23 @@ def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ..
     return Area(shapely.to_wkb(shapely.multipolygons(polygons)))
 
 
+def degrees_around(aoi: str | None, bbox: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    """West, south, east and north of an area of interest in degrees; None where there is none.
+
+    Raises:
+        InputError: When the file cannot be read, holds no polygons or has no CRS.
+    """
+    if aoi is None:
+        return bbox
+    shape, crs = read_polygons(aoi)
+    convert = pyproj.Transformer.from_crs(crs, DEGREES, always_xy=True)
+    around = convert.transform_bounds(*shapely.bounds(shape))
+    if bbox is None:
+        return tuple(map(float, around))
+    low, high = np.maximum(around[:2], bbox[:2]), np.minimum(around[2:], bbox[2:])
+    return (*low.tolist(), *high.tolist())
+
+
 def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     """The union of a file's polygons, and their CRS.
 
@@ -129,10 +146,10 @@ def read_polygons(path: str) -> tuple[Any, pyproj.CRS]:
     from pyogrio.errors import DataLayerError, DataSourceError
     from pyogrio.raw import read
 
-    from geohr.scene.vectors import first_layer
+    from geohr.scene.vectors import LABELLED, first_layer
 
     try:
-        meta, _, wkb, _ = read(path, columns=[], layer=first_layer(path))
+        meta, _, wkb, _ = read(path, columns=[], layer=first_layer(path, prefer=LABELLED))
     except (DataSourceError, DataLayerError, ValueError, OSError) as error:
         raise InputError(f"{path}: cannot be read as an area ({error})") from error
     if meta["crs"] is None:

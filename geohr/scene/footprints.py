@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
-import pyogrio.errors
 import pyproj
 import shapely
+from pyogrio.raw import write
 
-from geohr.encoding import Floats, Geometries, Ints
-from geohr.errors import InputError
-from geohr.geodesy import parse_crs
-from geohr.scene.vectors import first_layer, read_parquet
+from geohr.encoding import Bools, Floats, Geometries, Ints
+from geohr.scene.features import Box, FeatureRows, open_features
 
 # Objects of a strip, about: enough that reading is not dominated by queries, few enough that two
 # dates of a million fit into a quarter of a gigabyte.
 STRIP_OBJECTS = 20_000
-PARQUET = ".parquet"
 # Points along each side of a box that is taken into another CRS.
 EDGE_POINTS = 21
 
@@ -33,16 +29,18 @@ class Footprints:
     """Objects in a plane in metres.
 
     Attributes:
-        ids: `(n,)` feature ids in their file.
+        ids: `(n,)` text: the column `id` or `osm_id` of their file, else the feature's number.
         shapes: `(n,)` valid polygons and multipolygons.
         confidence: `(n,)` in [0, 1]; 1 where the file does not say.
         names: `(n,)` class names; empty where the file does not say.
+        repaired: `(n,)` True where the file's polygon was not valid.
     """
 
-    ids: Ints
+    ids: Geometries
     shapes: Geometries
     confidence: Floats
     names: Geometries
+    repaired: Bools
 
     def __len__(self) -> int:
         """The number of objects."""
@@ -51,14 +49,18 @@ class Footprints:
     def take(self, index: Any) -> Footprints:
         """Select objects by index or mask."""
         return Footprints(
-            self.ids[index], self.shapes[index], self.confidence[index], self.names[index]
+            self.ids[index],
+            self.shapes[index],
+            self.confidence[index],
+            self.names[index],
+            self.repaired[index],
         )
 
     @classmethod
     def empty(cls) -> Footprints:
         """An empty table."""
         nothing = np.zeros(0, object)
-        return cls(np.zeros(0, np.int64), nothing, np.zeros(0), nothing)
+        return cls(nothing, nothing, np.zeros(0), nothing, np.zeros(0, bool))
 
     @classmethod
     def joined(cls, first: Footprints, second: Footprints) -> Footprints:
@@ -68,6 +70,7 @@ class Footprints:
             np.concatenate([first.shapes, second.shapes]),
             np.concatenate([first.confidence, second.confidence]),
             np.concatenate([first.names, second.names]),
+            np.concatenate([first.repaired, second.repaired]),
         )
 
 
@@ -78,50 +81,36 @@ class FootprintLayer:
         path: The file, or its URL.
 
     Attributes:
-        repaired: The number of invalid polygons that were repaired so far.
+        path: As given.
+        crs: The CRS of the file.
+        count: The number of features in the file.
 
     Raises:
-        InputError: When the file cannot be read, holds no polygons, or has no CRS.
+        InputError: When the file cannot be read, holds no geometries, or has no CRS.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.repaired = 0
-        if Path(path).suffix.lower() == PARQUET:
-            self._table: Any = read_parquet(path).reset_index(drop=True)
-            crs, bounds = self._table.crs, self._table.total_bounds
-            self.count = len(self._table)
-        else:
-            self._table = None
-            try:
-                self._layer = first_layer(path)
-                info = pyogrio.read_info(
-                    path, layer=self._layer, force_feature_count=True, force_total_bounds=True
-                )
-            except pyogrio.errors.DataSourceError as error:
-                raise InputError(f"{path}: not vectors that can be read ({error})") from error
-            crs, bounds, self.count = info["crs"], info["total_bounds"], info["features"]
-            self._fields = set(info["fields"])
-        if crs is None:
-            raise InputError(f"{path}: has no CRS, so its place is unknown; assign one first")
-        self.crs = parse_crs(crs if isinstance(crs, str) else crs.to_wkt())
-        self._bounds = bounds
+        self._file = open_features(path)
+        self.crs = self._file.crs
+        self.count = self._file.count
 
     @cached_property
-    def bounds(self) -> tuple[float, float, float, float] | None:
+    def bounds(self) -> Box | None:
         """West, south, east, north in the layer's own CRS; None without objects."""
-        if self.count == 0 or self._bounds is None or not np.isfinite(self._bounds).all():
+        bounds = self._file.bounds
+        if self.count == 0 or bounds is None or not np.isfinite(bounds).all():
             return None
-        west, south, east, north = (float(each) for each in self._bounds)
+        west, south, east, north = (float(each) for each in bounds)
         return west, south, east, north
 
-    def bounds_in(self, plane: pyproj.CRS) -> tuple[float, float, float, float] | None:
+    def bounds_in(self, plane: pyproj.CRS) -> Box | None:
         """The bounds of the layer in another CRS; None without objects."""
         if self.bounds is None:
             return None
         return box_in(self.bounds, self.crs, plane)
 
-    def read(self, box: tuple[float, float, float, float], plane: pyproj.CRS) -> Footprints:
+    def read(self, box: Box, plane: pyproj.CRS) -> Footprints:
         """The objects whose bounds touch a box of a plane.
 
         Args:
@@ -131,41 +120,57 @@ class FootprintLayer:
         Raises:
             InputError: When the file cannot be read.
         """
-        reach = box_in(box, plane, self.crs)
-        if self._table is not None:
-            rows = np.sort(self._table.sindex.query(shapely.box(*reach)))
-            found = self._table.iloc[rows]
-            ids = rows.astype(np.int64)
-        else:
-            wanted = [name for name in ("confidence", "class") if name in self._fields]
-            try:
-                found = pyogrio.read_dataframe(
-                    self.path, layer=self._layer, columns=wanted, bbox=reach, fid_as_index=True
-                )
-            except pyogrio.errors.DataSourceError as error:
-                raise InputError(f"{self.path}: cannot be read ({error})") from error
-            ids = found.index.to_numpy(np.int64)
-        shapes = np.asarray(found.geometry.to_numpy(), object)
-        confidence = np.ones(len(found))
-        if "confidence" in found.columns:
-            numbers = np.asarray(found["confidence"].to_numpy(), np.float64)
-            confidence = np.where(np.isfinite(numbers), np.clip(numbers, 0, 1), 1.0)
-        names = np.full(len(found), "", object)
-        if "class" in found.columns:
-            names = found["class"].fillna("").astype(str).to_numpy(object)
-        shapes, kept = self._polygons(shapes, plane)
-        return Footprints(ids[kept], shapes, confidence[kept], names[kept])
+        return reduce(Footprints.joined, self.pieces(box, plane), Footprints.empty())
 
-    def _polygons(self, shapes: Geometries, plane: pyproj.CRS) -> tuple[Geometries, Ints]:
-        """Valid polygons in a plane, and which of the shapes they are."""
+    def pieces(self, box: Box, plane: pyproj.CRS) -> Iterator[Footprints]:
+        """The same objects as `read`, some at a time, in the order of the file."""
+        for found in self._file.read(box_in(box, plane, self.crs)):
+            shapes, kept, repaired = self._polygons(found.shapes, plane)
+            told = found.confidence[kept]
+            confidence = np.where(np.isfinite(told), np.clip(told, 0, 1), 1.0)
+            yield Footprints(found.ids[kept], shapes, confidence, found.names[kept], repaired)
+
+    def near(self, box: Box, plane: pyproj.CRS, copy: Path) -> FootprintLayer:
+        """A layer of the objects that touch a box, which can be asked for smaller boxes at will.
+
+        That is this layer, where its file has a spatial index and is on disk; else the objects are
+        read once, and copied.
+
+        Args:
+            box: West, south, east, north in `plane`.
+            plane: A metric CRS.
+            copy: A .gpkg that is not there, for the copy.
+
+        Raises:
+            InputError: When the file cannot be read.
+        """
+        if self._file.indexed:
+            return self
+        crs = self.crs.to_wkt()
+        for found in (FeatureRows.none(), *self._file.read(box_in(box, plane, self.crs))):
+            write(
+                copy,
+                shapely.to_wkb(found.shapes),
+                [found.ids, found.names, found.confidence],
+                ["id", "class", "confidence"],
+                layer="objects",
+                driver="GPKG",
+                geometry_type="Unknown",
+                crs=crs,
+                append=copy.exists(),
+            )
+        layer = FootprintLayer(str(copy))
+        layer.path, layer.crs = self.path, self.crs
+        return layer
+
+    def _polygons(self, shapes: Geometries, plane: pyproj.CRS) -> tuple[Geometries, Ints, Bools]:
+        """Valid polygons in a plane, which of the shapes they are, and whether repaired."""
         kept = np.flatnonzero(
             np.isin(shapely.get_type_id(shapes), (3, 6)) & ~shapely.is_empty(shapes)
         )
         shapes = shapely.force_2d(shapes[kept])
-        bad = np.flatnonzero(~shapely.is_valid(shapes))
-        if len(bad):
-            self.repaired += len(bad)
-            shapes[bad] = shapely.buffer(shapely.make_valid(shapes[bad]), 0)
+        bad = ~shapely.is_valid(shapes)
+        shapes[bad] = shapely.buffer(shapely.make_valid(shapes[bad]), 0)
         if self.crs != plane:
             to_plane = pyproj.Transformer.from_crs(self.crs, plane, always_xy=True)
 
@@ -174,11 +179,11 @@ class FootprintLayer:
 
             shapes = shapely.transform(shapes, move)
         solid = np.flatnonzero(shapely.area(shapes) > 0)
-        return shapes[solid], kept[solid]
+        return shapes[solid], kept[solid], bad[solid]
 
     def strips(
         self,
-        bounds: tuple[float, float, float, float],
+        bounds: Box,
         edges: list[float],
         plane: pyproj.CRS,
         area: Any = None,
@@ -206,14 +211,10 @@ class FootprintLayer:
             mine = inside & (highest < top) & (highest >= bottom)
             if area is not None:
                 mine &= shapely.intersects(area, found.shapes)
-            # The order of the file's index is not the same in every version of GDAL.
-            order = np.flatnonzero(mine)
-            yield found.take(order[np.argsort(found.ids[order], kind="stable")])
+            yield found.take(mine)
 
 
-def box_in(
-    box: tuple[float, float, float, float], source: pyproj.CRS, target: pyproj.CRS
-) -> tuple[float, float, float, float]:
+def box_in(box: Box, source: pyproj.CRS, target: pyproj.CRS) -> Box:
     """The bounds in another CRS of a box, west, south, east, north."""
     if source == target:
         return box
@@ -222,7 +223,7 @@ def box_in(
     return west, south, east, north
 
 
-def strip_edges(bounds: tuple[float, float, float, float], count: int) -> list[float]:
+def strip_edges(bounds: Box, count: int) -> list[float]:
     """Falling y of the borders between strips of about `STRIP_OBJECTS` objects."""
     _, south, _, north = bounds
     strips = max(1, round(count / STRIP_OBJECTS))

@@ -23,7 +23,15 @@ from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.scene import Scene, open_raster
 from geohr.scene.provenance import file_version
-from geohr.scene.vectors import PARQUET, check_layer, first_layer, is_vector, read_parquet
+from geohr.scene.vectors import (
+    LABELLED,
+    LABELS,
+    PARQUET,
+    check_layer,
+    first_layer,
+    is_vector,
+    read_parquet,
+)
 
 if TYPE_CHECKING:
     import geopandas
@@ -66,13 +74,30 @@ def read_raster(path: str, scene: Scene, window: Window) -> Bytes:
     return classes
 
 
-def read_vector(path: str, scene: Scene, window: Window, *, legend: Legend | None = None) -> Bytes:
+def read_vector(
+    path: str,
+    scene: Scene,
+    window: Window,
+    *,
+    legend: Legend | None = None,
+    prefer: str = LABELS,
+) -> Bytes:
     """Class ids where a polygon of the file covers a pixel's centre, 0 elsewhere.
 
     Later polygons lie over earlier ones, those that are not annotated over all.
+
+    Args:
+        path: The polygons.
+        scene: On whose grid they are wanted.
+        window: Which part of it.
+        legend: How the polygons tell classes; by default every polygon is class 1.
+        prefer: The layer that is read where the file has it, rather than the first.
+
+    Raises:
+        InputError: When the polygons cannot be read.
     """
     legend = legend or Legend()
-    polygons = read_polygons(path, scene, window, legend)
+    polygons = read_polygons(path, scene, window, legend, prefer=prefer)
     ids = class_ids(polygons, legend, path)
     order = np.argsort(ids == IGNORE, kind="stable")
     shapes = [
@@ -89,7 +114,7 @@ def read_vector(path: str, scene: Scene, window: Window, *, legend: Legend | Non
 
 
 def read_polygons(
-    path: str, scene: Scene, window: Window, legend: Legend
+    path: str, scene: Scene, window: Window, legend: Legend, *, prefer: str = LABELS
 ) -> geopandas.GeoDataFrame:
     """The polygons that touch a window, in the scene's CRS, with the legend's attribute."""
     if scene.crs is None:
@@ -104,7 +129,7 @@ def read_polygons(
         box = shapely.box(*window_bounds(scene, window, table.crs.to_wkt()))
         return table.iloc[np.sort(table.sindex.query(box))].to_crs(scene.crs.to_wkt())
     try:
-        layer = first_layer(path)
+        layer = first_layer(path, prefer=prefer)
         info = pyogrio.read_info(path, layer=layer)
         check_layer(path, info["crs"], list(info["fields"]), wanted)
         reach = window_bounds(scene, window, info["crs"])
@@ -148,7 +173,7 @@ def aoi_window(path: str, scene: Scene) -> Window:
 def _aoi_window(path: str, version: object, scene: Scene) -> Window:
     """The window of one version of the file; training asks for it at every window it draws."""
     del version
-    polygons = read_polygons(path, scene, scene.geobox.extent, Legend())
+    polygons = read_polygons(path, scene, scene.geobox.extent, Legend(), prefer=LABELLED)
     if polygons.empty:
         raise InputError(f"{path}: holds no polygon on the scene {scene.path}")
     corners = shapely.get_coordinates(shapely.box(*polygons.total_bounds))

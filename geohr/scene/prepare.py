@@ -30,6 +30,7 @@ from geohr.options import ViewOptions, is_length
 from geohr.scene.mosaic import MosaicSource, PlacedScene
 from geohr.scene.scene import Scene
 from geohr.scene.stac import is_stac, rasters_of
+from geohr.scene.stack import BandStack
 from geohr.scene.tiles import host_of, is_service, is_tiled, open_tiles
 from geohr.scene.warped import WarpedSource
 
@@ -88,7 +89,9 @@ def open_view(
         InputError: When a scene cannot be used, or several do not fit together.
         UsageError: When what was asked for cannot be had of any scene.
     """
-    scenes = [open_scene(name, options, suits) for name in names_of(given, options.asset)]
+    # Numbers of bands are counted through all rasters of a stack.
+    own = replace(options, bands=None) if options.bands_from else options
+    scenes = [open_scene(name, own, suits) for name in names_of(given, options)]
     for each in scenes:
         if each.crs is not None and each.transform.is_identity:
             warnings.warn(
@@ -96,9 +99,12 @@ def open_view(
                 "one unit wide and to begin at 0, 0; set it with gdal_edit.py -a_ullr",
                 stacklevel=2,
             )
-    if bands is not None:
-        scenes = [each.select(bands) for each in scenes]
-    scene = scenes[0] if len(scenes) == 1 else mosaic(scenes)
+    if options.bands_from:
+        joined = stack(scenes[0] if len(scenes) == 1 else mosaic(scenes), options)
+        scene = joined if bands is None else joined.select(bands)
+    else:
+        chosen = scenes if bands is None else [each.select(bands) for each in scenes]
+        scene = chosen[0] if len(chosen) == 1 else mosaic(chosen)
     if options.scene_gsd is not None:
         scene = replace(scene, gsd=options.scene_gsd)
     return on_wanted_grid(scene, options, suits).within(aoi=options.aoi, bbox=options.bbox)
@@ -121,14 +127,14 @@ def open_scene(name: str, options: ViewOptions, suits: ResolutionRange | None) -
     return Scene.open(name, options)
 
 
-def names_of(given: SceneLike, asset: str | None) -> list[str]:
+def names_of(given: SceneLike, options: ViewOptions) -> list[str]:
     """The rasters that were named, those that STAC names among them."""
     named = [given] if isinstance(given, (str, Path)) else list(given)
     if not named:
         raise UsageError("no scene named; give a file or a URL")
     found = []
     for each in map(str, named):
-        found += rasters_of(each, asset) if is_stac(each) else [each]
+        found += rasters_of(each, options) if is_stac(each) else [each]
     if not found:
         raise InputError(f"{named[0]}: an ItemCollection without items; give one with a scene")
     return found
@@ -140,6 +146,42 @@ def display_name(given: SceneLike) -> str:
         return f"tiles of {host_of(str(given))}" if is_service(str(given)) else str(given)
     first = display_name(given[0]) if given else ""
     return first if len(given) == 1 else f"{first} and {len(given) - 1} more"
+
+
+def stack(first: Scene, options: ViewOptions) -> Scene:
+    """A scene with the bands of other rasters after its own, on its pixel grid.
+
+    Args:
+        first: The scene, with all of its bands.
+        options: Names of the other rasters; numbers of bands are counted through all of them.
+
+    Raises:
+        InputError: When one does not lie where the scene does, or there are fewer bands.
+    """
+    parts = [first]
+    for name in options.bands_from or ():
+        other = Scene.open(name, replace(options, bands=None))
+        if other.geobox != first.geobox:
+            if first.crs is None or other.crs is None:
+                raise InputError(
+                    f"{name}: cannot be brought to the grid of {first.path}, as one of them has no "
+                    "CRS; set it with gdal_edit.py -a_srs"
+                )
+            placed, corner = place(other, first)
+            if not first.geobox.extent.intersects(Window(*corner, *placed.geobox.shape)):
+                raise InputError(f"{name}: lies outside of {first.path}, whose band it is to be")
+            other = warp(other, first.geobox)
+        parts.append(other)
+    names = tuple(name for part in parts for name in part.band_names)
+    joined = replace(first, source=BandStack(tuple(parts)), band_names=names)
+    if options.bands is None:
+        return joined
+    if max(options.bands) > len(joined.bands):
+        raise InputError(
+            f"{first.path}: band {max(options.bands)} was asked for, but with --bands-from there "
+            f"are {len(joined.bands)}; choose with --bands"
+        )
+    return joined.with_bands([band - 1 for band in options.bands])
 
 
 def mosaic(scenes: Sequence[Scene]) -> Scene:

@@ -15,7 +15,9 @@ from urllib.parse import urljoin, urlsplit
 
 from geohr._runtime.redact import redact
 from geohr.errors import InputError
+from geohr.options import ViewOptions
 from geohr.scene.files import FAILURES, open_raster
+from geohr.scene.search import is_search, items_text
 
 # The extensions of rasters.
 RASTERS = (".tif", ".tiff", ".jp2", ".img", ".png", ".jpg", ".jpeg", ".webp", ".vrt")
@@ -28,22 +30,33 @@ SECONDS = 30.0
 
 
 def is_stac(name: str) -> bool:
-    """Whether a name is that of a STAC Item or ItemCollection."""
+    """Whether a name is that of a STAC Item, an ItemCollection or a search of a STAC API."""
+    if is_search(name):
+        return True
     plain = urlsplit(name).path if "://" in name else name
     return Path(plain).suffix.lower() in SUFFIXES
 
 
-def rasters_of(name: str, asset: str | None) -> list[str]:
-    """The rasters that a STAC Item or ItemCollection at a path or URL names.
+def rasters_of(name: str, options: ViewOptions) -> list[str]:
+    """The rasters that a STAC Item, an ItemCollection or a search names.
 
     Args:
-        name: A path or an http(s) URL.
-        asset: Key of the asset; by default the first that is a raster.
+        name: A path, an http(s) URL, or a search of a STAC API.
+        options: Key of the asset, by default the first that is a raster; the area of a search.
 
     Raises:
         InputError: When it cannot be read, is no STAC, or has no such asset.
+        UsageError: When a search cannot be made as it was asked for.
     """
-    return [beside(name, href) for href in hrefs(read_text(name), name, asset)]
+    text = stac_text(name, options)
+    return [beside(name, href) for href in hrefs(text, name, options.asset)]
+
+
+def stac_text(name: str, options: ViewOptions) -> str:
+    """The text of a STAC Item, an ItemCollection or the result of a search."""
+    if is_search(name):
+        return items_text(name, options.aoi, options.bbox)
+    return read_text(name)
 
 
 def hrefs(text: str, name: str, asset: str | None) -> Iterator[str]:
@@ -116,17 +129,21 @@ FORMS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S")
 SATELLITE = "IMAGERY"
 
 
-def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
+def acquired(
+    names: Iterable[str], files: Iterable[str], options: ViewOptions | None = None
+) -> str | None:
     """When a scene was taken: ISO 8601, or two times with a slash between, for several.
 
     A STAC Item's `datetime` counts first, then what satellite metadata say (`ACQUISITIONDATETIME`,
     for example of a .IMD file), then the TIFF's own tag. A time without a zone is the tag's.
 
     Args:
-        names: The names that were given: rasters, STAC Items or ItemCollections.
+        names: The names that were given: rasters, STAC Items, ItemCollections or searches.
         files: The rasters.
+        options: The area of a search.
     """
-    found = {time for name in names if is_stac(name) for time in _of_stac(name)}
+    options = options or ViewOptions()
+    found = {time for name in names if is_stac(name) for time in _of_stac(name, options)}
     found = found or {time for name in files for time in _of_raster(name)}
     if not found:
         return None
@@ -134,9 +151,9 @@ def acquired(names: Iterable[str], files: Iterable[str]) -> str | None:
     return first if first == last else f"{first}/{last}"
 
 
-def _of_stac(name: str) -> Iterator[str]:
+def _of_stac(name: str, options: ViewOptions) -> Iterator[str]:
     """The times of the Items at a path or URL, which has been read as STAC before."""
-    read: Any = json.loads(read_text(name))
+    read: Any = json.loads(stac_text(name, options))
     for item in read["features"] if read["type"] == "FeatureCollection" else [read]:
         told = item.get("properties") or {}
         time = told.get("datetime") or told.get("start_datetime")

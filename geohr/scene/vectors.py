@@ -17,15 +17,23 @@ if TYPE_CHECKING:
     import geopandas
 
 PARQUET = ".parquet"
+# Layers of a file that `geohr view` labels: outlines, and areas in which nothing lacks one.
+LABELS = "labels"
+LABELLED = "labelled"
 # Files with these endings are vectors.
 VECTOR_SUFFIXES = (".gpkg", ".geojson", ".json", ".fgb", ".shp", ".zip", PARQUET)
 # Files with these are rasters. OGR is asked whether it can read those with others.
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jp2", ".img")
 
 
+def suffix_of(path: str) -> str:
+    """The suffix of a file in lower case; that of a URL without its query."""
+    return Path(path.partition("?")[0] if "://" in path else path).suffix.lower()
+
+
 def is_vector(path: str) -> bool:
     """Whether a file holds vectors, of any format that OGR reads, rather than a raster."""
-    suffix = Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix in (*VECTOR_SUFFIXES, *RASTER_SUFFIXES):
         return suffix in VECTOR_SUFFIXES
     return _holds_geometries(path, file_version(path))
@@ -41,17 +49,21 @@ def _holds_geometries(path: str, version: object) -> bool:
         return False
 
 
-def first_layer(path: str | Path) -> str:
+def first_layer(path: str | Path, *, prefer: str | None = None) -> str:
     """The first layer with geometries: a GPKG may hold others, such as its styles.
+
+    Args:
+        path: The file.
+        prefer: The layer to take instead, where the file has one of this name.
 
     Raises:
         InputError: When there is none.
         pyogrio.errors.DataSourceError: When the file cannot be read.
     """
-    for name, kind in pyogrio.list_layers(path):
-        if kind is not None:
-            return str(name)
-    raise InputError(f"{path}: holds no layer with geometries")
+    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if not names:
+        raise InputError(f"{path}: holds no layer with geometries")
+    return prefer if prefer in names else names[0]
 
 
 def check_layer(path: str, crs: object, fields: Sequence[str], wanted: Sequence[str]) -> None:

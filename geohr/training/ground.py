@@ -21,7 +21,7 @@ from geohr.encoding import IGNORE, Bytes, Floats32, Geometries, Mask
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.scene import Scene
-from geohr.scene.vectors import PARQUET, check_layer, read_parquet
+from geohr.scene.vectors import LABELLED, LABELS, PARQUET, check_layer, read_parquet
 
 # Unlabelled pixels round labelled ground that are read with it, as context.
 MARGIN = 128
@@ -33,8 +33,6 @@ PLOT_SIDE = 64
 # Pixels of labelled ground that fit into memory and into a person's day.
 PIXELS_MAX = 1 << 27
 NO_PLOT = -1
-# Layers of labelled objects, and of completely labelled ground, as `geohr view` names them.
-LABELS, LABELLED = "labels", "labelled"
 
 
 @dataclass(frozen=True)

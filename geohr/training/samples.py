@@ -16,6 +16,7 @@ from geohr.geobox import Window
 from geohr.options import SceneOptions
 from geohr.scene import Scene
 from geohr.scene.labels import Legend, read_classes, read_vector
+from geohr.scene.vectors import LABELLED
 
 Split = Literal["train", "validation", "test"]
 
@@ -161,5 +162,6 @@ def read_labels(sample: Sample, window: Window) -> Bytes:
         return np.full((window.height, window.width), IGNORE, np.uint8)
     classes = read_classes(sample.label, sample.scene, window, legend=sample.legend)
     if sample.aoi is not None:
-        classes[read_vector(sample.aoi, sample.scene, window) == 0] = IGNORE
+        inside = read_vector(sample.aoi, sample.scene, window, prefer=LABELLED)
+        classes[inside == 0] = IGNORE
     return classes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +15,7 @@ import pandas as pd
 import pyogrio
 import pyproj
 import shapely
-from pyogrio.errors import DataSourceError
+from pyogrio.errors import DataLayerError, DataSourceError, FeatureError
 from pyogrio.raw import read
 from pyproj.enums import TransformDirection
 
@@ -24,10 +23,14 @@ from geohr.errors import InputError, UsageError
 from geohr.geobox import Bounds
 from geohr.geodesy import parse_crs
 from geohr.scene.vectors import first_layer
+from geohr.viewer.database import quote, reader
 from geohr.viewer.mvt import BUFFER, EXTENT, Features, encode_tile
 
 # Name of the layer in the tiles.
 LAYER = "objects"
+# The layer that a comparison of two dates writes, and its column that says what happened.
+CHANGES = "changes"
+CHANGE = "change"
 # The column that a person's decisions are kept in.
 REVIEW = "review"
 DECISIONS = ("accepted", "rejected")
@@ -56,8 +59,13 @@ class ObjectTable:
     identity: str
 
     @classmethod
-    def open(cls, path: Path) -> ObjectTable:
-        """Describe the first layer of a GeoPackage that has geometries.
+    def open(cls, path: Path, *, layer: str | None = None, prefer: str = CHANGES) -> ObjectTable:
+        """Describe a layer of a GeoPackage.
+
+        Args:
+            path: The file.
+            layer: By default `prefer`, where the file has it, else the first with geometries.
+            prefer: A layer's name.
 
         Raises:
             UsageError: For another format.
@@ -65,15 +73,15 @@ class ObjectTable:
         """
         if path.suffix.lower() != ".gpkg":
             raise UsageError(
-                f"{path}: a page shows a GeoPackage (.gpkg), where reviews can be kept; "
+                f"{path}: a page shows a GeoPackage (.gpkg), in which work can be kept; "
                 "convert with ogr2ogr, or segment with --out FILE.gpkg"
             )
         if not path.exists():
             raise InputError(f"{path}: no such file; check the path")
         try:
-            layer = first_layer(path)
+            layer = layer or first_layer(path, prefer=prefer)
             about = pyogrio.read_info(path, layer=layer)
-        except DataSourceError as error:
+        except (DataSourceError, DataLayerError) as error:
             raise InputError(f"{path}: not a GeoPackage that can be read ({error})") from error
         if about["crs"] is None:
             raise InputError(f"{path}: its objects have no CRS, so they cannot be placed on a map")
@@ -126,15 +134,15 @@ class ObjectTable:
         box = self.to_web.transform_bounds(*wide, direction=TransformDirection.INVERSE)
         if not np.isfinite(box).all():
             return b""
-        ids, shapes, values = self._read(("confidence", "class"), box)
+        ids, shapes, values = self._read(("confidence", self.kind), box)
         if len(ids) == 0:
             return b""
         known = {}
         if "confidence" in values:
             confidence = numbers(values["confidence"]).round(DIGITS)
             known["confidence"] = np.where(np.isfinite(confidence), confidence, 0.0)
-        if "class" in values:
-            known["class"] = np.array([str(each or "") for each in values["class"]], object)
+        if self.kind in values:
+            known["class"] = np.array([str(each or "") for each in values[self.kind]], object)
         return encode_tile(Features(self._on_web(shapes), ids, known), bounds, layer=LAYER)
 
     def attributes(self, identity: int) -> dict[str, Any]:
@@ -143,8 +151,7 @@ class ObjectTable:
         Raises:
             InputError: When there is no such object.
         """
-        with self._database() as file:
-            file.row_factory = sqlite3.Row
+        with closing(reader(self.path)) as file:
             names = ", ".join(quote(name) for name in (self.identity, *self.columns()))
             found = file.execute(
                 f"SELECT {names} FROM {quote(self.layer)} WHERE {quote(self.identity)} = ?",
@@ -162,17 +169,39 @@ class ObjectTable:
         """The names of its attributes, as they are now: a review may add one."""
         return tuple(str(name) for name in pyogrio.read_info(self.path, layer=self.layer)["fields"])
 
-    def classes(self) -> list[str]:
-        """The names of the classes that occur, sorted.
+    @property
+    def kind(self) -> str:
+        """The column that colours tell apart: the class of objects, or how they changed."""
+        return CHANGE if self.layer == CHANGES else "class"
+
+    def classes(self) -> dict[str, int]:
+        """How many objects there are of each class, or kind of change, by its name.
 
         Raises:
             InputError: When the file cannot be read.
         """
-        if "class" not in self.columns():
-            return []
-        with self._database() as file:
-            found = file.execute(f'SELECT DISTINCT "class" FROM {quote(self.layer)}').fetchall()
-        return sorted(str(name) for (name,) in found if name)
+        if self.kind not in self.columns():
+            return {}
+        name = quote(self.kind)
+        with closing(reader(self.path)) as file:
+            found = file.execute(
+                f"SELECT {name}, count(*) FROM {quote(self.layer)} GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+        return {str(each): count for each, count in found if each}
+
+    def shapes(self, ids: list[int]) -> tuple[npt.NDArray[np.object_], list[str]]:
+        """The shapes, in the layer's CRS, and class names of some objects.
+
+        Raises:
+            InputError: When the file cannot be read, or lacks one of them.
+        """
+        wanted = [name for name in ("class",) if name in self.columns()]
+        try:
+            _, _, shapes, columns = read(self.path, layer=self.layer, columns=wanted, fids=ids)
+        except (DataSourceError, FeatureError) as error:
+            raise InputError(f"{self.path}: cannot be read ({error})") from error
+        names = [str(each or "") for each in columns[0]] if columns else [""] * len(ids)
+        return np.asarray(shapely.from_wkb(shapes), object), names
 
     def geojson(self) -> dict[str, Any]:
         """All objects as GeoJSON in longitude and latitude, with all attributes.
@@ -202,10 +231,6 @@ class ObjectTable:
                 for row, (identity, shape) in enumerate(zip(ids, moved, strict=True))
             ],
         }
-
-    def _database(self) -> closing[sqlite3.Connection]:
-        """The file as a database, to read only."""
-        return closing(sqlite3.connect(f"{self.path.resolve().as_uri()}?mode=ro", uri=True))
 
     def _read(
         self, names: tuple[str, ...], box: Bounds | None, *, geometry: bool = True
@@ -265,8 +290,3 @@ def plain(column: npt.NDArray[Any]) -> list[Any]:
 def is_finite(value: object) -> bool:
     """Whether a value is nothing, or a number that JSON can write."""
     return value is None or (isinstance(value, float) and math.isfinite(value))
-
-
-def quote(name: str) -> str:
-    """Quote a name for SQL."""
-    return '"' + name.replace('"', '""') + '"'

@@ -13,18 +13,23 @@ from rasterio.warp import transform_bounds
 from geohr._runtime.files import written_whole
 from geohr.outputs.layers import CONFIDENCE_COLOURS
 from geohr.scene import Scene
-from geohr.viewer.objects import ObjectTable
+from geohr.scene.vectors import LABELLED, LABELS
+from geohr.viewer.objects import CHANGE, ObjectTable
 from geohr.viewer.pictures import to_webp
+from geohr.workflows.change.output import COLOURS as CHANGE_COLOURS
 
 if TYPE_CHECKING:
+    from geohr.viewer.edits import Workbench
     from geohr.viewer.images import Images
 
 # The files of the page and their types.
+STYLES = ("maplibre-gl.css", "page.css")
+SHOWING = ("maplibre-gl.js", "page.js", "swipe.js")
+# The scripts by which a page that is served writes.
+WRITING = ("terra-draw.js", "terra-draw-maplibre-gl-adapter.js", "draw.js", "label.js", "check.js")
 STATIC = {
-    "maplibre-gl.js": "text/javascript; charset=utf-8",
-    "maplibre-gl.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
+    **dict.fromkeys(STYLES, "text/css; charset=utf-8"),
+    **dict.fromkeys((*SHOWING, *WRITING), "text/javascript; charset=utf-8"),
 }
 # Longest side of the scene in a page that is one file.
 PICTURE_SIDE = 4096
@@ -35,17 +40,24 @@ def static(name: str) -> str:
     return (resources.files("geohr.viewer") / "static" / name).read_text("utf-8")
 
 
-def served_page(images: Images, objects: ObjectTable) -> str:
+def served_page(images: Images, bench: Workbench, before: Images | None) -> str:
     """The page whose parts a server gives."""
-    links = (
-        '<link rel="stylesheet" href="maplibre-gl.css">\n<link rel="stylesheet" href="page.css">'
-    )
-    scripts = '<script src="maplibre-gl.js"></script>\n<script src="page.js"></script>'
+    links = "\n".join(f'<link rel="stylesheet" href="{name}">' for name in STYLES)
+    scripts = "\n".join(f'<script src="{name}"></script>' for name in (*SHOWING, *WRITING))
+    labels, labelled = bench.layer(LABELS), bench.layer(LABELLED)
     config = {
-        **about(images.scene, objects),
+        **about(images.scene, bench.objects),
         "bounds": images.bounds,
         "zoom": images.zoom,
         "served": True,
+        "before": before and {"zoom": before.zoom, "bounds": before.bounds},
+        "labels": {
+            "file": labels.path.name,
+            "classes": list(labels.classes()),
+            "count": labels.count(),
+            "areas": labelled.count(),
+        },
+        "check": bench.tasks and bench.tasks.path.name,
     }
     return fill(config, links, scripts)
 
@@ -79,12 +91,8 @@ def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
         "index": objects.index(),
         "objects": objects.geojson(),
     }
-    links = "\n".join(
-        f"<style>\n{static(name)}\n</style>" for name in ("maplibre-gl.css", "page.css")
-    )
-    scripts = "\n".join(
-        f"<script>\n{static(name)}\n</script>" for name in ("maplibre-gl.js", "page.js")
-    )
+    links = "\n".join(f"<style>\n{static(name)}\n</style>" for name in STYLES)
+    scripts = "\n".join(f"<script>\n{static(name)}\n</script>" for name in SHOWING)
     with written_whole(out) as part:
         part.write_text(fill(config, links, scripts), "utf-8")
 
@@ -96,7 +104,9 @@ def about(scene: Scene, objects: ObjectTable) -> dict[str, Any]:
         "file": objects.path.name,
         "colours": CONFIDENCE_COLOURS,
         "confidence": "confidence" in objects.columns(),
-        "classes": objects.classes(),
+        "kind": objects.kind,
+        "kinds": objects.classes(),
+        "kindColours": CHANGE_COLOURS if objects.kind == CHANGE else {},
     }
 
 

@@ -43,6 +43,10 @@ LINE_PIXELS = 3.0
 # Bars of the histogram of confidences.
 BINS = 20
 BAR_HEIGHT = 120
+FOOT = (
+    "Made with <code>geohr report</code>. Confidence is the mean probability over an object's "
+    "pixels; areas are true ground square metres, whatever the CRS."
+)
 # The prefix of names of provenance in a GeoPackage.
 PREFIX = "geohr_"
 
@@ -103,10 +107,27 @@ def write_report(
         section("Model", model_part(found, model)),
         section("Options", table(options_rows(found))),
     ]
-    title = f"{Path(described.path).name}: {len(found.shapes):,} objects"
+    write_page(
+        out, f"{Path(described.path).name}: {len(found.shapes):,} objects", sections, foot=FOOT
+    )
+
+
+def write_page(out: Path, title: str, sections: Sequence[str], *, foot: str) -> None:
+    """Write a page of sections.
+
+    Args:
+        out: The HTML file; it appears when it is whole.
+        title: The title, as text.
+        sections: The sections, as HTML.
+        foot: What stands below them, as HTML.
+
+    Raises:
+        OutputError: When it cannot be written.
+    """
     page = static("report.html").replace("<!--TITLE-->", html.escape(title))
+    page = page.replace("<!--FOOT-->", foot).replace("<!--SECTIONS-->", "\n".join(sections))
     with written_whole(out) as part:
-        part.write_text(page.replace("<!--SECTIONS-->", "\n".join(sections)), "utf-8")
+        part.write_text(page, "utf-8")
 
 
 def read_found(layer: ObjectTable) -> ResultLayer:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import socket
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -24,20 +22,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from geohr.errors import GeohrError, InputError, UsageError
 from geohr.options import SceneOptions
 from geohr.scene import Scene
+from geohr.scene.vectors import LABELLED, LABELS
+from geohr.viewer.drawn import TRACED, DrawnLayer
+from geohr.viewer.edits import TILES_KEPT, VECTOR, Workbench, edit_routes, place_of, whole
 from geohr.viewer.images import Images, tile_bounds
-from geohr.viewer.objects import NUMBER_MAX, ObjectTable
+from geohr.viewer.objects import ObjectTable
 from geohr.viewer.page import STATIC, served_page, static
-from geohr.viewer.review import keep_review
+from geohr.viewer.tasks import Tasks, is_sample
 
 HOST = "127.0.0.1"
-# A review is some fifty bytes long.
-BODY_BYTES_MAX = 1_000
-# Tiles of each kind that are held in memory.
-TILES_KEPT = 512
 # The seconds that answers in progress may take after a request to stop.
 GOODBYE_SECONDS = 2
 
-VECTOR = "application/vnd.mapbox-vector-tile"
 # Pages of this machine that may show the page inside a cell.
 NOTEBOOKS = "http://localhost:* http://127.0.0.1:* vscode-webview:"
 
@@ -48,12 +44,26 @@ POLICY = (
 )
 
 
+@dataclass(frozen=True)
+class PageContent:
+    """What a page shows.
+
+    Attributes:
+        images: The scene.
+        bench: The objects, and what the page writes.
+        before: The scene at an earlier date, if any.
+    """
+
+    images: Images
+    bench: Workbench
+    before: Images | None = None
+
+
 class PageServer:
     """Serves the page of one scene and its objects on 127.0.0.1, and nothing else.
 
     Args:
-        images: The scene.
-        objects: The layer of objects.
+        content: The scene and its objects.
         port: The port to listen on; 0 takes a free one.
         framed: Whether a notebook on this machine may show the page inside a cell.
 
@@ -61,9 +71,7 @@ class PageServer:
         UsageError: When the port is taken.
     """
 
-    def __init__(
-        self, images: Images, objects: ObjectTable, *, port: int = 0, framed: bool = False
-    ) -> None:
+    def __init__(self, content: PageContent, *, port: int = 0, framed: bool = False) -> None:
         try:
             self._socket = socket.create_server((HOST, port))
         except OSError as error:
@@ -71,7 +79,7 @@ class PageServer:
                 f"port {port} cannot be used ({error.strerror}); choose another with --port, "
                 "or leave it out for a free one"
             ) from error
-        app = page_app(images, objects, self.port, NOTEBOOKS if framed else "'none'")
+        app = page_app(content, self.port, NOTEBOOKS if framed else "'none'")
         config = uvicorn.Config(
             app, http="h11", ws="none", lifespan="off", log_config=None, log_level="error",
             access_log=False, server_header=False, timeout_graceful_shutdown=GOODBYE_SECONDS,
@@ -114,6 +122,9 @@ def page_server(
     scene: str | Path,
     objects: Path,
     *,
+    before: str | Path | None = None,
+    labels: Path | None = None,
+    check: Path | None = None,
     options: SceneOptions | None = None,
     port: int = 0,
     framed: bool = False,
@@ -123,6 +134,10 @@ def page_server(
     Args:
         scene: A raster file, or any name GDAL can open.
         objects: A GeoPackage.
+        before: The scene at an earlier date, to swipe to.
+        labels: The GeoPackage that labels are drawn into; by default
+            SCENE.labels.gpkg beside `objects`.
+        check: A sample of `geohr check sample`, to be judged.
         options: Bands and nodata where the file does not say.
         port: The port to listen on; 0 takes a free one.
         framed: Whether a notebook on this machine may show the page inside a cell.
@@ -131,51 +146,81 @@ def page_server(
         InputError: When scene or objects cannot be used.
         UsageError: When the objects are no GeoPackage, or the port is taken.
     """
-    images, table = Images.of(Scene.open(scene, options)), ObjectTable.open(objects)
-    return PageServer(images, table, port=port, framed=framed)
+    table = ObjectTable.open(objects)
+    tasks = None if check is None else Tasks.open(check)
+    layers = drawn_layers(
+        labels or objects.with_name(f"{Path(scene).stem}.labels.gpkg"), table, tasks
+    )
+    content = PageContent(
+        Images.of(Scene.open(scene, options)),
+        Workbench(table, layers, tasks),
+        None if before is None else Images.of(Scene.open(before, options)),
+    )
+    return PageServer(content, port=port, framed=framed)
 
 
-def page_app(images: Images, objects: ObjectTable, port: int, ancestors: str) -> Starlette:
-    """The page, its tiles and its reviews as a web application.
+def drawn_layers(labels: Path, objects: ObjectTable, tasks: Tasks | None) -> dict[str, DrawnLayer]:
+    """The layers that are drawn, by what the page calls them.
+
+    Labels go into the first layer of a file that is there, as `geohr train` reads it; a result and
+    a sample get a layer of their own.
+
+    Raises:
+        InputError: When the file of labels cannot be read.
+        UsageError: When it is no GeoPackage.
+    """
+    own = LABELS
+    theirs = labels.exists() and labels.resolve() != objects.path.resolve()
+    if labels.suffix.lower() != ".gpkg" or (theirs and not is_sample(labels)):
+        own = ObjectTable.open(labels, prefer=LABELS).layer
+    layers = {
+        LABELS: DrawnLayer(labels, LABELS if own == LABELLED else own, objects.crs),
+        LABELLED: DrawnLayer(labels, LABELLED, objects.crs),
+    }
+    if tasks is not None:
+        layers[TRACED] = DrawnLayer(tasks.path, TRACED, tasks.crs)
+    return layers
+
+
+def page_app(content: PageContent, port: int, ancestors: str) -> Starlette:
+    """The page, its tiles and what it writes as a web application.
 
     Args:
-        images: The scene.
-        objects: The layer of objects.
+        content: The scene, its objects, and what is drawn and judged.
         port: The port that requests must name.
         ancestors: Which pages may show this one in a frame, as a content security policy says it.
     """
+    images, objects, files = content.images, content.bench.objects, content.bench.files
     image = lru_cache(TILES_KEPT)(images.tile)
+    before = lru_cache(TILES_KEPT)((content.before or images).tile)
     vector = lru_cache(TILES_KEPT)(objects.tile)
-    writing = Lock()
 
     # Functions that are not async run in threads, so that a slow tile keeps no other waiting.
     def page(_: Request) -> Response:
-        return HTMLResponse(served_page(images, objects))
+        with files.reading():
+            return HTMLResponse(served_page(images, content.bench, content.before))
 
     def part(request: Request) -> Response:
         name = request.url.path.removeprefix("/")
         return Response(static(name), media_type=STATIC[name])
 
     def index(_: Request) -> Response:
-        return JSONResponse(objects.index())
+        with files.reading():
+            return JSONResponse(objects.index())
 
     def image_tile(request: Request) -> Response:
         return Response(image(*place_of(request)), media_type="image/png")
 
+    def before_tile(request: Request) -> Response:
+        return Response(before(*place_of(request)), media_type="image/png")
+
     def vector_tile(request: Request) -> Response:
-        return Response(vector(tile_bounds(*place_of(request))), media_type=VECTOR)
+        with files.reading():
+            return Response(vector(tile_bounds(*place_of(request))), media_type=VECTOR)
 
     def one_object(request: Request) -> Response:
-        return JSONResponse(objects.attributes(whole(request.path_params["number"])))
-
-    async def review(request: Request) -> Response:
-        identity, decision = parse_review(await read_json(request))
-        await run_in_threadpool(keep, identity, decision)
-        return JSONResponse({"id": identity, "review": decision})
-
-    def keep(identity: int, decision: str | None) -> None:
-        with writing:
-            keep_review(objects, identity, decision)
+        with files.reading():
+            return JSONResponse(objects.attributes(whole(request.path_params["number"])))
 
     place = "{zoom}/{col}/{row}"
     return Starlette(
@@ -184,9 +229,10 @@ def page_app(images: Images, objects: ObjectTable, port: int, ancestors: str) ->
             *(Route(f"/{name}", part) for name in STATIC),
             Route("/index", index),
             Route(f"/image/{place}", image_tile),
+            Route(f"/before/{place}", before_tile),
             Route(f"/objects/{place}", vector_tile),
             Route("/object/{number}", one_object),
-            Route("/review", review, methods=["POST"]),
+            *edit_routes(content.bench),
         ],
         middleware=[Middleware(OwnPageOnly, port=port, policy=POLICY + ancestors)],
         exception_handlers={
@@ -234,60 +280,6 @@ class OwnPageOnly:
         )
         app = self._app if own else failure(403, "not asked by the page itself")
         await app(scope, receive, send_with_headers)
-
-
-def place_of(request: Request) -> tuple[int, int, int]:
-    """Zoom, column and row of the tile that is asked for.
-
-    Raises:
-        InputError: When they are no numbers.
-    """
-    zoom, col, row = (whole(request.path_params[name]) for name in ("zoom", "col", "row"))
-    return zoom, col, row
-
-
-def whole(text: str) -> int:
-    """A part of a path as a number that SQLite can hold.
-
-    Raises:
-        InputError: When it is none.
-    """
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(NUMBER_MAX))):
-        raise InputError(f"{text[:20]} is no number of an object or a tile")
-    return min(int(text), NUMBER_MAX)
-
-
-async def read_json(request: Request) -> Any:
-    """Read the JSON that the page sent.
-
-    Raises:
-        UsageError: When it is too long, or no JSON.
-    """
-    # A form of another site cannot send this type without asking first.
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise UsageError("a review is application/json")
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            raise UsageError(f"a review is at most {BODY_BYTES_MAX} bytes long")
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise UsageError("a review is JSON") from error
-
-
-def parse_review(sent: Any) -> tuple[int, str | None]:
-    """Number and decision of a review; whether the decision is one is for `keep_review` to say.
-
-    Raises:
-        UsageError: When it is something else.
-        InputError: When no object can have the number.
-    """
-    match sent:
-        case {"id": int(identity), "review": str() | None as decision} if identity is not True:
-            return whole(str(identity)), decision
-    raise UsageError("a review is {id, review}")
 
 
 def failure(status: int, text: str) -> JSONResponse:

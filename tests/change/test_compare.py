@@ -16,7 +16,8 @@ from affine import Affine
 from geohr.encoding import Floats
 from geohr.errors import InputError, UsageError
 from geohr.scene import footprints
-from geohr.workflows.change.compare import ChangeCounts, Date, compare
+from geohr.workflows.change.compare import Date, compare
+from geohr.workflows.change.counts import ChangeCounts
 from geohr.workflows.change.options import ChangeOptions
 from geohr.workflows.change.osm import write_osm
 from geohr.workflows.change.output import COLOURS
@@ -135,7 +136,7 @@ def test_the_cut_into_strips_changes_nothing(
     after += [house(400, 30), house(400, 100)]
     run(tmp_path, before, after)
     whole = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
-    monkeypatch.setattr(footprints, "STRIP_OBJECTS", 7)
+    monkeypatch.setattr(footprints, "STRIP_OBJECTS", 20)
     run(tmp_path, before, after)
     cut = geopandas.read_file(tmp_path / "changes.gpkg", layer="changes")
     keys = ["before_ids", "after_ids"]
@@ -191,6 +192,24 @@ def test_what_the_other_date_half_sees_is_unsure(tmp_path: Path) -> None:
     assert counts.unseen == 1
     left = geopandas.read_file(tmp_path / "changes.gpkg", layer="not_compared")
     assert left.geometry[0].intersects(unseen)
+
+
+def test_ground_that_one_date_does_not_show_is_neither_gained_nor_lost(tmp_path: Path) -> None:
+    # The raster of the later date ends in the middle of the first house.
+    edge, shrunk = house(322, 60, 16, 10), house(250, 60, 16, 10)
+    cut, half = house(322, 60, 8, 10), house(250, 60, 8, 10)
+    there = [*village(), cut, half]
+    late = rasterio.features.rasterize(
+        [(each, 0.95) for each in there],
+        out=np.full((500, 700), 0.02),
+        transform=Affine(0.5, 0, EAST - 20, 0, -0.5, NORTH + 230),
+    )
+    counts = compare(
+        Date(write(tmp_path / "a.gpkg", [*village(), edge, shrunk]), reference=True),
+        Date(write(tmp_path / "b.gpkg", there), probabilities(tmp_path / "b.tif", late)),
+        tmp_path / "changes.gpkg",
+    )
+    assert by_kind(counts) == {"same": 65, "shrunk": 1}
 
 
 def test_footprints_in_the_wrong_place_are_refused_with_the_shift(tmp_path: Path) -> None:

@@ -83,6 +83,12 @@ def test_the_command_traces_a_mask(tmp_path: Path, run: Run) -> None:
     assert table["confidence"].isna().all()
 
 
+def test_a_picture_is_told_from_classes(tmp_path: Path) -> None:
+    picture = write(tmp_path / "p.tif", np.stack([blocks()] * 3), photometric="rgb")
+    with pytest.warns(UserWarning, match="red, green and blue, .* use geohr segment"):
+        vectorize(picture, tmp_path / "p.gpkg")
+
+
 def test_no_object_is_said_and_gives_an_empty_layer(tmp_path: Path, run: Run) -> None:
     mask = write(tmp_path / "mask.tif", np.zeros((9, 9), np.uint8))
     done = run(mask, "--out", tmp_path / "x.fgb")

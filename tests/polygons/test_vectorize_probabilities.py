@@ -72,6 +72,17 @@ def test_gives_what_segment_gives(
     assert json.loads(found["geohr_options"]) == {**made, **of_rasters}
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_picture_is_measured_by_the_resolution_that_was_told(work: Path, tmp_path: Path) -> None:
+    picture = write_scene(tmp_path / "picture.tif", noise(96, 80), crs=None)
+    options = replace(ASKED, scene_gsd=0.5)
+    out, probs = tmp_path / "s.gpkg", tmp_path / "probs.tif"
+    segment_to_files(picture, [out], probs=probs, model=work / "model.safetensors", options=options)
+    rows = told(out)[1]
+    assert vectorize(probs, tmp_path / "v.gpkg") == len(rows) > 1
+    assert told(tmp_path / "v.gpkg")[1] == rows
+
+
 def test_options_of_class_rasters_are_refused(work: Path) -> None:
     with pytest.raises(UsageError, match="--band and --background are for class rasters"):
         vectorize(work / "probs.tif", work / "x.gpkg", options=VectorizeOptions(band=2))

@@ -14,6 +14,7 @@ from geohr.api.stitch import stitch
 from geohr.api.tile import tile
 from geohr.errors import InputError, UsageError
 from geohr.options import StitchOptions
+from tests.command import Geohr
 from tests.makers import ORIGIN, noise, write_scene
 
 
@@ -74,6 +75,18 @@ def test_whole_numbers_need_a_scale(tmp_path: Path) -> None:
     stitch([path], tmp_path / "probs.tif", options=StitchOptions(scale=(0, 255)))
     with rasterio.open(tmp_path / "probs.tif") as raster:
         assert (raster.read(1) == round(51 / 255 * 254)).all()
+
+
+def test_creation_options_are_those_of_the_cog_driver(tmp_path: Path, geohr: Geohr) -> None:
+    path = write_scene(tmp_path / "a.tif", np.full((1, 20, 20), 0.5, np.float32))
+    out = tmp_path / "probs.tif"
+    assert geohr("stitch", path, "--out", out, "--co", "COMPRESS=ZSTD").code == 0
+    with rasterio.open(out) as raster:
+        assert raster.profile["compress"] == "zstd"
+    ended = geohr("stitch", path, "--out", out, "--co", "COMPRESS=JPEG", "--overwrite")
+    assert (ended.code, "COMPRESS=JPEG" in ended.err) == (2, True)
+    ended = geohr("stitch", path, "--out", out, "--co", "COMPRESS", "--overwrite")
+    assert (ended.code, "give NAME=VALUE" in ended.err) == (2, True)
 
 
 def test_tiles_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import geopandas
 import pyogrio
 import pytest
+import rasterio
 import shapely
 
 from geohr._runtime.locks import locked
@@ -140,6 +141,7 @@ def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: 
     job.write_text(
         f'[batch]\nscenes = ["{drop}"]\nout-dir = "{tmp_path / "out"}"\nmodel = "{model}"\n'
         'name = ["{parent}/{stem}_x.gpkg", "{stem}.tif"]\nbackend = "torch"\ntile = 64\n'
+        'co = ["COMPRESS=ZSTD"]\n'
         f'settle = 0.0\nmerge = "{tmp_path / "m.fgb"}"\n'
         f'metrics-file = "{tmp_path / "geohr.prom"}"\n'
     )
@@ -149,6 +151,8 @@ def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: 
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert files == ["a.tif", "b.tif", "drop/a_x.gpkg", "drop/b_x.gpkg", "manifest.jsonl"]
     assert 'geohr_batch_scenes{state="done"} 2' in (tmp_path / "geohr.prom").read_text()
+    with rasterio.open(out / "a.tif") as raster:
+        assert raster.profile["compress"] == "zstd"
     # Both scenes show the same place, so that each object is there once, from the first.
     single = pyogrio.read_dataframe(out / "drop" / "a_x.gpkg", layer=0)
     merged = pyogrio.read_dataframe(tmp_path / "m.fgb")

@@ -17,7 +17,7 @@ import pytest
 
 from geohr.errors import InputError, UsageError
 from geohr.viewer import ObjectTable, page_server
-from geohr.viewer.review import SPATIAL_FUNCTIONS, keep_review
+from geohr.viewer.review import keep_review
 from tests.view.browser import serving
 from tests.view.makers import read_houses, write_result
 
@@ -116,7 +116,7 @@ def test_objects_without_confidence_and_review_are_shown_and_reviewed(tmp_path: 
 def test_what_json_cannot_say_is_left_out(tmp_path: Path) -> None:
     scene, objects = write_result(tmp_path, 4)
     with closing(sqlite3.connect(objects)) as file, file:
-        for name in SPATIAL_FUNCTIONS:
+        for name in ("ST_IsEmpty", "ST_MinX", "ST_MinY", "ST_MaxX", "ST_MaxY"):
             file.create_function(name, 1, lambda _: 0)
         file.execute("UPDATE houses SET confidence = 9e999 WHERE fid = 1")
         file.execute("UPDATE houses SET geom = NULL WHERE fid = 2")
@@ -217,7 +217,7 @@ def test_a_review_is_written_and_the_rest_is_as_it_was(client: Client) -> None:
 def test_a_review_of_a_file_that_is_held_says_so(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("geohr.viewer.review.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("geohr.viewer.database.WAIT_SECONDS", 0.1)
     with closing(sqlite3.connect(client.objects)) as other:
         other.execute("BEGIN EXCLUSIVE")
         body = json.dumps({"id": 1, "review": "accepted"})

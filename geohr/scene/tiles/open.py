@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -241,6 +241,38 @@ def look_places(level: TileLevel, area: Area) -> Iterator[tuple[int, int]]:
             yield place
 
 
+def with_margins(store: TileStore, level: TileLevel, area: Area, near: Area) -> Window:
+    """The pixels of the tiles of an area, and of those around it on each side that has some.
+
+    Where imagery ends with the area, so does the scene: predictions are better beside reflected
+    pixels than beside none.
+
+    Args:
+        store: The tiles.
+        level: Their level.
+        area: The area on its grid.
+        near: The area and its margin.
+    """
+    height, width = level.tile
+    inner = level.tiles_around(bounds_of(area, level), 0)
+    outer = level.tiles_around(bounds_of(area, level), MARGIN)
+    rows = np.linspace(inner.row, inner.row_stop - 1, LOOKS).astype(int) // height
+    cols = np.linspace(inner.col, inner.col_stop - 1, LOOKS).astype(int) // width
+
+    def reached(edge: int, own: int, places: Iterable[tuple[int, int]]) -> int:
+        """The edge of the margin, or that of the area where the margin has no tile."""
+        wanted = [each for each in dict.fromkeys(places) if near.touches(level.window(*each))]
+        return edge if any(store.tile(level, *each) for each in wanted) else own
+
+    first_row, last_row = outer.row // height, (outer.row_stop - 1) // height
+    first_col, last_col = outer.col // width, (outer.col_stop - 1) // width
+    top = reached(outer.row, inner.row, ((first_row, each) for each in cols.tolist()))
+    bottom = reached(outer.row_stop, inner.row_stop, ((last_row, each) for each in cols.tolist()))
+    left = reached(outer.col, inner.col, ((each, first_col) for each in rows.tolist()))
+    right = reached(outer.col_stop, inner.col_stop, ((each, last_col) for each in rows.tolist()))
+    return Window(top, left, bottom - top, right - left)
+
+
 def scene_of(pyramid: TilePyramid, found: Look, options: ViewOptions) -> Scene:
     """The scene of tiles of one level.
 
@@ -254,11 +286,12 @@ def scene_of(pyramid: TilePyramid, found: Look, options: ViewOptions) -> Scene:
             f"{pyramid.name}: band {max(bands)} was asked for, but its tiles have {count}; choose "
             "with --bands"
         )
-    window = level.tiles_around(bounds_of(found.area, level), MARGIN)
     near = shapely.buffer(found.area.shape, MARGIN * max(level.tile), quad_segs=2)
     origin = pyramid.origin
     if isinstance(origin, HttpOrigin):
         origin = replace(origin, pictures=found.pictures)
+    with closing(origin.open()) as store:
+        window = with_margins(store, level, found.area, Area(shapely.to_wkb(near)))
     source = TileSource(
         name=pyramid.name,
         origin=origin,

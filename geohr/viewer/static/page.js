@@ -7,6 +7,10 @@ const REVIEWED = { accepted: "#2166ac", rejected: "#878787" };
 const PALETTE = ["#d95f02", "#7570b3", "#1b9e77", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666"];
 const BINS = 40;
 const DRAWN = ["objects-fill", "objects-casing", "objects-line"];
+// By mode, what a key does; `all` holds in every mode.
+const keys = { all: {}, review: {}, label: {}, check: {} };
+// By mode, what is done when it begins and when it ends.
+const entering = {}, leaving = {};
 // Farther out a house is smaller than its outline would be wide.
 const OUTLINES_FROM = Math.max(told.zoom - 3, 0);
 const SELECTED = ["boolean", ["feature-state", "selected"], false];
@@ -17,17 +21,19 @@ let byConfidence = [];
 let rowOf = new Map();
 let least = 0; // where the slider, the histogram and the legend begin
 let chosen = null;
-let plain = null;
+let mode = "review";
 const decided = []; // what to undo: objects, and their review before
 
 // Sources and layers
 
 function here(path) { return new URL(path, document.baseURI).href.replaceAll("%7B", "{").replaceAll("%7D", "}"); }
 
+function rasterSource(path, { zoom, bounds }) {
+  return { type: "raster", tiles: [here(`${path}/{z}/{x}/{y}`)], tileSize: 512, maxzoom: zoom, bounds };
+}
+
 function sceneSource() {
-  if (told.served) {
-    return { type: "raster", tiles: [here("image/{z}/{x}/{y}")], tileSize: 512, maxzoom: told.zoom, bounds: told.bounds };
-  }
+  if (told.served) return rasterSource("image", told);
   const [west, south, east, north] = told.bounds;
   return { type: "image", url: told.image, coordinates: [[west, north], [east, north], [east, south], [west, south]] };
 }
@@ -37,12 +43,25 @@ function objectsSource() {
   return { type: "geojson", data: told.objects, maxzoom: 22, tolerance: 0.1 };
 }
 
+function kindColour(name) {
+  return told.kindColours[name] ?? PALETTE[Math.max(Object.keys(told.kinds).indexOf(name), 0) % PALETTE.length];
+}
+
+// A colour by kind; `match` takes at least one pair.
+function byKind(names) { return ["match", ["get", "class"], ...[...names, ""].flatMap((name) => [name, kindColour(name)]), "#666666"]; }
+
 function colour() {
-  const by = part("colouring").value;
-  const plainColour = by === "class"
-    ? ["match", ["get", "class"], ...told.classes.flatMap((name, place) => [name, PALETTE[place % PALETTE.length]]), "#666666"]
+  const plainColour = part("colouring").value === "class"
+    ? byKind(Object.keys(told.kinds))
     : ["step", ["coalesce", ["get", "confidence"], 0], told.colours[0][1], ...told.colours.slice(1).flat()];
   return ["match", ["coalesce", ["feature-state", "review"], ""], "accepted", REVIEWED.accepted, "rejected", REVIEWED.rejected, plainColour];
+}
+
+// Near by, fills may be left away; they are there all the same, so that a click finds its object.
+function fillOpacity(outlinesOnly) {
+  const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
+  const filled = ["case", rejected, 0.1, SELECTED, 0.1, 0.4];
+  return outlinesOnly ? ["step", ["zoom"], filled, OUTLINES_FROM, 0] : filled;
 }
 
 function lineColour() { return ["case", SELECTED, "#ffffff", colour()]; }
@@ -50,15 +69,14 @@ function lineColour() { return ["case", SELECTED, "#ffffff", colour()]; }
 // Lines thin out where houses are small.
 function widening(far, near) { return ["interpolate", ["linear"], ["zoom"], OUTLINES_FROM, far, OUTLINES_FROM + 2, near]; }
 
-function style(withObjects) {
-  const sources = { scene: sceneSource() };
+function style(scene, withObjects) {
+  const sources = { scene };
   const layers = [{ id: "scene", type: "raster", source: "scene", paint: { "raster-fade-duration": 0 } }];
   if (withObjects) {
-    const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
     const place = told.served ? { source: "objects", "source-layer": "objects" } : { source: "objects" };
     sources.objects = objectsSource();
     layers.push(
-      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": ["case", rejected, 0.1, SELECTED, 0.1, 0.4], "fill-antialias": false } },
+      { id: "objects-fill", type: "fill", ...place, paint: { "fill-color": colour(), "fill-opacity": fillOpacity(false), "fill-antialias": false } },
       // White beside each line, or green lines would be lost on green fields.
       { id: "objects-casing", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": ["case", SELECTED, "#000000", "#ffffff"], "line-opacity": 0.85, "line-width": widening(["case", SELECTED, 6, 2], ["case", SELECTED, 8, 4]) } },
       { id: "objects-line", type: "line", ...place, minzoom: OUTLINES_FROM, paint: { "line-color": lineColour(), "line-width": widening(["case", SELECTED, 3, 1], ["case", SELECTED, 4, 2]) } },
@@ -67,11 +85,11 @@ function style(withObjects) {
   return { version: 8, sources, layers };
 }
 
-function makeMap(container, withObjects) {
+function makeMap(container, scene, { withObjects, interactive }) {
   return new maplibregl.Map({
-    container, style: style(withObjects), bounds: told.bounds, fitBoundsOptions: { padding: 20 },
+    container, style: style(scene, withObjects), bounds: told.bounds, fitBoundsOptions: { padding: 20 },
     maxZoom: 24, attributionControl: false, renderWorldCopies: false, dragRotate: false,
-    pitchWithRotate: false, touchPitch: false, fadeDuration: 0, interactive: withObjects,
+    pitchWithRotate: false, touchPitch: false, fadeDuration: 0, interactive,
   });
 }
 
@@ -112,7 +130,8 @@ function applyThreshold() {
   requestAnimationFrame(() => {
     filtering = false;
     const low = threshold();
-    for (const layer of DRAWN) map.setFilter(layer, low > least ? [">=", ["coalesce", ["get", "confidence"], 0], low] : null);
+    const filter = low > least ? [">=", ["coalesce", ["get", "confidence"], 0], low] : null;
+    for (const each of mapsWithObjects()) for (const layer of DRAWN) each.setFilter(layer, filter);
   });
 }
 
@@ -144,7 +163,7 @@ function confidenceLegend() {
 }
 
 function showLegend() {
-  const classes = told.classes.map((name, place) => [PALETTE[place % PALETTE.length], name]);
+  const classes = Object.entries(told.kinds).map(([name, count]) => [kindColour(name), told.kind === "class" ? name : `${name}: ${count}`]);
   const lines = [...(part("colouring").value === "class" ? classes : confidenceLegend()), [REVIEWED.accepted, "accepted"], [REVIEWED.rejected, "rejected"]];
   part("legend").replaceChildren(...lines.map(([shade, text]) => {
     const line = document.createElement("li"), sample = document.createElement("i");
@@ -157,20 +176,41 @@ function showLegend() {
 
 function recolour() {
   showLegend();
-  map.setPaintProperty("objects-fill", "fill-color", colour());
-  map.setPaintProperty("objects-line", "line-color", lineColour());
+  for (const each of mapsWithObjects()) {
+    each.setPaintProperty("objects-fill", "fill-color", colour());
+    each.setPaintProperty("objects-line", "line-color", lineColour());
+  }
+}
+
+// While labels are drawn or places judged, what is inside an outline must be seen, and the map's own
+// objects stay in the background.
+function showOutlines() {
+  const working = mode !== "review";
+  for (const each of mapsWithObjects()) {
+    each.setPaintProperty("objects-fill", "fill-opacity", fillOpacity(part("outlines").checked || working));
+    each.setPaintProperty("objects-line", "line-color", working ? ["case", SELECTED, "#ffea00", "#ffffff"] : lineColour());
+    each.setPaintProperty("objects-casing", "line-color", working ? "#000000" : ["case", SELECTED, "#000000", "#ffffff"]);
+    each.setPaintProperty("objects-casing", "line-opacity", working ? 0.4 : 0.85);
+  }
 }
 
 // One object
 
-function mark(id, state) { map.setFeatureState({ ...OBJECTS, id }, state); }
+function mark(id, state) { for (const each of mapsWithObjects()) each.setFeatureState({ ...OBJECTS, id }, state); }
+
+// What the server answers to a question, or to what is sent; a refusal has its status.
+async function ask(path, sent) {
+  const how = sent === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
+  const answer = await fetch(path, how);
+  const body = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status });
+  return body;
+}
+
+function say(text) { part("problem").textContent = text; }
 
 async function attributesOf(id) {
-  if (!told.served) return told.objects.features[rowOf.get(id)].properties;
-  const answer = await fetch(`object/${id}`);
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(body.error);
-  return body;
+  return told.served ? ask(`object/${id}`) : told.objects.features[rowOf.get(id)].properties;
 }
 
 async function choose(id) {
@@ -195,7 +235,7 @@ async function showAttributes(id) {
       return row;
     }));
   } catch (error) {
-    part("problem").textContent = error.message;
+    say(error.message);
   }
 }
 
@@ -222,20 +262,16 @@ function next() {
   const open = (row) => !index.review[row];
   const row = queue.slice(after + 1).find(open) ?? queue.find(open);
   if (row !== undefined) return goTo(row);
-  part("problem").textContent = "Every object shown has been reviewed.";
+  say("Every object shown has been reviewed.");
   return choose(null);
 }
 
 async function keep(id, review) {
-  part("problem").textContent = "";
+  say("");
   try {
-    const answer = await fetch("review", {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ id, review }),
-    });
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.error);
+    await ask("review", { id, review });
   } catch (error) {
-    part("problem").textContent = error.message;
+    say(error.message);
     return false;
   }
   index.review[rowOf.get(id)] = review;
@@ -262,76 +298,77 @@ async function undo() {
   await goTo(rowOf.get(id));
 }
 
-// Swipe
+// Modes and keys
 
-function placeSwipe(share) {
-  const at = Math.min(Math.max(share, 0), 1) * 100;
-  part("swipe").style.left = `${at}%`;
-  part("swipe").setAttribute("aria-valuenow", at.toFixed(0));
-  part("plain").style.clipPath = `inset(0 ${100 - at}% 0 0)`;
+function setMode(name) {
+  if (name === mode || !told.served || (name === "check" && !told.check)) return;
+  leaving[mode]?.();
+  say("");
+  mode = document.body.dataset.mode = name;
+  for (const tab of part("modes").children) tab.setAttribute("aria-selected", tab.dataset.to === name);
+  showOutlines();
+  entering[mode]?.();
 }
 
-function follow() { plain.jumpTo({ center: map.getCenter(), zoom: map.getZoom() }); }
-
-function showSwipe() {
-  const on = part("compare").checked;
-  part("plain").hidden = part("swipe").hidden = !on;
-  if (!on) {
-    map.off("move", follow);
-    return;
-  }
-  plain ??= makeMap("plain", false);
-  plain.resize();
-  follow();
-  map.on("move", follow);
-  placeSwipe(0.5);
-}
-
-part("swipe").addEventListener("pointerdown", (event) => part("swipe").setPointerCapture(event.pointerId));
-part("swipe").addEventListener("pointermove", (event) => {
-  if (event.buttons === 0) return;
-  const stage = part("stage").getBoundingClientRect();
-  placeSwipe((event.clientX - stage.left) / stage.width);
+Object.assign(keys.all, {
+  1: () => setMode("review"), 2: () => setMode("label"), 3: () => setMode("check"),
+  o: () => part("outlines").click(),
+  "+": () => map.zoomIn(), "=": () => map.zoomIn(), "-": () => map.zoomOut(),
 });
-part("swipe").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -0.05, ArrowRight: 0.05 }[event.key];
-  if (step) placeSwipe(parseFloat(part("swipe").style.left) / 100 + step);
+Object.assign(keys.review, {
+  n: next, a: () => decide("accepted"), r: () => decide("rejected"), u: undo,
+  ArrowLeft: () => map.panBy([-100, 0]), ArrowRight: () => map.panBy([100, 0]),
+  ArrowUp: () => map.panBy([0, -100]), ArrowDown: () => map.panBy([0, 100]),
 });
+const REPEATED = /^(Arrow.*|[-+=])$/;
+
+document.addEventListener("keydown", (event) => {
+  if (event.altKey || event.target.closest("input, select, #swipe")) return;
+  // Ctrl works for undo and redo alone, so that the browser keeps its own keys.
+  const undoing = { z: "u", Z: "U", y: "U" }[event.key];
+  if ((event.ctrlKey || event.metaKey) && !undoing) return;
+  const key = event.ctrlKey || event.metaKey ? undoing : event.key;
+  if (event.target.closest("button") && (key === " " || key === "Enter")) return;
+  const act = keys[mode][key] ?? keys.all[key];
+  if (!act || (event.repeat && !REPEATED.test(key))) return;
+  event.preventDefault();
+  act(event);
+});
+// Keys go to the map after a click on a button, too.
+document.addEventListener("click", (event) => { if (event.detail > 0) event.target.closest("button")?.blur(); });
 
 // Start
 
-const map = makeMap("map", true);
-map.keyboard.disableRotation();
+part("colouring").hidden = Object.keys(told.kinds).length < 2;
+if (!told.confidence || told.kind !== "class") part("colouring").value = "class";
+const map = makeMap("map", sceneSource(), { withObjects: true, interactive: true });
+map.keyboard.disable();
 map.touchZoomRotate.disableRotation();
 map.addControl(new maplibregl.NavigationControl({ showCompass: false }), "top-left");
 map.addControl(new maplibregl.ScaleControl({ maxWidth: 150 }), "bottom-left");
 map.on("click", (event) => {
+  if (mode !== "review") return;
   const [found] = map.queryRenderedFeatures(event.point, { layers: DRAWN });
   choose(found ? found.id : null);
 });
-map.on("error", (event) => { part("problem").textContent = event.error.message; });
+map.on("error", (event) => say(event.error.message));
 
 part("title").textContent = told.scene;
 document.title = `${told.file} on ${told.scene}`;
 part("file").textContent = told.file;
-part("colouring").hidden = told.classes.length < 2;
-if (!told.confidence) part("colouring").value = "class";
+part("modes").hidden = part("keys").hidden = !told.served;
+part("modes").children[0].setAttribute("aria-selected", true);
+part("modes").children[2].hidden = !told.check;
+for (const tab of part("modes").children) tab.addEventListener("click", () => setMode(tab.dataset.to));
 part("threshold").addEventListener("input", applyThreshold);
 part("colouring").addEventListener("change", recolour);
-part("outlines").addEventListener("change", () => map.setLayerZoomRange("objects-fill", 0, part("outlines").checked ? OUTLINES_FROM : 24));
-part("compare").addEventListener("change", showSwipe);
+part("outlines").addEventListener("change", showOutlines);
 part("next").addEventListener("click", next);
 part("accept").addEventListener("click", () => decide("accepted"));
 part("reject").addEventListener("click", () => decide("rejected"));
 part("undo").addEventListener("click", undo);
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const act = { n: next, a: () => decide("accepted"), r: () => decide("rejected"), u: undo }[event.key];
-  if (act && !event.repeat) act();
-});
-
 async function readIndex() {
-  index = told.served ? await (await fetch("index")).json() : told.index;
+  index = told.served ? await ask("index") : told.index;
   rowOf = new Map(index.id.map((id, row) => [id, row]));
   byConfidence = index.id.map((_, row) => row).sort((a, b) => (index.confidence[a] ?? 0) - (index.confidence[b] ?? 0));
   placeSlider();
@@ -342,7 +379,7 @@ async function readIndex() {
   index.review.forEach((review, row) => { if (review) mark(index.id[row], { review }); });
 }
 
-map.once("load", () => readIndex().catch((error) => { part("problem").textContent = error.message; }));
+map.once("load", () => readIndex().catch((error) => say(error.message)));
 map.on("sourcedata", function note(event) {
   if (event.sourceId !== "scene" || !map.isSourceLoaded("scene")) return;
   map.off("sourcedata", note);

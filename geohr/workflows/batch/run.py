@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geohr._runtime.files import local_part
@@ -12,6 +12,7 @@ from geohr._runtime.stop import Stop
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
+from geohr.outputs.cog import check_creation_options
 from geohr.workflows.batch.inputs import (
     BatchInput,
     check_template,
@@ -35,6 +36,7 @@ def run_batch(
     model: str | None = None,
     segmenting: SegmentOptions | None = None,
     options: BatchOptions | None = None,
+    creation_options: Mapping[str, str] | None = None,
     stop: Stop | None = None,
 ) -> list[Entry]:
     """Segment many scenes into one folder, with a manifest of what became of each.
@@ -49,6 +51,7 @@ def run_batch(
         model: A bundled name or a model file; by default the bundled building model.
         segmenting: The options with which each scene is segmented.
         options: Which scenes, what names, how many failures.
+        creation_options: Options of GDAL's COG driver for the rasters, such as COMPRESS=ZSTD.
         stop: When requested, the blocks in hand are finished and no other scene is begun.
 
     Returns:
@@ -56,7 +59,7 @@ def run_batch(
         that were not begun have none.
 
     Raises:
-        UsageError: When options contradict each other.
+        UsageError: When options contradict each other, or a creation option is not allowed.
         InputError: When there is no scene, or the model cannot be used.
         OutputError: When the output folder cannot be written.
         LockedError: When another batch writes there.
@@ -65,6 +68,7 @@ def run_batch(
     options = options or BatchOptions()
     for template in (*options.name, *([options.probs_name] if options.probs_name else [])):
         check_template(template)
+    check_creation_options(creation_options or {})
     resolved = resolve_model(model)
     out_dir = Path(out_dir)
     check_local(out_dir)
@@ -78,6 +82,7 @@ def run_batch(
             model=resolved,
             segmenting=segmenting or SegmentOptions(),
             options=options,
+            creation_options=creation_options or {},
             listener=listener,
             stop=stop or Stop(),
             manifest=Manifest(out_dir),

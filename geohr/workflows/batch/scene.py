@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +57,7 @@ class Batch:
         model: Network and card.
         segmenting: The options with which a scene is segmented.
         options: Which scenes, what names, how many failures.
+        creation_options: Options of GDAL's COG driver for the rasters.
         listener: Told what happens.
         stop: When requested, the blocks in hand are finished and no other is begun.
         manifest: The manifest of the output folder.
@@ -70,6 +71,7 @@ class Batch:
     model: Model
     segmenting: SegmentOptions
     options: BatchOptions
+    creation_options: Mapping[str, str]
     listener: Listener
     stop: Stop
     manifest: Manifest
@@ -240,6 +242,7 @@ def attempt(
         resume=options.resume,
         dask=options.dask,
         block=options.block,
+        creation_options=batch.creation_options,
     )
     attempts = 0
     for wait in waits(options.retries if source.remote else 0):

@@ -7,8 +7,8 @@ batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty
@@ -40,6 +40,7 @@ class Task:
         resume: Keep finished blocks, and use those of an earlier run.
         dask: Address of a cluster's scheduler; None for the worker's own process.
         block: Windows of a block, such as 4x4; None for the default.
+        creation_options: Options of GDAL's COG driver for the rasters.
     """
 
     scene: str
@@ -53,6 +54,7 @@ class Task:
     resume: bool
     dask: str | None
     block: str | None
+    creation_options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ def carry_out(task: Task, parent: Parent) -> Outcome:
                 task.outputs,
                 probs=task.probs,
                 stac=task.stac,
+                creation_options=task.creation_options,
                 model=load_model(task.model),
                 options=task.options,
                 block_size=BlockSize.parse(task.block),

@@ -75,7 +75,7 @@ def plan_cells(
     if options.precision == "int8" and options.calibrate is None:
         raise UsageError("with --precision int8, name the scene to calibrate on with --calibrate")
     named = [given] if isinstance(given, (str, Path)) else list(given)
-    names = [_absolute(each) for each in names_of(named, options.asset)]
+    names = [_absolute(each) for each in names_of(named, options)]
     options = dataclasses.replace(
         options,
         aoi=None if options.aoi is None else _absolute(options.aoi),
@@ -83,7 +83,7 @@ def plan_cells(
     )
     opened = [open_scene(name, options, suited(card)).select(card.bands) for name in names]
     files = [name for scene in opened for name in scene.files]
-    taken = acquired(map(str, named), files)
+    taken = acquired(map(str, named), files, options)
     drafts = draft_zones(names, opened, options, asked, card)
     executor = LocalExecutor()
     zones: list[Zone] = []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,108 +17,33 @@ from affine import Affine
 from rasterio.features import rasterize
 
 from geohr._runtime.files import check_writable
+from geohr._runtime.redact import redact
 from geohr.encoding import Bools, Floats32
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import local_metric_crs
+from geohr.scene.area import read_polygons
+from geohr.scene.features import Box
 from geohr.scene.files import open_raster
-from geohr.scene.footprints import FootprintLayer, Footprints, strip_edges
+from geohr.scene.footprints import FootprintLayer, strip_edges
+from geohr.workflows.change.counts import ChangeCounts
 from geohr.workflows.change.evidence import ProbabilityRaster, raster_look
 from geohr.workflows.change.groups import GroupFinder
 from geohr.workflows.change.options import ChangeOptions
-from geohr.workflows.change.output import ChangeWriter, open_changes
+from geohr.workflows.change.output import open_changes
 from geohr.workflows.change.raster import write_change_probability
 from geohr.workflows.change.shift import SIDE, Look, ShiftField, estimate_shift
-from geohr.workflows.change.verdicts import KINDS, SAME, UNSURE, Changes, Judge
+from geohr.workflows.change.verdicts import Judge
 
 # Metres a pixel at which shifts are measured at the finest: with half-pixel peaks a tenth of a
 # metre, and a window is 77 m wide.
 PIXEL_MIN = 0.3
-Box = tuple[float, float, float, float]
-
-
-@dataclass
-class ChangeCounts:
-    """The number of groups of each kind.
-
-    Attributes:
-        objects: By kind, how many groups.
-        area_before: By kind, square metres of the earlier date.
-        area_after: By kind, square metres of the later date.
-        expected: By kind, the sum of confidences and their variance: with 1.96 standard deviations
-            the interval of the number, if confidences are probabilities.
-        unseen: Objects that the other date does not show, and that were not compared.
-        repaired: Invalid polygons that were repaired.
-        shift: The shift that was taken out.
-    """
-
-    objects: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
-    area_before: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
-    area_after: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
-    expected: dict[str, tuple[float, float]] = field(
-        default_factory=lambda: dict.fromkeys(KINDS, (0.0, 0.0))
-    )
-    unseen: int = 0
-    repaired: int = 0
-    shift: ShiftField = field(default_factory=ShiftField.none)
-
-    def add(self, changes: Changes) -> None:
-        """Add the groups of a strip."""
-        self.unseen += int(changes.unseen.sum())
-        for kind in KINDS:
-            mine = (changes.change == kind) & ~changes.unseen
-            self.objects[kind] += int(mine.sum())
-            self.area_before[kind] += float(changes.area_before[mine].sum())
-            self.area_after[kind] += float(changes.area_after[mine].sum())
-            # An unsure group may be what is likeliest for it.
-            likely = (changes.likely == kind) & ~changes.unseen
-            sure = changes.confidence[likely]
-            mean, variance = self.expected[kind]
-            self.expected[kind] = (
-                mean + float(sure.sum()),
-                variance + float((sure * (1 - sure)).sum()),
-            )
-
-    def interval(self, kind: str) -> tuple[float, float]:
-        """The number of groups of a kind, at 95%, by the confidences."""
-        mean, variance = self.expected[kind]
-        half = 1.96 * variance**0.5
-        return max(mean - half, 0.0), mean + half
-
-    def as_dict(self) -> dict[str, Any]:
-        """The counts as a dictionary, for JSON."""
-        return {
-            "shift_m": self.shift.metres,
-            "shift_windows": self.shift.windows,
-            "not_compared": self.unseen,
-            "repaired": self.repaired,
-            "kinds": {
-                kind: {
-                    "objects": self.objects[kind],
-                    "area_before_m2": self.area_before[kind],
-                    "area_after_m2": self.area_after[kind],
-                    **({} if kind in (SAME, UNSURE) else {"interval": list(self.interval(kind))}),
-                }
-                for kind in KINDS
-            },
-        }
-
-    def describe(self) -> str:
-        """A description with one line per kind."""
-        lines = [self.shift.describe()]
-        for kind in KINDS:
-            text = f"{kind}: {self.objects[kind]}"
-            if self.objects[kind]:
-                before, after = self.area_before[kind], self.area_after[kind]
-                text += f", {before:,.0f} m2 before and {after:,.0f} m2 after"
-            if kind not in (SAME, UNSURE) and self.objects[kind]:
-                low, high = self.interval(kind)
-                text += f" (by the confidences {low:.0f} to {high:.0f})"
-            lines.append(text)
-        if self.unseen:
-            lines.append(f"not compared, as one date does not show them: {self.unseen}")
-        if self.repaired:
-            lines.append(f"invalid polygons repaired: {self.repaired}")
-        return "\n".join(lines)
+# Factors of the pixel at which a larger shift is looked for, where none was found: windows reach
+# 19 m at the finest, 77 m and 300 m here.
+COARSER = (4, 16)
+# Windows that must agree on a shift that large.
+AGREEING = 5
+# Metres around what is compared, in which objects are read for the windows at its edge.
+MARGIN = 50.0
 
 
 @dataclass(frozen=True)
@@ -128,11 +54,35 @@ class Date:
         objects: Vector file of its objects.
         probabilities: Raster that geohr wrote with them, or None.
         scene: The image, from which the shift is estimated, or None.
+        reference: Whether these are footprints that exist, of which only those count that lie
+            where the other date has objects.
     """
 
     objects: str
     probabilities: str | None = None
     scene: str | None = None
+    reference: bool = False
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Both dates, open, and the ground on which they are compared.
+
+    Attributes:
+        dates: The dates.
+        layers: Their objects.
+        rasters: Their probabilities, or None.
+        plane: A metric CRS around them.
+        bounds: What is compared, west, south, east, north in the plane.
+        area: The part of it that is asked for, a geometry of the plane; None for all.
+    """
+
+    dates: tuple[Date, Date]
+    layers: tuple[FootprintLayer, FootprintLayer]
+    rasters: tuple[ProbabilityRaster | None, ProbabilityRaster | None]
+    plane: pyproj.CRS
+    bounds: Box
+    area: Any
 
 
 def compare(
@@ -143,6 +93,7 @@ def compare(
     options: ChangeOptions | None = None,
     aoi: str | None = None,
     raster: Path | None = None,
+    creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> ChangeCounts:
@@ -159,78 +110,127 @@ def compare(
         options: The thresholds of change.
         aoi: Vector file of polygons, in any CRS: objects that touch none are left out.
         raster: A .tif for the probability of change, pixel by pixel; for dates with probabilities.
+        creation_options: Options of GDAL's COG driver for `raster`, such as COMPRESS=ZSTD.
         overwrite: Replace `out` and `raster` if they exist.
         progress: Called with strips done and strips in all.
 
     Raises:
-        UsageError: When `out` exists or is no .gpkg.
+        UsageError: When `out` exists, is no .gpkg, or is one of the inputs.
         InputError: When a file cannot be read, the dates do not overlap, or the shift between them
             is larger than allowed.
         OutputError: When `out` cannot be written.
     """
     options = options or ChangeOptions()
-    if out.suffix.lower() != ".gpkg":
-        raise UsageError(f"{out}: changes go to a GeoPackage; name a file that ends in .gpkg")
-    check_writable(out, overwrite=overwrite)
-    if raster is not None:
-        check_writable(raster, overwrite=overwrite)
-        if before.probabilities is None or after.probabilities is None:
-            raise UsageError(f"{raster}: needs the probabilities of both dates")
-    first, second = FootprintLayer(before.objects), FootprintLayer(after.objects)
-    plane = common_plane(first, second)
-    counts = ChangeCounts()
-    with ExitStack() as stack:
-        rasters = [
-            None
-            if each.probabilities is None
-            else stack.enter_context(ProbabilityRaster(each.probabilities, plane))
-            for each in (before, after)
-        ]
-        bounds = common_bounds(first, second, rasters, plane)
-        counts.shift = find_shift(before, after, (first, second), rasters, bounds, plane, options)
-        area = None if aoi is None else read_area(aoi, bounds, plane)
-        edges = strip_edges(bounds, first.count + second.count)
-        judge = Judge(options, plane, counts.shift, rasters[0], rasters[1])
-        finder = GroupFinder(counts.shift, shift=options.shift, lean=options.lean)
-        writer = stack.enter_context(open_changes(out, plane, second.crs))
-        strips = zip(
-            first.strips(bounds, edges, plane, area),
-            second.strips(bounds, edges, plane, area),
-            strict=True,
-        )
-        total = len(edges) - 1
-        for number, ((old, new), (_, bottom)) in enumerate(
-            zip(strips, pairwise(edges), strict=True), start=1
-        ):
-            write_strip(writer, judge, finder, old, new, bottom, counts)
-            if progress is not None:
-                progress(number, total)
-        counts.repaired = first.repaired + second.repaired
-        writer.facts = counts.as_dict()
+    check_outputs(before, after, out, raster, aoi=aoi, overwrite=overwrite)
+    with open_ground(before, after, aoi, out.parent) as ground:
+        field = find_shift(ground, options)
+        counts = write_changes(ground, field, out, options, progress)
         if raster is not None and before.probabilities and after.probabilities:
             write_change_probability(
-                before.probabilities, after.probabilities, raster, field=counts.shift, plane=plane
+                before.probabilities,
+                after.probabilities,
+                raster,
+                field=field,
+                plane=ground.plane,
+                creation_options=creation_options,
             )
     return counts
 
 
-def write_strip(
-    writer: ChangeWriter,
-    judge: Judge,
-    finder: GroupFinder,
-    old: Footprints,
-    new: Footprints,
-    bottom: float,
-    counts: ChangeCounts,
+def check_outputs(
+    before: Date, after: Date, out: Path, raster: Path | None, *, aoi: str | None, overwrite: bool
 ) -> None:
-    """Judge the groups that a strip completes, and write them."""
-    writer.objects("before", old)
-    writer.objects("after", new)
-    groups = finder.add(old, new, bottom)
-    if groups.count:
-        changes = judge.judge(groups)
-        counts.add(changes)
-        writer.changes(changes)
+    """Refuse outputs that cannot be written, or are inputs."""
+    if out.suffix.lower() != ".gpkg":
+        raise UsageError(f"{out}: changes go to a GeoPackage; name a file that ends in .gpkg")
+    inputs = [aoi]
+    for date in (before, after):
+        inputs += [date.objects, date.probabilities, date.scene]
+    for path in (out, raster):
+        if path is not None:
+            check_writable(path, overwrite=overwrite, inputs=inputs)
+    if raster is not None and (before.probabilities is None or after.probabilities is None):
+        raise UsageError(f"{raster}: needs the probabilities of both dates")
+
+
+@contextmanager
+def open_ground(before: Date, after: Date, aoi: str | None, folder: Path) -> Iterator[Ground]:
+    """Open both dates, and find where they can be compared.
+
+    Args:
+        before: The earlier date.
+        after: The later date.
+        aoi: Vector file of polygons, or None.
+        folder: Where objects are kept for the time being that have no index or are remote.
+
+    Raises:
+        InputError: When a file cannot be read, or the dates do not overlap.
+    """
+    layers = FootprintLayer(before.objects), FootprintLayer(after.objects)
+    plane = common_plane(*layers)
+    with ExitStack() as stack:
+
+        def probabilities(date: Date) -> ProbabilityRaster | None:
+            if date.probabilities is None:
+                return None
+            return stack.enter_context(ProbabilityRaster(date.probabilities, plane))
+
+        rasters = probabilities(before), probabilities(after)
+        shown = [each.bounds_in(plane) for each in rasters if each is not None]
+        area = None if aoi is None else read_area(aoi, plane)
+        if area is not None:
+            shown.append(shapely.bounds(area))
+        if before.reference and rasters[1] is None and (box := layers[1].bounds_in(plane)):
+            shown.append(box)
+        bounds = common_bounds(layers, shown, plane)
+        west, south, east, north = bounds
+        around = (west - MARGIN, south - MARGIN, east + MARGIN, north + MARGIN)
+        kept = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".geohr-")))
+        near = (
+            layers[0].near(around, plane, kept / "before.gpkg"),
+            layers[1].near(around, plane, kept / "after.gpkg"),
+        )
+        yield Ground((before, after), near, rasters, plane, bounds, area)
+
+
+def write_changes(
+    ground: Ground,
+    field: ShiftField,
+    out: Path,
+    options: ChangeOptions,
+    progress: Callable[[int, int], None] | None,
+) -> ChangeCounts:
+    """Compare both dates strip by strip, from north to south."""
+    counts = ChangeCounts(shift=field)
+    first, second = ground.layers
+    edges = strip_edges(ground.bounds, first.count + second.count)
+    judge = Judge(options, ground.plane, field, *ground.rasters)
+    reach = max(options.shift, field.largest(ground.bounds)) + options.lean
+    finder = GroupFinder(field, reach=reach, lean=options.lean)
+    strips = zip(
+        first.strips(ground.bounds, edges, ground.plane, ground.area),
+        second.strips(ground.bounds, edges, ground.plane, ground.area),
+        pairwise(edges),
+        strict=True,
+    )
+    with open_changes(out, ground.plane, second.crs) as writer:
+        for number, (old, new, (_, bottom)) in enumerate(strips, start=1):
+            writer.objects("before", old)
+            writer.objects("after", new)
+            counts.repaired += int(old.repaired.sum() + new.repaired.sum())
+            groups = finder.add(old, new, bottom)
+            if groups.count:
+                changes = judge.judge(groups)
+                counts.add(changes)
+                writer.changes(changes)
+            if progress is not None:
+                progress(number, len(edges) - 1)
+        dates = {
+            name: redact(Path(date.scene or date.objects).name)
+            for name, date in zip(("before", "after"), ground.dates, strict=True)
+        }
+        writer.facts = {**dates, "options": asdict(options), **counts.as_dict()}
+    return counts
 
 
 def common_plane(first: FootprintLayer, second: FootprintLayer) -> pyproj.CRS:
@@ -241,64 +241,59 @@ def common_plane(first: FootprintLayer, second: FootprintLayer) -> pyproj.CRS:
     """
     layer = second if second.bounds is not None else first
     if layer.bounds is None:
-        raise InputError(f"{first.path} and {second.path}: neither holds an object to compare")
+        raise InputError(
+            f"{redact(first.path)} and {redact(second.path)}: neither holds an object to compare"
+        )
     west, south, east, north = layer.bounds
     return local_metric_crs(layer.crs, (west + east) / 2, (south + north) / 2)
 
 
 def common_bounds(
-    first: FootprintLayer,
-    second: FootprintLayer,
-    rasters: list[ProbabilityRaster | None],
-    plane: Any,
+    layers: tuple[FootprintLayer, FootprintLayer], shown: list[Box], plane: pyproj.CRS
 ) -> Box:
-    """The ground that both dates show, as far as rasters tell; else that of all objects.
+    """The ground that both dates show, as far as that is known; else that of all objects.
+
+    Args:
+        layers: The objects of both dates.
+        shown: Bounds of the plane beyond which a date shows nothing.
+        plane: A metric CRS.
 
     Raises:
         InputError: When the dates do not overlap.
     """
-    shown = [each.bounds_in(plane) for each in rasters if each is not None]
-    boxes = [each for each in (first.bounds_in(plane), second.bounds_in(plane)) if each]
+    boxes = [box for each in layers if (box := each.bounds_in(plane)) is not None]
     whole = np.array(boxes)
     union = (*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0))
     inside = np.array([union, *shown])
-    west, south = inside[:, :2].max(axis=0)
-    east, north = inside[:, 2:].min(axis=0)
-    if len(boxes) == 2 and not shown:
-        apart = np.array(boxes)
-        overlap = apart[:, 2:].min(axis=0) - apart[:, :2].max(axis=0)
-        if (overlap < 0).any():
-            west = east
-    if west >= east or south >= north:
-        raise InputError(
-            f"{first.path} and {second.path}: do not overlap, so that there is nothing to compare; "
-            "check their CRSs"
-        )
-    return float(west), float(south), float(east), float(north)
+    low, high = inside[:, :2].max(axis=0), inside[:, 2:].min(axis=0)
+    apart = len(boxes) == 2 and bool((whole[:, 2:].min(axis=0) < whole[:, :2].max(axis=0)).any())
+    if (low >= high).any() or (apart and not shown):
+        raise do_not_overlap(layers[0].path, layers[1].path)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def read_area(aoi: str, bounds: Box, plane: pyproj.CRS) -> Any:
-    """The polygons of a file, as one prepared geometry of the plane.
+def do_not_overlap(before: str, after: str) -> InputError:
+    """The error for two dates without common ground."""
+    return InputError(
+        f"{redact(before)} and {redact(after)}: do not overlap, so that there is nothing to "
+        "compare; check their CRSs"
+    )
+
+
+def read_area(aoi: str, plane: pyproj.CRS) -> Any:
+    """The polygons of a file, as one prepared geometry of a plane.
 
     Raises:
-        InputError: When none lies where the dates are compared.
+        InputError: When it holds no polygon, or cannot be read.
     """
-    area = shapely.union_all(FootprintLayer(aoi).read(bounds, plane).shapes)
-    if area.is_empty:
-        raise InputError(f"{aoi}: holds no polygon where the two dates are compared")
+    polygons, crs = read_polygons(aoi)
+    change = pyproj.Transformer.from_crs(crs, plane, always_xy=True)
+    area = shapely.transform(polygons, lambda points: np.column_stack(change.transform(*points.T)))
     shapely.prepare(area)
     return area
 
 
-def find_shift(
-    before: Date,
-    after: Date,
-    layers: tuple[FootprintLayer, FootprintLayer],
-    rasters: list[ProbabilityRaster | None],
-    bounds: Box,
-    plane: pyproj.CRS,
-    options: ChangeOptions,
-) -> ShiftField:
+def find_shift(ground: Ground, options: ChangeOptions) -> ShiftField:
     """The shift between both dates, from the images where there are two, else from the objects.
 
     Raises:
@@ -306,27 +301,34 @@ def find_shift(
     """
     if options.shift == 0:
         return ShiftField.none()
-    pixel = max([PIXEL_MIN, *(each.pixel for each in rasters if each is not None)])
+    pixel = max([PIXEL_MIN, *(each.pixel for each in ground.rasters if each is not None)])
+    before, after = ground.dates
     with ExitStack() as stack:
         looks: list[Look]
         if before.scene is not None and after.scene is not None:
             opened = [
                 stack.enter_context(open_raster(each)) for each in (before.scene, after.scene)
             ]
-            looks = [raster_look(each, plane) for each in opened]
+            looks = [raster_look(each, ground.plane) for each in opened]
         else:
-            looks = [object_look(each, plane) for each in layers]
-        field = estimate_shift(looks[0], looks[1], bounds, pixel)
-    if field is None:
+            looks = [object_look(each, ground.plane) for each in ground.layers]
+        field = estimate_shift(looks[0], looks[1], ground.bounds, pixel)
+        if field is not None and field.metres <= options.shift:
+            return field
+        for factor in COARSER if field is None else ():
+            far = estimate_shift(looks[0], looks[1], ground.bounds, pixel * factor)
+            if far is not None and far.windows >= AGREEING and far.spread < pixel * factor:
+                field = far
+                break
+    if field is None or field.metres <= options.shift:
         return ShiftField.none()
-    if field.metres > options.shift:
-        east, north = field.weights[0]
-        raise InputError(
-            f"{before.objects}: lies {field.metres:.1f} m from {after.objects} ({east:+.1f} m "
-            f"east, {north:+.1f} m north would bring it there), more than the {options.shift:g} m "
-            "that are allowed; move it, or allow more with --shift"
-        )
-    return field
+    east, north = field.weights[0]
+    raise InputError(
+        f"{redact(before.scene or before.objects)}: lies {field.metres:.1f} m from "
+        f"{redact(after.scene or after.objects)} ({east:+.1f} m east, {north:+.1f} m north would "
+        f"bring it there), more than the {options.shift:g} m that are allowed; move it, or allow "
+        "more with --shift"
+    )
 
 
 def object_look(layer: FootprintLayer, plane: pyproj.CRS) -> Look:

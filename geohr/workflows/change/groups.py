@@ -7,7 +7,7 @@ form nearby. A group is handed out once every object that could belong to it has
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -49,13 +49,13 @@ class GroupFinder:
 
     Args:
         field: The shift by which earlier objects are moved.
-        shift: The largest shift of the field, in metres.
+        reach: The largest distance of an object from its place on the other date, in metres.
         lean: The distance that a roof may lean, in metres.
     """
 
-    def __init__(self, field: ShiftField, *, shift: float, lean: float) -> None:
+    def __init__(self, field: ShiftField, *, reach: float, lean: float) -> None:
         self._field = field
-        self._reach = shift + lean
+        self._reach = reach
         self._lean = lean
         self._before = Footprints.empty()
         self._after = Footprints.empty()
@@ -93,7 +93,7 @@ def moved_by(table: Footprints, field: ShiftField) -> Footprints:
     if len(table) == 0:
         return table
     move = field.at(middles_of(table.shapes))
-    return Footprints(table.ids, moved(table.shapes, move), table.confidence, table.names)
+    return replace(table, shapes=moved(table.shapes, move))
 
 
 def moved(shapes: Geometries, move: Floats) -> Geometries:

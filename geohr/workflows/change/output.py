@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyogrio
 import pyproj
+import shapely
 
 from geohr._runtime.files import written_whole
-from geohr.encoding import Geometries
+from geohr.encoding import Floats, Geometries
 from geohr.outputs.layers import append_layer
 from geohr.outputs.qgis_style import EPOCH, Style, category_style, write_styles
 from geohr.outputs.sld import category_sld
@@ -32,6 +34,10 @@ COLOURS = {
     "same": "#bdbdbd",
     "unsure": "#ffd92f",
 }
+
+
+# Objects that are read again at a time.
+PIECE = 20_000
 
 
 class ChangeWriter:
@@ -100,6 +106,30 @@ def open_changes(path: Path, plane: pyproj.CRS, crs: pyproj.CRS) -> Iterator[Cha
             qml = category_style("change", COLOURS)
             sld = category_sld("changes", "change", COLOURS)
             write_styles(database, "changes", [Style("change", qml, sld, default=True)])
+
+
+def new_objects(changes: Path) -> Iterator[tuple[Geometries, Floats]]:
+    """The new objects of a GeoPackage of changes, some at a time, in longitude and latitude.
+
+    Yields:
+        `(n,)` polygons and multipolygons, those of one part as polygons, and `(n,)` confidences.
+    """
+    start, found = 0, PIECE
+    while found == PIECE:
+        table = pyogrio.read_dataframe(
+            changes,
+            layer="changes",
+            columns=["confidence"],
+            where="change = 'new'",
+            skip_features=start,
+            max_features=PIECE,
+        ).to_crs("EPSG:4326")
+        found = len(table)
+        start += found
+        shapes = np.array(table.geometry, object)
+        single = shapely.get_num_geometries(shapes) == 1
+        shapes[single] = shapely.get_geometry(shapes[single], 0)
+        yield shapes, np.asarray(table["confidence"], np.float64)
 
 
 def add_description(database: sqlite3.Connection, facts: dict[str, Any]) -> None:

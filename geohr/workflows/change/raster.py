@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,13 @@ SQUARE = 512
 
 
 def write_change_probability(
-    before: str, after: str, out: Path, *, field: ShiftField, plane: pyproj.CRS
+    before: str,
+    after: str,
+    out: Path,
+    *,
+    field: ShiftField,
+    plane: pyproj.CRS,
+    creation_options: Mapping[str, str] | None = None,
 ) -> None:
     """Write a COG of the probability that a pixel is built over on one date and not on the other.
 
@@ -39,6 +46,7 @@ def write_change_probability(
         out: The .tif to write; it appears when it is whole.
         field: The shift of the earlier date.
         plane: The metric CRS that the shift is measured in.
+        creation_options: Options of GDAL's COG driver, such as COMPRESS=ZSTD.
 
     Raises:
         InputError: When a raster cannot be read.
@@ -47,7 +55,9 @@ def write_change_probability(
     with open_raster(before) as old, open_raster(after) as new:
         geobox = GeoBox(new.crs, new.transform, new.height, new.width)
         tags = {"geohr_version": __version__}
-        with probability_writer(out, geobox, ["change"], tags) as writer:
+        with probability_writer(
+            out, geobox, ["change"], tags, creation_options=creation_options
+        ) as writer:
             for row in range(0, geobox.height, SQUARE):
                 squares = [
                     square_of(old, new, geobox, row, col, field, plane)

@@ -34,8 +34,9 @@ PEAK_MIN = 0.2
 CLEAR = 1.15
 # Pixels around the peak that belong to it.
 NEAR = 4
-# Good windows from which a plane is fitted, below it the median is taken as the shift.
-LEAST = 3
+# Good windows from which a plane is fitted, below it the median is taken as the shift: three
+# windows fit any plane exactly, however wrong they are.
+LEAST = 6
 # Good windows from which the field may bend.
 QUADRATIC = 24
 # Bisquare's tuning constant: 95% as efficient as least squares where nothing is wrong.
@@ -80,6 +81,13 @@ class ShiftField:
     def metres(self) -> float:
         """The length of the shift at the centre."""
         return float(np.hypot(*self.weights[0]))
+
+    def largest(self, bounds: tuple[float, float, float, float]) -> float:
+        """The largest shift at the corners and in the middle of a box, in metres."""
+        west, south, east, north = bounds
+        middle = ((west + east) / 2, (south + north) / 2)
+        corners = [(x, y) for x in (west, east) for y in (south, north)]
+        return float(np.hypot(*self.at(np.array([middle, *corners])).T).max())
 
     def describe(self) -> str:
         """A description of the shift in one line."""

@@ -93,6 +93,7 @@ class Judge:
         gained, lost = regions(aligned, second, kind)
         early = self._evidence(self.before, gained, lost, back=True)
         late = self._evidence(self.after, gained, lost, back=False)
+        kind = self._in_sight(kind, area, early[0].seen, late[1].seen)
         own = (
             means(groups.before.confidence, groups.of_before, groups.count),
             means(groups.after.confidence, groups.of_after, groups.count),
@@ -123,7 +124,7 @@ class Judge:
         union = shapely.area(aligned) + shapely.area(second) - shared
         fit = np.divide(shared, union, out=np.zeros(len(union)), where=union > 0)
         change = area[1] - area[0]
-        large = np.abs(change) >= np.maximum(self.options.min_change, self.options.grown * area[0])
+        large = self._large(change, area[0])
         kind = np.full(len(second), SAME, object)
         kind[both & (fit < SAME_FORM)] = RESHAPED
         kind[both & large & (change > 0)] = GROWN
@@ -131,6 +132,28 @@ class Judge:
         kind[~has[0]] = NEW
         kind[~has[1]] = GONE
         return kind
+
+    def _large(self, change: Floats, before: Floats) -> Bools:
+        """`(n,)` whether a change of area is reported."""
+        least = np.maximum(self.options.min_change, self.options.grown * before)
+        return np.asarray(np.abs(change) >= least, bool)
+
+    def _in_sight(
+        self, kind: Geometries, area: tuple[Floats, Floats], gained: Floats, lost: Floats
+    ) -> Geometries:
+        """The kinds, without changes on ground that only one of the dates shows.
+
+        Args:
+            kind: `(n,)` kinds by outlines alone.
+            area: `(n,)` areas on both dates.
+            gained: `(n,)` share of the ground gained that the earlier date shows.
+            lost: `(n,)` share of the ground lost that the later date shows.
+        """
+        change = area[1] - area[0]
+        hidden = (kind == GROWN) & ~self._large(change * gained, area[0])
+        hidden |= (kind == SHRUNK) & ~self._large(change * lost, area[0])
+        hidden |= (kind == RESHAPED) & (np.minimum(gained, lost) < SEEN)
+        return np.where(hidden, SAME, kind)
 
     def _evidence(
         self, raster: ProbabilityRaster | None, gained: Geometries, lost: Geometries, *, back: bool
@@ -248,11 +271,11 @@ def means(values: Floats, owner: Ints, count: int) -> Floats:
     return np.asarray(total / np.maximum(np.bincount(owner, minlength=count), 1), np.float64)
 
 
-def listed(ids: Ints, owner: Ints, count: int) -> Geometries:
+def listed(ids: Geometries, owner: Ints, count: int) -> Geometries:
     """`(count,)` the ids of each group's members, separated by commas."""
     made: list[list[str]] = [[] for _ in range(count)]
     for number, group in zip(ids.tolist(), owner.tolist(), strict=True):
-        made[group].append(str(number))
+        made[group].append(number)
     return np.array([",".join(each) for each in made], object)
 
 
