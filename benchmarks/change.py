@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def measure(arguments: Any) -> dict[tuple[str, str, float], Counter[tuple[str, s
     """Counts by masks, method and shift."""
     totals: dict[tuple[str, str, float], Counter[tuple[str, str, str]]] = {}
     for metres in arguments.shifts:
-        for seed, (image, label) in enumerate(images(arguments.data)):
+        for seed, (image, label) in enumerate(images(arguments.data, arguments.scenes)):
             with tempfile.TemporaryDirectory() as folder:
                 pair = make_pair(image, label, Path(folder), metres, seed)
                 if pair is None:
@@ -158,10 +159,10 @@ def measure(arguments: Any) -> dict[tuple[str, str, float], Counter[tuple[str, s
     return totals
 
 
-def images(data: Path) -> list[tuple[Path, Path]]:
+def images(data: Path, scenes: Sequence[str]) -> list[tuple[Path, Path]]:
     """The scenes and their labels."""
     made = []
-    for name in SCENES:
+    for name in scenes:
         dataset, stem = name.split("/")
         made.append(
             (
@@ -190,13 +191,13 @@ def print_tables(totals: dict[tuple[str, str, float], Counter[tuple[str, str, st
                 print(f"| {masks} | {method} | {kind} | {size} | {cells}")
 
 
-def print_perfect(data: Path) -> None:
+def print_perfect(data: Path, scenes: Sequence[str]) -> None:
     """Labels against themselves, moved and drawn carelessly: every change is false."""
     print("| shift | outlines off by | comparisons | objects | false changes | unsure |")
     print("|---|---|---|---|---|---|")
     for metres in (0.0, 0.5, 1.0):
         objects = false = unsure = runs = 0
-        for seed, (image, label) in enumerate(images(data)):
+        for seed, (image, label) in enumerate(images(data, scenes)):
             with rasterio.open(image) as raster:
                 frame = metres_of(read_labels(label, raster.crs))[["geometry"]]
             for turn in range(TURNS if metres else 1):
@@ -225,9 +226,10 @@ def main() -> None:
     parser.add_argument("--good-masks-only", action="store_true")
     parser.add_argument("--perfect", action="store_true")
     parser.add_argument("--shifts", type=float, nargs="+", default=SHIFTS, metavar="M")
+    parser.add_argument("--scenes", nargs="+", default=SCENES, metavar="DATASET/NAME")
     arguments = parser.parse_args()
     if arguments.perfect:
-        print_perfect(arguments.data)
+        print_perfect(arguments.data, arguments.scenes)
     else:
         print_tables(measure(arguments))
 

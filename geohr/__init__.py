@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from geohr.workflows.change.dates import change
     from geohr.workflows.change.options import ChangeOptions
     from geohr.workflows.check.estimate import estimate
-    from geohr.workflows.check.options import EstimateOptions, SampleOptions
+    from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
     from geohr.workflows.check.sample import draw_sample
+    from geohr.workflows.check.worthwhile import next_windows
 
 _LAZY = {
     "AdaptOptions": "geohr.training.options",
@@ -73,6 +74,7 @@ _LAZY = {
     "Grid": "geohr.tiling.grid",
     "GridOptions": "geohr.options",
     "Model": "geohr.models.model",
+    "NextOptions": "geohr.workflows.check.options",
     "Plan": "geohr.api.plan",
     "PolygonOptions": "geohr.options",
     "Prediction": "geohr.api.prediction",
@@ -96,6 +98,7 @@ _LAZY = {
     "estimate": "geohr.workflows.check.estimate",
     "evaluate": "geohr.evaluation.evaluate",
     "export": "geohr.api.export",
+    "next_windows": "geohr.workflows.check.worthwhile",
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",
@@ -131,6 +134,7 @@ __all__ = [
     "InterruptedRunError",
     "LockedError",
     "Model",
+    "NextOptions",
     "OutputError",
     "Plan",
     "PolygonOptions",
@@ -157,6 +161,7 @@ __all__ = [
     "estimate",
     "evaluate",
     "export",
+    "next_windows",
     "page_server",
     "plan",
     "plot",

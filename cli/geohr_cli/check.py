@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from geohr.workflows.check.options import EstimateOptions, SampleOptions
+from geohr.errors import UsageError
+from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 
@@ -54,20 +55,96 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
     click.echo(f"{out}: {counts.describe()}")
 
 
+@check.command("next")
+@click.argument("scene")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.option(
+    "--probs",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="Probabilities that geohr wrote together with RESULT.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.gpkg",
+    help="The windows to label, in order.",
+)
+@options_of(NextOptions)
+@config_option
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@debug_option
+def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> None:
+    """Choose the windows of SCENE most worth labelling: doubtful ones, unlike each other.
+
+    Example: geohr check next scene.tif buildings.gpkg --probs probs.tif --out next.gpkg
+    """
+    options = chosen(NextOptions)
+
+    from geohr.workflows.check.worthwhile import next_windows
+
+    count = next_windows(scene, result, probs, out, options=options, overwrite=overwrite)
+    click.echo(f"{out}: {count} windows to label")
+
+
 @check.command()
 @click.argument("judged", metavar="SAMPLE", type=click.Path(path_type=Path))
 @options_of(EstimateOptions)
 @config_option
+@click.option(
+    "--map",
+    "result",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The map that the sample is of; for --out-map.",
+)
+@click.option(
+    "--out-map",
+    type=click.Path(path_type=Path),
+    metavar="FILE.gpkg",
+    help="Write the objects of --map from the best threshold on.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write a page that can be printed.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the estimate as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @debug_option
-def estimate(judged: Path, as_json: bool) -> None:
+def estimate(
+    judged: Path,
+    result: Path | None,
+    out_map: Path | None,
+    report: Path | None,
+    as_json: bool,
+    overwrite: bool,
+) -> None:
     """Estimate precision, recall, counts and areas from a judged SAMPLE.
 
     Example: geohr check estimate check.gpkg --cost 2
     """
     options = chosen(EstimateOptions)
 
+    from geohr._runtime.files import check_writable
     from geohr.workflows.check.estimate import estimate as estimate_map
 
+    if (result is None) != (out_map is None):
+        raise UsageError("--map and --out-map go together: the map, and where its best part goes")
+    for out in (out_map, report):
+        if out is not None:
+            check_writable(out, overwrite=overwrite, inputs=[judged, result])
     told = estimate_map(judged, options=options)
+    if result is not None and out_map is not None:
+        from geohr.workflows.check.filtered import write_filtered
+
+        kept = write_filtered(result, told.threshold, out_map, overwrite=overwrite)
+        click.echo(f"{out_map}: {kept} objects from confidence {told.threshold:.2f} on", err=True)
+    if report is not None:
+        from geohr.viewer.check_report import write_check_report
+
+        write_check_report(told, report, name=judged.name, cost=options.cost)
     click.echo(told.to_json() if as_json else told.describe())

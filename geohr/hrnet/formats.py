@@ -98,15 +98,23 @@ _MMSEG_OCR_NAMES = (
 )
 
 
+_MMPRETRAIN_NECKS = ("neck.0.", "neck.")
+"""Where mmpretrain's own recipes, whose necks are a list, and those of one neck keep it."""
 _CLASSIFICATION_NAMES = (
-    ("neck.increase_layers.", "incre_modules."),
     *(
-        (f"neck.downsample_layers.{index}.{layer}.", f"downsamp_modules.{index}.{place}.")
-        for index in range(3)
-        for layer, place in (("conv", 0), ("bn", 1))
+        (f"{neck}{theirs}", ours)
+        for neck in _MMPRETRAIN_NECKS
+        for theirs, ours in (
+            ("increase_layers.", "incre_modules."),
+            *(
+                (f"downsample_layers.{index}.{layer}.", f"downsamp_modules.{index}.{place}.")
+                for index in range(3)
+                for layer, place in (("conv", 0), ("bn", 1))
+            ),
+            ("final_layer.conv.", "final_layer.0."),
+            ("final_layer.bn.", "final_layer.1."),
+        )
     ),
-    ("neck.final_layer.conv.", "final_layer.0."),
-    ("neck.final_layer.bn.", "final_layer.1."),
     ("head.fc.", "classifier."),
 )
 
@@ -176,13 +184,16 @@ FORMATS: tuple[Format, ...] = (
     Format("HRFPN", ("reduction_conv.",), "nearest", False, "v2p", _PYRAMID_NAMES),
     Format("HRFPN", ("neck.reduction_conv.",), "nearest", False, "v2p", _PYRAMID_NAMES),
     Format("HRFPN", ("backbone.neck.reduction_conv.",), "nearest", False, "v2p", _PYRAMID_NAMES),
-    Format(
-        "mmpretrain",
-        ("neck.increase_layers.", "head.fc."),
-        "nearest",
-        False,
-        "classification",
-        _CLASSIFICATION_NAMES,
+    *(
+        Format(
+            "mmpretrain",
+            (f"{neck}increase_layers.", "head.fc."),
+            "nearest",
+            False,
+            "classification",
+            _CLASSIFICATION_NAMES,
+        )
+        for neck in _MMPRETRAIN_NECKS
     ),
     Format("classification", ("incre_modules.", "classifier."), "nearest", False, "classification"),
     Format("official pose", ("final_layer.weight",), "nearest", False, "heatmaps"),

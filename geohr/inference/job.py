@@ -145,6 +145,10 @@ class Job:
             "geohr_scene_acquired": self.acquired or "",
             "geohr_model": f"{self.card.name} {self.card.version}",
             "geohr_model_sha256": self.digest,
+            "geohr_model_licence": self.card.licence,
+            "geohr_model_attribution": "; ".join(
+                dict.fromkeys(each.attribution for each in self.card.sources)
+            ),
             "geohr_engine": self.engine.name,
             "geohr_options": json.dumps(self._options_that_count, sort_keys=True),
         }

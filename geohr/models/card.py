@@ -37,7 +37,7 @@ OUTPUTS = ("logits", "multilabel", "scores", "classes")
 ARGUMENT_MAX = 4096
 """The largest number that a card may give to an architecture's constructor: a width, mostly."""
 
-Argument = str | int | float | None | tuple[int, ...]
+Argument = str | bool | int | float | None | tuple[int, ...]
 """What a card may give to an architecture's constructor."""
 
 

@@ -90,15 +90,18 @@ def to_deepness(card: Card, tile: int) -> dict[str, str]:
     names = {"0": "_background"}
     names |= {str(place): label.name for place, label in enumerate(card.classes, start=1)}
     low, high = card.gsd_best or card.gsd
+    # GeoDeep reads at a whole multiple of a scene's pixel, between half of this and this, so that
+    # the middle of what it may read at is the middle of what suits the model.
+    metres = min(high, (2 * low * high) ** 0.5)
     values = {
         "model_type": "Segmentor",
         "class_names": names,
-        # The geometric middle, in centimetres: the coarsest scenes are half of it away, too.
-        "resolution": round(100 * (low * high) ** 0.5, 1),
+        "resolution": round(100 * metres, 1),
         "tiles_size": tile,
         "tiles_overlap": TILES_OVERLAP,
         "seg_thresh": 0.0,
-        "seg_small_segment": 0,
+        # GeoDeep drops what has fewer than (2 n)**2 pixels; Deepness takes a median over n.
+        "seg_small_segment": round(card.min_area**0.5 / metres / 2),
         "model_name": card.name,
         "license": card.licence,
         "attribution": "; ".join(each.attribution for each in card.sources),

@@ -20,9 +20,7 @@ from geohr._runtime.stop import Stop
 from geohr.encoding import IGNORE, PROBABILITY_MAX, Ints
 from geohr.engines.cores import cores
 from geohr.errors import InputError, UsageError
-from geohr.models.card import Card
 from geohr.models.model import Model, resolve_model
-from geohr.scene import Scene
 from geohr.scene.prepare import ResolutionRange, SceneLike, open_view
 from geohr.tiling.normalize import Normalizer, check_range
 from geohr.training.fit import (
@@ -42,6 +40,8 @@ FOLDS = 3
 """Parts of the labelled ground, each left out once: so many fits share the minutes."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the new weights in the mean of old and new that are tried."""
+# The threshold of a card that names none.
+EVEN = 0.5
 # Of the minutes, for reading and for judging the candidates.
 JUDGE_SHARE = 0.15
 # More steps than this change nothing that matters.
@@ -112,15 +112,90 @@ def adapt(
     card, out = resolved.card, Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
+    trial = try_fits(scene, labels, resolved, options, progress)
+    choice, gain = judge(
+        trial.counts,
+        SHARES,
+        card.threshold or EVEN,
+        certainty=options.certainty,
+        seed=options.seed,
+    )
+    made = trial.mixed(resolved, choice, gain, out.stem)
+    made.save(out)
+    return Adaptation(
+        made, gain, choice, trial.objects, trial.hectares, trial.steps, time.monotonic() - began
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Fits of a model to a place, before one is chosen.
+
+    Attributes:
+        place: The name of the scene.
+        fitted: Weights, each fitted without a part of the labelled ground.
+        counts: `(share, plot, truth, level)` pixels; see `count_all`.
+        objects: Labelled objects.
+        hectares: Labelled ground.
+        steps: Steps of the fit with the fewest.
+    """
+
+    place: str
+    fitted: list[Weights]
+    counts: Ints
+    objects: int
+    hectares: float
+    steps: int
+
+    def mixed(self, model: Model, choice: Choice, gain: Gain, name: str) -> Model:
+        """The model of a choice, with its card: sources and licence carry on.
+
+        Args:
+            model: That the fits began from.
+            choice: The share of new weights, and the threshold.
+            gain: What is noted of it.
+            name: Of the new model.
+        """
+        network = copy.deepcopy(model.network)
+        network.load_state_dict(
+            blend(network.state_dict(), mean_weights(self.fitted), choice.share)
+        )
+        card = model.card
+        notes = (
+            f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
+            f"{self.place}: {gain.describe(choice)}."
+        ).strip()
+        card = dataclasses.replace(
+            card,
+            name=name,
+            threshold=choice.threshold,
+            instances=choice.moved(card.instances),
+            metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
+            notes=notes,
+        )
+        return Model(network, card)
+
+
+def try_fits(
+    scene: SceneLike,
+    labels: str | Path,
+    model: Model,
+    options: AdaptOptions,
+    progress: Callable[[int, int], None] | None = None,
+) -> Trial:
+    """Fit a model to labelled ground, and count what each fit finds where it has not looked.
+
+    The arguments and errors are those of `adapt`.
+    """
+    began, card = time.monotonic(), model.card
     if card.channels > 1 or card.output != "logits":
         raise UsageError(
             f"{card.name} has {card.channels} channels; adapt is for models of one class whose "
             "output is logits: use geohr train --init"
         )
     phase("reading")
-    view = open_view(
-        scene, options, bands=card.bands, suits=ResolutionRange(card.gsd, card.gsd_best or card.gsd)
-    )
+    suits = ResolutionRange(card.gsd, card.gsd_best or card.gsd)
+    view = open_view(scene, options, bands=card.bands, suits=suits)
     normalizer = Normalizer.of(card, options.scale)
     check_range(view, normalizer)
     pieces, objects = read_labelled(view, str(labels), options.areas)
@@ -128,23 +203,16 @@ def adapt(
     phase("fitting")
     seconds = options.minutes * 60 * (1 - JUDGE_SHARE) - (time.monotonic() - began)
     clock = Clock(seconds, options.steps, progress)
-    fitted = fit_all(resolved.network, pieces, folds, normalizer, options, clock)
+    fitted = fit_all(model.network, pieces, folds, normalizer, options, clock)
     phase("judging")
-    counts = count_all(resolved.network, fitted, pieces, folds, normalizer)
-    choice, gain = judge(counts, SHARES, card.threshold or 0.5, seed=options.seed)
-    network = copy.deepcopy(resolved.network)
-    network.load_state_dict(blend(network.state_dict(), mean_weights(fitted), choice.share))
-    made = Model(network, new_card(card, view, out.stem, objects, choice, gain))
-    made.save(out)
     known = sum(int((each.plots != NO_PLOT).sum()) for each in pieces)
-    return Adaptation(
-        made,
-        gain,
-        choice,
+    return Trial(
+        Path(view.path).stem,
+        fitted,
+        count_all(model.network, fitted, pieces, folds, normalizer),
         objects,
         known * (view.gsd or 0.0) ** 2 / 1e4,
         min(clock.taken.values()),
-        time.monotonic() - began,
     )
 
 
@@ -266,20 +334,3 @@ def count_all(
                 if np.isin(piece.plots, fold).any():
                     plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[place])
     return counts
-
-
-def new_card(card: Card, view: Scene, name: str, objects: int, choice: Choice, gain: Gain) -> Card:
-    """The card of the model: sources and licence carry on; the gain and its interval are noted."""
-    place = Path(view.path).stem
-    notes = (
-        f"{card.notes} Fitted by geohr adapt to {objects} labelled objects of {place}: "
-        f"{gain.describe(choice)}."
-    ).strip()
-    return dataclasses.replace(
-        card,
-        name=name,
-        threshold=choice.threshold,
-        instances=choice.moved(card.instances),
-        metrics={**card.metrics, f"{place} (left out in turn)": gain.as_dict()},
-        notes=notes,
-    )

@@ -16,8 +16,6 @@ from geohr.options import THRESHOLD_MIN
 REPLICATES = 1000
 # Scores of a few plots that differ by less say nothing.
 AS_GOOD = 0.005
-# Per cent: of the two, the lower end is what a gain exceeds with 95% certainty.
-TAILS = (5, 95)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Gain:
     Attributes:
         before: Of the old model at its threshold.
         after: Of what was chosen.
-        low: Lower end of the 90% interval of after - before.
+        low: Lower end of the interval of after - before.
         high: Upper end.
         weights: After less the old weights at a threshold chosen again, with its interval.
     """
@@ -96,7 +94,7 @@ def logit(probability: float) -> float:
 
 
 def judge(
-    counts: Ints, shares: Sequence[float], former: float, *, seed: int
+    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.9, seed: int = 0
 ) -> tuple[Choice, Gain]:
     """Choose weights and threshold, and say what they gain.
 
@@ -108,27 +106,28 @@ def judge(
         counts: `(share, plot, truth, level)` pixels, by weights that have not seen the plot.
         shares: The first is 0, the old weights.
         former: The old threshold.
+        certainty: Level of the intervals.
         seed: Of the bootstrap.
     """
     counts = counts[:, counts.sum(axis=(0, 2, 3)) > 0]
     whole = counts.sum(axis=1)
     # From which level a pixel is an object, as in `geohr.stitching.mosaic.classify`.
-    level = math.ceil(former * PROBABILITY_MAX)
-    old = outcome(counts[0], level)
+    at_former = math.ceil(former * PROBABILITY_MAX)
+    old = outcome(counts[0], at_former)
     again, new = np.empty_like(old), np.empty_like(old)
     for plot in range(counts.shape[1]):
         others = whole - counts[:, plot]
-        place, at = best(others, level)
+        place, at = best(others, at_former)
         new[plot] = outcome(counts[place, plot], at)
-        again[plot] = outcome(counts[0, plot], best(others[:1], level)[1])
-    better = difference(new, again, seed)
+        again[plot] = outcome(counts[0, plot], best(others[:1], at_former)[1])
+    better = difference(new, again, certainty, seed)
     # What may be a loss is not taken: neither new weights nor a new threshold.
-    place, at = best(whole, level) if better[1] > 0 else best(whole[:1], level)
+    place, at = best(whole, at_former) if better[1] > 0 else best(whole[:1], at_former)
     after = new if shares[place] else again
     threshold = max(math.floor(at / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN)
-    if shares[place] == 0 and difference(again, old, seed)[1] <= 0:
+    if shares[place] == 0 and difference(again, old, certainty, seed)[1] <= 0:
         after, threshold = old, former
-    gained = difference(after, old, seed)
+    gained = difference(after, old, certainty, seed)
     before = score(old.sum(axis=0))
     return (
         Choice(shares[place], threshold, former),
@@ -161,10 +160,10 @@ def best(counts: Ints, former: int) -> tuple[int, int]:
     return place, int(good[np.abs(good - former).argmin()])
 
 
-def difference(new: Ints, old: Ints, seed: int) -> tuple[float, float, float]:
-    """New score less old, with its 90% interval, from outcomes `(plot, 3)` of the same plots."""
+def difference(new: Ints, old: Ints, certainty: float, seed: int) -> tuple[float, float, float]:
+    """New score less old, with its interval, from outcomes `(plot, 3)` of the same plots."""
     drawn = bootstrap(np.concatenate([new, old], axis=1), REPLICATES, seed=seed)
     spread = score(drawn[:, :3]) - score(drawn[:, 3:])
-    low, high = np.percentile(spread, TAILS)
+    low, high = np.quantile(spread, ((1 - certainty) / 2, (1 + certainty) / 2))
     value = score(new.sum(axis=0)) - score(old.sum(axis=0))
     return float(value), float(low), float(high)

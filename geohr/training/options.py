@@ -172,4 +172,11 @@ class AdaptOptions(ViewOptions):
     guide: float = opt(
         0.5, "Weight of the former model's probabilities where nothing is labelled.", low=0
     )
+    certainty: float = opt(
+        0.9,
+        "Level of the interval of the gain: what is new is taken where its lower end is above 0; "
+        "with 0, where the gain is.",
+        low=0,
+        high=0.999,
+    )
     seed: int = opt(0, "Random seed.", low=0)

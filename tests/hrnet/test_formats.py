@@ -156,19 +156,20 @@ def test_pyramids_of_all_codes(
             torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-4, msg=name)
 
 
-def test_mmpretrain_classifies_as_timm_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("neck", ["neck.", "neck.0."])
+def test_mmpretrain_classifies_as_timm_does(neck: str, tmp_path: Path) -> None:
     torch.manual_seed(2)
     theirs = timm.create_model("hrnet_w18_ssld", num_classes=7)
     reference.settle(theirs, torch.randn(2, 3, 64, 64))
     names = {}
     for key, value in theirs.state_dict().items():
         for old, new in (
-            ("incre_modules.", "neck.increase_layers."),
-            ("final_layer.0.", "neck.final_layer.conv."),
-            ("final_layer.1.", "neck.final_layer.bn."),
+            ("incre_modules.", f"{neck}increase_layers."),
+            ("final_layer.0.", f"{neck}final_layer.conv."),
+            ("final_layer.1.", f"{neck}final_layer.bn."),
             ("classifier.", "head.fc."),
-            *((f"downsamp_modules.{i}.0.", f"neck.downsample_layers.{i}.conv.") for i in range(3)),
-            *((f"downsamp_modules.{i}.1.", f"neck.downsample_layers.{i}.bn.") for i in range(3)),
+            *((f"downsamp_modules.{i}.0.", f"{neck}downsample_layers.{i}.conv.") for i in range(3)),
+            *((f"downsamp_modules.{i}.1.", f"{neck}downsample_layers.{i}.bn.") for i in range(3)),
         ):
             if key.startswith(old):
                 names[new + key.removeprefix(old)] = value

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import geohr.hrnet
+from geohr.errors import InputError
 
 COMMIT = "0" * 40
 REPOSITORY = "timm/hrnet_w18_small.ms_in1k"
@@ -122,3 +123,12 @@ def test_imagenet_weights_come_from_the_hub(
     assert all(torch.equal(value, published[key]) for key, value in shallow.items())
     # A saved model holds its weights: it must not go back to the hub for others.
     assert json.loads((saved / "config.json").read_text())["encoder_weights"] is None
+
+
+def test_without_a_hub_the_error_names_load_trunk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match=r"cannot be fetched .* load_trunk\(model.encoder, FILE\)"):
+        geohr.hrnet.HRNetV2("hrnetv2_w18_small_v1", encoder_weights="imagenet")

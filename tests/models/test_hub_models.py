@@ -9,18 +9,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
 import segmentation_models_pytorch as smp
+import shapely
 import torch
-from affine import Affine
 from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
-from rasterio.enums import Resampling
 
+from geohr.evaluation.objects import match
 from geohr.models.card import read_card
-from geohr.models.metadata import mlm_item, read_item
+from geohr.models.metadata import mlm_item, read_item, to_deepness
 from geohr.models.model import Model, resolve_model
 from geohr.models.registry import remote_models
 from tests.command import command
@@ -136,73 +137,87 @@ def test_lists_and_cards_on_the_command_line(
     assert json.loads((tmp_path / "b.json").read_text())["properties"]["mlm:name"]
 
 
-@pytest.fixture(scope="session")
-def geodeep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment in which geodeep, which is AGPL, is all by itself."""
-    folder = tmp_path_factory.mktemp("geodeep")
+@pytest.mark.parametrize(
+    ("gsd", "best", "resolution"),
+    [((0.06, 0.4), (0.1, 0.15), 15.0), ((0.06, 0.4), None, 21.9), ((0.2, 0.2), None, 20.0)],
+)
+def test_geodeep_is_told_to_read_at_what_suits_the_model(
+    gsd: tuple[float, float], best: tuple[float, float] | None, resolution: float
+) -> None:
+    told = to_deepness(one_class_card(gsd=gsd, gsd_best=best, min_area=12.0), 512)
+    assert json.loads(told["resolution"]) == resolution
+    least = (2 * json.loads(told["seg_small_segment"])) ** 2 * (resolution / 100) ** 2
+    assert least == pytest.approx(12.0, rel=0.15)
+    assert json.loads(to_deepness(one_class_card(), 512)["seg_small_segment"]) == 0
+
+
+def environment_with(package: str, folder: Path) -> Path:
+    """The interpreter of an environment in which a package is all by itself."""
     python = folder / "bin" / "python"
     made = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
     if made.returncode or subprocess.run(
-        [str(python), "-m", "pip", "install", "-q", "geodeep"], check=False, capture_output=True
+        [str(python), "-m", "pip", "install", "-q", package], check=False, capture_output=True
     ).returncode:  # fmt: skip
-        pytest.skip("pip cannot get geodeep here")
+        pytest.skip(f"pip cannot get {package} here")
     return python
 
 
-GEODEEP = """
-import sys, rasterio, numpy
-from geodeep import segment
-mask = segment(sys.argv[1], sys.argv[2])
-numpy.save(sys.argv[3], mask)
+STAC_MODEL = """
+import json, sys
+from stac_model.schema import MLModelProperties
+said = json.load(open(sys.argv[1]))["properties"]
+MLModelProperties.model_validate(
+    {name.removeprefix("mlm:"): value for name, value in said.items() if name.startswith("mlm:")}
+)
 """
 
 
 @pytest.mark.full
-def test_geodeep_finds_the_same_with_the_exported_file(
-    geodeep: Path,
+def test_stac_model_finds_the_item_valid(tmp_path: Path) -> None:
+    python = environment_with("stac-model", tmp_path / "venv")
+    item = mlm_item(resolve_model("land_cover"), href="./land_cover.safetensors")
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    command_line = [str(python), "-c", STAC_MODEL, str(tmp_path / "item.json")]
+    subprocess.run(command_line, check=True)
+
+
+GEODEEP = """
+import sys, geodeep
+from pathlib import Path
+Path(sys.argv[3]).write_text(geodeep.segment(sys.argv[1], sys.argv[2], output_type="geojson"))
+"""
+
+
+@pytest.mark.full
+def test_geodeep_finds_the_same_objects_with_the_exported_file(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
+    # AGPL, so nothing of geohr's imports it.
+    geodeep = environment_with("geodeep", tmp_path / "venv")
     geohr = command(monkeypatch, capsys)
-    scene = tmp_path / "scene.tif"
-    original = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
-    metres = (0.1 * 0.15) ** 0.5
-    # GeoDeep reads scenes at whole multiples of a model's resolution only.
-    with rasterio.open(original) as source:
-        factor = source.transform.a / metres
-        shape = (3, round(source.height * factor), round(source.width * factor))
-        pixels = source.read(out_shape=shape, resampling=Resampling.average)
-        profile = source.profile | {
-            "driver": "GTiff", "height": shape[1], "width": shape[2], "compress": "deflate",
-            "transform": source.transform * Affine.scale(1 / factor), "photometric": "rgb",
-        }  # fmt: skip
-    with rasterio.open(scene, "w", **profile) as target:
-        target.write(pixels)
+    scene = Path(__file__).parents[2] / "examples" / "data" / "kampala.tif"
     ended = geohr("export", "buildings", "--for", "deepness", "--out", tmp_path / "b.onnx")
     assert ended.code == 0, ended.err
+    files = map(str, (scene, tmp_path / "b.onnx", tmp_path / "theirs.geojson"))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    subprocess.run(
-        [
-            str(geodeep),
-            "-c",
-            GEODEEP,
-            str(scene),
-            str(tmp_path / "b.onnx"),
-            str(tmp_path / "m.npy"),
-        ],
-        check=True,
-        env=environment,
-    )
+    subprocess.run([str(geodeep), "-c", GEODEEP, *files], check=True, env=environment)
+    with rasterio.open(scene) as source:
+        metres = 2 * source.transform.a
+    # At the whole multiple of the scene's pixel that GeoDeep reads at, and as plain outlines.
     ended = geohr(
-        "segment", scene, "--out", tmp_path / "c.tif", "--min-area", "0", "--backend", "onnx"
-    )
+        "segment", scene, "--out", tmp_path / "ours.gpkg", "--gsd", str(metres), "--instances", "1",
+        "--outline", "pixel", "--no-regularize", "--simplify", "0",
+    )  # fmt: skip
     assert ended.code == 0, ended.err
-    with rasterio.open(tmp_path / "c.tif") as classes:
-        ours = classes.read(1) == 1
-    theirs = np.load(tmp_path / "m.npy") == 1
-    rows, cols = (min(one, other) for one, other in zip(ours.shape, theirs.shape, strict=True))
-    ours, theirs = ours[:rows, :cols], theirs[:rows, :cols]
-    overlap = (ours & theirs).sum() / (ours | theirs).sum()
-    print(f"IoU of geodeep's mask and ours: {overlap:.3f}")
-    assert overlap > 0.9
+    layers = [
+        geopandas.read_file(tmp_path / "ours.gpkg", layer="ours"),
+        geopandas.read_file(tmp_path / "theirs.geojson"),
+    ]
+    layers[1] = layers[1][layers[1]["class"] == "building"]
+    ours, theirs = (np.array(layer.to_crs("EPSG:32636").geometry.make_valid()) for layer in layers)
+    theirs = theirs[shapely.area(theirs) >= resolve_model("buildings").card.min_area]
+    found = len(match(ours, theirs).truth)
+    print(f"of {len(ours)} objects and GeoDeep's {len(theirs)}, {found} are the same")
+    assert 2 * found / (len(ours) + len(theirs)) >= 0.9

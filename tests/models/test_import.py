@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import onnx
 import openvino
+import pyogrio
 import pytest
+import rasterio
 import segmentation_models_pytorch as smp
 import torch
 from onnx import TensorProto, helper
@@ -19,12 +21,14 @@ from torch import Tensor, nn
 
 from geohr.api.import_model import import_model
 from geohr.api.import_options import ImportOptions
+from geohr.api.segment import segment_to_files
 from geohr.engines import open_predictor
 from geohr.errors import GeohrError, InputError, UsageError
-from geohr.models.card import Card, read_card
+from geohr.models.card import Card, Source, read_card
 from geohr.models.metadata import mlm_item
 from geohr.models.model import Model
-from geohr.options import EngineOptions
+from geohr.options import EngineOptions, SegmentOptions
+from tests.makers import noise, one_class_card, random_model, write_scene
 from tests.models.conftest import Run
 from tests.models.local_hub import LocalHub
 
@@ -135,6 +139,16 @@ def test_arguments_of_the_constructor_are_kept(pixels: Tensor, tmp_path: Path) -
         found, wanted = scores(model, four), network(four).numpy()
     assert np.abs(found - wanted).max() < 1e-4
     assert Card.from_json(model.card.to_json(), path="x") == model.card
+
+
+def test_flags_of_the_constructor_are_kept(pixels: Tensor, tmp_path: Path) -> None:
+    network = smp.DeepLabV3Plus(
+        "mobilenet_v2", encoder_weights=None, classes=3, decoder_aspp_separable=False
+    ).eval()
+    network.save_pretrained(tmp_path / "saved")
+    model = imported(tmp_path / "saved", tmp_path, classes=NAMES, **SMALL)
+    assert model.card.arguments["decoder_aspp_separable"] is False
+    assert np.abs(scores(model, pixels, "torch") - expected(network, pixels)).max() < 1e-5
 
 
 class Last(nn.Module):
@@ -354,3 +368,18 @@ def test_a_model_comes_from_the_hub(
     assert done.returncode == 0, done.stderr
     card = read_card(tmp_path / "m.safetensors")
     assert (card.architecture, card.encoder, card.licence) == ("unet", "resnet18", "mit")
+
+
+def test_outputs_name_licence_and_attribution(tmp_path: Path) -> None:
+    sources = (Source("a", "CC-BY-4.0", "A lab"), Source("b", "MIT", "B lab"))
+    card = one_class_card(licence="CC-BY-4.0", sources=sources)
+    random_model(tmp_path / "m.safetensors", card=card)
+    scene = write_scene(tmp_path / "s.tif", noise(64, 64))
+    outputs = [tmp_path / "o.tif", tmp_path / "o.gpkg"]
+    options = SegmentOptions(backend="torch")
+    segment_to_files(scene, outputs, model=tmp_path / "m.safetensors", options=options)
+    with rasterio.open(outputs[0]) as raster:
+        tags = raster.tags()
+    for told in (tags, pyogrio.read_info(outputs[1], layer="o")["layer_metadata"]):
+        assert told["geohr_model_licence"] == "CC-BY-4.0"
+        assert told["geohr_model_attribution"] == "A lab; B lab"

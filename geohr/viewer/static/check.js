@@ -4,10 +4,10 @@
 
 const QUESTIONS = {
   objects: "Is there one object that this outline shows well, with at least half of it in common?",
-  places: "Is there an object at this point that the map does not have?",
-  traced: "Trace its outline: click the corners, and the first one again to finish.",
+  places: "Is there an object with its middle in this square that the map does not have?",
+  traced: "Trace the outline of each: click its corners, and the first one again. Skip when none is left.",
 };
-const AROUND_M = { objects: 12, places: 25 }; // metres of ground round what is asked about
+const AROUND_M = { objects: 12, places: 4 }; // metres of ground round what is asked about
 const METRES_A_DEGREE = 111320;
 const ASKED = "#ff4081";
 
@@ -74,7 +74,7 @@ async function give(task, answer) {
 async function answer(value) {
   const task = tasks?.[asked];
   if (!task || draw.getMode() === "polygon") return;
-  const before = { at: asked, answer: task.answer, traced: null };
+  const before = { at: asked, answer: task.answer, traced: [] };
   part("estimated").replaceChildren(); // of the sample as it was
   if (!await give(task, value)) return;
   given.push(before);
@@ -86,9 +86,10 @@ function startTrace(before) {
     const { geometry } = draw.getSnapshotFeature(id);
     startDrawing("static", null);
     const kept = await keepEdit({ layer: "traced", put: [{ id: null, geometry, properties: {} }], drop: [] });
-    before.traced = kept?.undo ?? null;
-    if (kept) { nextTask(); await refresh("traced"); } else startTrace(before);
+    if (kept) { before.traced.push(kept.undo); await refresh("traced"); }
     drop(id);
+    // A square may hold several that the map does not have.
+    startTrace(before);
   });
   showAnswers();
 }
@@ -105,7 +106,8 @@ async function takeAnswerBack() {
   const last = given.at(-1);
   if (!last || waiting.length) return;
   if (!await give(tasks[last.at], last.answer)) return;
-  if (last.traced) { await keepEdit(last.traced); refresh("traced"); }
+  for (const undo of last.traced) await keepEdit(undo);
+  if (last.traced.length) refresh("traced");
   given.pop();
   showTask(last.at);
 }

@@ -2,8 +2,7 @@
 
 Estimates follow from the design of the sample alone, whatever the model thinks (Olofsson et al.,
 "Good practices for estimating area and assessing accuracy of land change", Remote Sensing of
-Environment 148, 2014). A missed object that covers a place that was drawn stands for the stratum's
-area per place over its own area: over all places that adds up to one for each missed object.
+Environment 148, 2014). Every object there is lies with its middle in exactly one window.
 """
 
 from __future__ import annotations
@@ -17,15 +16,46 @@ from typing import Any
 import numpy as np
 import pyogrio
 import pyogrio.errors
+import shapely
 
-from geohr.encoding import Floats
+from geohr.encoding import Floats, Ints
 from geohr.errors import InputError
 from geohr.geodesy import areas
-from geohr.workflows.check.intervals import Interval, found_share, plus, scaled, share, total
+from geohr.workflows.check.intervals import DRAWS, Interval, draw_missed, draw_right, share
 from geohr.workflows.check.options import EstimateOptions
 
-# Area taken for a missed object where nothing is known of any: a small house.
-USUAL_M2 = 100.0
+# Seed of the draws of what was not judged: the same answers give the same estimate.
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The strata of a population, and where the judgements lie.
+
+    Attributes:
+        of: `(n,)` the stratum of each judgement.
+        members: `(stratum,)` how many members there are.
+        expected: `(stratum,)` what is expected of a member; zeros where nothing is.
+    """
+
+    of: Ints
+    members: Ints
+    expected: Floats
+
+    @property
+    def judged(self) -> Ints:
+        """`(stratum,)` how many members were judged."""
+        return np.bincount(self.of, minlength=len(self.members))
+
+    @property
+    def weight(self) -> Floats:
+        """`(n,)` how many members each judgement stands for."""
+        return np.asarray(self.members[self.of] / self.judged[self.of], np.float64)
+
+    def sums(self, values: Floats) -> Floats:
+        """`(stratum,)` sums of a value of each judgement."""
+        summed: Floats = np.bincount(self.of, values, minlength=len(self.members)).astype(float)
+        return summed
 
 
 @dataclass(frozen=True)
@@ -34,27 +64,23 @@ class Judgements:
 
     Attributes:
         right: `(n,)` 1 where the object is right, else 0.
-        stratum: `(n,)` of the objects.
-        members: `(n,)` objects of that stratum.
+        objects: The strata of the objects.
         confidence: `(n,)` of the objects.
         area: `(n,)` square metres of the objects.
         names: `(n,)` class names of the objects.
-        missed: `(m,)` 1 where an object was missed at the place, else 0.
-        place_stratum: `(m,)` of the places.
-        ground: `(m,)` square metres of that stratum.
-        missed_area: `(m,)` square metres of the missed object; nan where it was not traced.
+        missed: `(m,)` missed objects in each window.
+        windows: The strata of the windows.
+        traced: `(k,)` square metres of missed objects that were traced.
     """
 
     right: Floats
-    stratum: Any
-    members: Floats
+    objects: Strata
     confidence: Floats
     area: Floats
     names: Any
     missed: Floats
-    place_stratum: Any
-    ground: Floats
-    missed_area: Floats
+    windows: Strata
+    traced: Floats
 
 
 @dataclass(frozen=True)
@@ -156,115 +182,170 @@ def read_judgements(sample: Path) -> Judgements:
     try:
         objects = pyogrio.read_dataframe(sample, layer="objects")
         places = pyogrio.read_dataframe(sample, layer="places")
-        traced = None
+        traced = places.iloc[:0]
         if "traced" in {name for name, _ in pyogrio.list_layers(sample)}:
             traced = pyogrio.read_dataframe(sample, layer="traced")
-        objects = objects[objects["answer"].notna()]
-        places = places[places["answer"].notna()]
+        known, seen = objects["answer"].notna(), places["answer"].notna()
+        strata = strata_of(objects, known), strata_of(places, seen, "expected")
+        missed = missed_objects(places[seen], traced.to_crs(places.crs))
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError) as error:
         raise InputError(
             f"{sample}: no sample of geohr ({error}); draw one with geohr check sample"
         ) from error
-    if len(objects) == 0 or len(places) == 0:
+    objects = objects[known]
+    if len(objects) == 0 or not seen.any():
         raise InputError(
-            f"{sample}: {len(objects)} objects and {len(places)} places have an answer; judge some "
+            f"{sample}: {len(objects)} objects and {seen.sum()} places have an answer; judge some "
             "of both, 1 for yes and 0 for no in the column answer, or in geohr view"
         )
-    area = places["object_m2"].to_numpy(np.float64, copy=True)
-    if traced is not None and len(traced):
-        size = areas(traced.geometry.to_numpy(), traced.crs.to_wkt())
-        # An outline belongs to the places that lie in it.
-        pairs = places.reset_index(drop=True).sindex.query(traced.geometry, predicate="covers")
-        area[pairs[1]] = size[pairs[0]]
     return Judgements(
         right=objects["answer"].to_numpy(np.float64),
-        stratum=objects["stratum"].to_numpy(),
-        members=objects["members"].to_numpy(np.float64),
+        objects=strata[0],
         confidence=objects["confidence"].to_numpy(np.float64),
         area=areas(objects.geometry.to_numpy(), objects.crs.to_wkt()),
         names=objects["class"].fillna("").to_numpy(),
-        missed=places["answer"].to_numpy(np.float64),
-        place_stratum=places["stratum"].to_numpy(),
-        ground=places["members"].to_numpy(np.float64),
-        missed_area=area,
+        missed=missed,
+        windows=strata[1],
+        traced=areas(traced.geometry.to_numpy(), traced.crs.to_wkt()),
+    )
+
+
+def strata_of(table: Any, known: Any, expected: str | None = None) -> Strata:
+    """The strata of a layer, of which some rows are judged."""
+    _, first, of = np.unique(table["stratum"].astype(str), return_index=True, return_inverse=True)
+    hoped = np.zeros(len(first))
+    if expected is not None:
+        hoped = table[expected].to_numpy(np.float64)[first]
+    return Strata(
+        np.asarray(of)[known.to_numpy()],
+        table["members"].to_numpy()[first].astype(np.int64),
+        hoped,
+    )
+
+
+def missed_objects(places: Any, traced: Any) -> Floats:
+    """`(m,)` missed objects in windows that were judged.
+
+    They are those of the column `missed`, else the outlines with their middle in the window, and
+    one at least where the answer is yes.
+    """
+    drawn = np.zeros(len(places))
+    if len(traced):
+        middles = shapely.centroid(traced.geometry.to_numpy())
+        pairs = places.reset_index(drop=True).sindex.query(middles, predicate="intersects")
+        # On a common edge the middle belongs to one of both.
+        _, first = np.unique(pairs[0], return_index=True)
+        np.add.at(drawn, pairs[1][first], 1)
+    told = places["missed"].to_numpy(np.float64)
+    least: Floats = np.maximum(drawn, places["answer"].to_numpy(np.float64))
+    return np.where(np.isnan(told), least, told)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The main numbers of a map.
+
+    Attributes:
+        precision: Share of the map's objects that are right.
+        recall: Share of the objects that are there that the map has.
+        count: Objects that are there.
+        missed: Objects that the map misses.
+        draws: `(draw,)` of the missed objects.
+    """
+
+    precision: Interval
+    recall: Interval
+    count: Interval
+    missed: Interval
+    draws: Floats
+
+
+def quality(judged: Judgements, random: np.random.Generator) -> Quality:
+    """Precision, recall and counts out of answers."""
+    objects, windows = judged.objects, judged.windows
+    size = int(objects.members.sum())
+    right = draw_right(objects.sums(judged.right), objects.judged, objects.members, random)
+    counts = windows.sums(judged.missed), windows.sums(judged.missed**2)
+    missed = draw_missed(counts, windows.judged, windows.members, windows.expected, random)
+    found_all = float((objects.weight * judged.right).sum())
+    missed_all = float((windows.weight * judged.missed).sum())
+    # Where objects or windows of a stratum were not reached, the rest stands for them.
+    if (objects.judged == 0).any():
+        found_all = float(np.median(right))
+    if (windows.judged == 0).any():
+        missed_all = float(np.median(missed))
+    recall = found_all / (found_all + missed_all) if found_all + missed_all else float("nan")
+    return Quality(
+        precision=Interval.of(found_all / size, right / size),
+        recall=Interval.of(recall, right / np.maximum(right + missed, 1e-9)),
+        count=Interval.of(found_all + missed_all, right + missed),
+        missed=Interval.of(missed_all, missed),
+        draws=missed,
     )
 
 
 def estimate_from(judged: Judgements, options: EstimateOptions) -> Estimate:
     """The estimate out of answers; see `estimate`."""
-    weight = weights(judged.stratum, judged.members)
-    place = weights(judged.place_stratum, judged.ground)
-    size = float(judged.members[unique(judged.stratum)].sum())
-    precision = domain_share(judged, weight, np.ones(len(weight), bool))
-    right = scaled(precision, size)
-    usual = float(np.median(judged.area)) if len(judged.area) else USUAL_M2
-    area = np.where(np.isfinite(judged.missed_area), judged.missed_area, usual)
-    hits = judged.missed > 0
-    missed = total(place[hits] / area[hits], float(place.max()) / usual)
-    missed_m2 = total(place[hits], float(place.max()))
-    found_m2 = total_of(judged, weight)
+    random = np.random.default_rng(SEED)
+    told = quality(judged, random)
+    one = judged.traced if len(judged.traced) else judged.area
+    missed_m2 = told.draws * draw_mean(one, random)
     curve = tuple(
-        along_threshold(judged, weight, missed.value, options.cost, level)
+        along_threshold(judged, judged.objects.weight, told.missed.value, options.cost, level)
         for level in np.unique(np.round(judged.confidence, 2))
     )
-    best = min(curve, key=lambda each: each[3])[0]
     edges = np.quantile(judged.area, [0, 1 / 3, 2 / 3, 1])
     return Estimate(
-        precision=precision,
-        recall=found_share(right, missed),
-        count=plus(right, missed),
-        missed=missed,
-        found_m2=found_m2,
-        missed_m2=missed_m2,
+        precision=told.precision,
+        recall=told.recall,
+        count=told.count,
+        missed=told.missed,
+        found_m2=total_of(judged),
+        missed_m2=Interval.of(told.missed.value * float(one.mean()), missed_m2),
         objects=len(judged.right),
         places=len(judged.missed),
         by_class={
-            str(name): domain_share(judged, weight, judged.names == name)
+            str(name): domain_share(judged, judged.names == name)
             for name in np.unique(judged.names.astype(str))
         },
         by_size={
             f"{low:.0f} to {high:.0f} m2": domain_share(
-                judged, weight, (judged.area >= low) & (judged.area <= high)
+                judged, (judged.area >= low) & (judged.area <= high)
             )
             for low, high in pairwise(edges)
         },
         curve=curve,
-        threshold=float(best),
+        threshold=float(min(curve, key=lambda each: each[3])[0]),
     )
 
 
-def unique(strata: Any) -> Any:
-    """The place of one member of each stratum."""
-    return np.unique(strata.astype(str), return_index=True)[1]
+def draw_mean(values: Floats, random: np.random.Generator) -> Floats:
+    """`(draw,)` means that a few values are consistent with (Rubin's Bayesian bootstrap, 1981)."""
+    drawn: Floats = random.dirichlet(np.ones(len(values)), DRAWS) @ values
+    return drawn
 
 
-def weights(strata: Any, members: Floats) -> Floats:
-    """`(n,)` how many members of its stratum each judgement stands for."""
-    _, of, counts = np.unique(strata.astype(str), return_inverse=True, return_counts=True)
-    return np.asarray(members / counts[of], np.float64)
-
-
-def domain_share(judged: Judgements, weight: Floats, inside: Any) -> Interval:
+def domain_share(judged: Judgements, inside: Any) -> Interval:
     """The share of objects that are right, among those of a part of the map."""
-    names, of = np.unique(judged.stratum.astype(str), return_inverse=True)
-    count = len(names)
-    right = np.bincount(of[inside], weights=judged.right[inside], minlength=count)
-    number = np.bincount(of[inside], minlength=count).astype(np.float64)
-    sizes = np.bincount(of[inside], weights=weight[inside], minlength=count)
-    return share(np.asarray(right, np.float64), number, np.asarray(sizes, np.float64))
+    strata = judged.objects
+    return share(
+        strata.sums(judged.right * inside),
+        strata.sums(inside.astype(np.float64)),
+        strata.sums(strata.weight * inside),
+    )
 
 
-def total_of(judged: Judgements, weight: Floats) -> Interval:
+def total_of(judged: Judgements) -> Interval:
     """Square metres of the objects that are right, with the interval of a stratified mean."""
-    value = variance = 0.0
-    for name in np.unique(judged.stratum.astype(str)):
-        index = np.flatnonzero(judged.stratum == name)
-        right = judged.right[index] * judged.area[index]
-        value += float((weight[index] * right).sum())
-        if len(index) > 1:
-            members = float(judged.members[index[0]])
-            left_out = max(1 - len(index) / members, 0.0)
-            variance += members**2 * float(right.var(ddof=1)) / len(index) * left_out
+    strata, value, variance = judged.objects, 0.0, 0.0
+    right = judged.right * judged.area
+    for place, members in enumerate(strata.members):
+        of = right[strata.of == place]
+        if len(of):
+            value += members * float(of.mean())
+        if len(of) > 1:
+            left_out = max(1 - len(of) / members, 0.0)
+            variance += members**2 * float(of.var(ddof=1)) / len(of) * left_out
     half = 1.96 * variance**0.5
     return Interval(value, max(value - half, 0.0), value + half)
 

@@ -23,6 +23,13 @@ class SampleOptions(Options):
 
 
 @dataclass(frozen=True)
+class NextOptions(Options):
+    """The options of choosing what to label next."""
+
+    windows: int = opt(20, "Number of windows to label.", low=1, high=10_000)
+
+
+@dataclass(frozen=True)
 class EstimateOptions(Options):
     """The options of the estimate."""
 
