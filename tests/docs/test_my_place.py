@@ -16,7 +16,7 @@ import rasterio
 import shapely
 from rasterio.windows import Window
 
-from geohr.scene.vectors import LABELLED, LABELS
+from geohr.scene.vectors import LABELLED, LABELS, first_layer
 from geohr.viewer.drawn import TRACED, DrawnLayer, DrawnPolygon, Edit
 from geohr.viewer.tasks import Tasks
 from geohr.workflows.check.estimate import estimate
@@ -58,7 +58,9 @@ def judge(sample: Path, found: Path, truth: geopandas.GeoDataFrame) -> None:
     traced = DrawnLayer(sample, TRACED, tasks.crs)
     real = np.asarray(truth.to_crs("OGC:CRS84").geometry.array, object)
     middles = shapely.centroid(real)
-    mapped = shapely.union_all(pyogrio.read_dataframe(found).to_crs("OGC:CRS84").geometry)
+    mapped = shapely.union_all(
+        pyogrio.read_dataframe(found, layer=first_layer(found)).to_crs("OGC:CRS84").geometry
+    )
     for task in tasks.listed():
         shape = shapely.geometry.shape(task["geometry"])
         overlap = shapely.area(shapely.intersection(real, shape))
