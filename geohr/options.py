@@ -65,8 +65,9 @@ class Options:
             if allowed and value not in allowed:
                 listed = ", ".join(str(choice) for choice in allowed)
                 raise UsageError(f"{each.name} must be one of {listed}; got {value!r}")
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                check_bounds(each, value)
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, (int, float)) and not isinstance(one, bool):
+                    check_bounds(each, one)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], *, source: str) -> Self:
@@ -188,16 +189,13 @@ class ViewOptions(SceneOptions):
         None,
         "Ground sampling distance of the scene in metres per pixel, where the file has none or a "
         "wrong one.",
-        low=0.0001,
-        high=100_000,
-        metavar="METRES",
-    )
+        low=0.0001, high=100_000, metavar="METRES",
+    )  # fmt: skip
     zoom: int | None = opt(
         None,
         "Zoom level of a service of tiles; by default the coarsest that suits the model.",
-        low=0,
-        high=30,
-    )
+        low=0, high=30,
+    )  # fmt: skip
     rate: float = opt(
         10.0, "Requests a second to a service of tiles.", low=0.01, high=1000, metavar="NUMBER"
     )
@@ -281,10 +279,8 @@ class PolygonOptions(Options):
         None,
         "Split touching objects: cores above this probability become separate objects; 1 never "
         "splits. By default the model card's.",
-        low=0.004,
-        high=1,
-        metavar="P",
-    )
+        low=0.004, high=1, metavar="P",
+    )  # fmt: skip
     instance_area: float | None = opt(
         None,
         "Smallest core that becomes a separate object, in square metres; by default the model "
@@ -345,9 +341,14 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
     threshold: float | None = opt(
         None,
         "Probability at which a pixel counts as a class; by default the model card's.",
-        low=THRESHOLD_MIN,
-        high=1,
-    )
+        low=THRESHOLD_MIN, high=1,
+    )  # fmt: skip
+    readings: tuple[float, ...] | None = opt(
+        None, "Coarser metres per pixel at which it is read as well; by default the card's.",
+        low=0.0001, high=100_000, metavar="M,M",
+    )  # fmt: skip
+    join: Literal["mean", "larger"] | None = opt(
+        None, "How several readings are joined; by default as the card says.")  # fmt: skip
     out_crs: str | None = opt(
         None, "CRS of the polygons, such as EPSG:32636; by default the scene's.", metavar="CRS"
     )

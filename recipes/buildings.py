@@ -4,23 +4,20 @@
     geohr train --data data.json --card recipes/buildings.json --out run.safetensors ...
     python -m recipes.buildings publish DATA run.safetensors buildings.safetensors
 
-DATA is a folder with the data sets' `manifest.json`. Threshold, parting, smallest object and the
-tolerance of regularized walls are chosen on Kampala a, as it is and resampled to what satellites
-see, and on Lyon; Kampala b and the Geneva tiles are only reported.
+DATA is a folder with the data sets' `manifest.json`. `recipes.choices` tells what the card should
+say of resolutions, threshold and smallest object; Kampala b is only reported.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyogrio
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
@@ -31,7 +28,7 @@ from geohr.api.memory import segment as find
 from geohr.api.segment import segment_to_files
 from geohr.evaluation.evaluate import evaluate
 from geohr.evaluation.options import EvaluateOptions
-from geohr.models.card import Card
+from geohr.models.card import start_card
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
 from geohr.scene import Scene
@@ -40,7 +37,12 @@ from geohr.training.store import Store
 from geohr.training.validate import LEVELS, count_pixels
 
 CARD = Path(__file__).with_suffix(".json")
-"""What the model is trained with; its notes and best resolution may be written after that."""
+"""What the model is trained with, and what was chosen after that by `recipes.choices`."""
+CHOSEN = (
+    "notes", "sources", "version", "gsd", "gsd_best", "readings", "join",
+    "threshold", "instances", "min_area", "walls", "outline", "regularize",
+)  # fmt: skip
+"""The entries of the card that a trained model takes from there."""
 WEIGHTS = {
     "Christchurch NZ": 2.0,
     "Banepa NP": 2.0,
@@ -59,23 +61,6 @@ VALIDATED_AT = (VALIDATED, 0.3)
 """Metres a pixel at which a training is validated: that, and what coarser scenes are read at."""
 COARSER = (0.3, 0.5)
 """Metres to which Kampala is resampled: satellites see no finer."""
-THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
-"""Probabilities tried where nothing is known of a model's."""
-NEAR = (0.0, 0.1, 0.2)
-"""Probabilities tried, above the one that suits the pixels of the validation places: objects ask
-for more."""
-SLACK = 0.05
-"""Intersection over union that may be given up for whole objects: half an interval's width."""
-F1_SLACK = 0.01
-"""Object F1 that may be given up for pixels: a tenth of an interval's width."""
-MIN_AREAS = (4.0, 8.0, 12.0, 16.0)
-"""Smallest objects tried, in square metres."""
-INSTANCES = (None, 0.8)
-"""Probabilities tried at which touching houses are parted; None parts none."""
-WALLS = (0.3, 0.5, 0.7)
-"""Tolerances of regularized walls tried, in metres."""
-WALLS_SLACK = 0.005
-"""Intersection over union that may be given up for plainer walls."""
 MEASURES = (
     "iou", "precision", "recall", "boundary_iou", "object_precision", "object_recall",
     "object_f1", "panoptic_quality",
@@ -109,6 +94,8 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
     ]
     folder = out.with_suffix("")
     folder.mkdir(exist_ok=True)
+    held = {str(data / each["image"]) for each in accra_images(data)}
+    entries = [each for each in entries if each["image"] not in held]
     entries.extend(
         {
             "image": str(place.scene.resolve()),
@@ -119,6 +106,10 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
         for gsd in VALIDATED_AT
         for place in (kampala(data, folder, "a", gsd), lyon(data, folder, gsd))
     )
+    for gsd in VALIDATED_AT:
+        entries.extend(alone(data, folder, "accra", accra_images(data)[::2], gsd=gsd))
+        # Images of 0.25 m are read at 0.15 m at the finest.
+        entries.extend(alone(data, folder, "geneva", geneva_tiles(data), gsd=max(gsd, 0.15)))
     if unlabelled is not None:
         entries.append(
             {
@@ -221,17 +212,79 @@ def as_read(data: Path, folder: Path) -> dict[str, Place]:
     }
 
 
-def geneva(data: Path, folder: Path) -> Place:
-    """The validation tiles of Geneva, far enough apart not to see each other."""
-    entries = [
+def geneva_tiles(data: Path) -> list[dict[str, str]]:
+    """The validation tiles of Geneva, as the manifest of the data names them."""
+    return [
         entry
         for entry in json.loads((data / "manifest.json").read_text("utf-8"))
         if entry["dataset"] == "geneva_roofs" and entry["split"] == "validation"
     ]
+
+
+def accra_images(data: Path) -> list[dict[str, str]]:
+    """Nine images of Accra that are not trained on, as the manifest of the data names them."""
+    entries = json.loads((data / "manifest.json").read_text("utf-8"))
+    return [entry for entry in entries if entry["dataset"] == "accra_opencities"][::13][:9]
+
+
+def alone(
+    data: Path, folder: Path, name: str, entries: Sequence[Mapping[str, Any]], *, gsd: float
+) -> list[dict[str, object]]:
+    """Validation entries of images at another ground sampling distance, each by itself."""
+    made: list[dict[str, object]] = []
+    for index, entry in enumerate(entries):
+        with (
+            rasterio.open(data / entry["image"]) as image,
+            rasterio.open(data / entry["label"]) as labels,
+        ):
+            factor = entry["gsd"] / gsd
+            size = (round(image.height * factor), round(image.width * factor))
+            coarser = factor < 1
+            place = write_place(
+                folder,
+                f"{name}_{gsd * 100:.0f}_{index}",
+                image.read(
+                    [1, 2, 3],
+                    out_shape=(3, *size),
+                    resampling=Resampling.average if coarser else Resampling.bilinear,
+                ),
+                labels.read(
+                    1,
+                    out_shape=size,
+                    resampling=Resampling.mode if coarser else Resampling.nearest,
+                ),
+                crs=None,
+                transform=Affine.scale(gsd, -gsd),
+            )
+        made.append(
+            {
+                "image": str(place.scene.resolve()),
+                "label": str(place.labels.resolve()),
+                "place": f"{name}_{gsd * 100:.0f}",
+                "split": "validation",
+                "gsd": gsd,
+            }
+        )
+    return made
+
+
+def geneva(data: Path, folder: Path) -> Place:
+    """The validation tiles of Geneva, far enough apart not to see each other."""
+    entries = geneva_tiles(data)
     # Where in Switzerland they lie does not matter, that a pixel is 0.25 m does.
     transform = Affine(0.25, 0, 2_500_000, 0, -0.25, 1_120_000)
     return scattered(
         data, folder, "geneva", entries, side=640, across=4, crs="EPSG:2056", transform=transform
+    )
+
+
+def accra(data: Path, folder: Path) -> Place:
+    """Nine images of Accra, far enough apart not to see each other; a place that teaches."""
+    entries = accra_images(data)
+    # Where in Ghana they lie does not matter, that a pixel is 0.1036 m does.
+    transform = Affine(0.1036, 0, 810_000, 0, -0.1036, 617_000)
+    return scattered(
+        data, folder, "accra", entries, side=1280, across=3, crs="EPSG:32630", transform=transform
     )
 
 
@@ -269,68 +322,6 @@ def scattered(
     return write_place(folder, name, image, labels, crs=crs, transform=transform)
 
 
-def choose(model: Model, places: list[Place]) -> Card:
-    """The card with the threshold, the parting and the smallest object that serve objects best.
-
-    What counts is the object F1 of all the places' objects together (Lyon has three), among the
-    choices whose mean intersection over union is within `SLACK` of the best; of those within
-    `F1_SLACK` of the best then, the one with the best intersection over union is taken.
-    """
-    tried: list[tuple[float, float, Card]] = []
-    suits = model.card.threshold or 0.5
-    thresholds = [round(min(max(suits + each, 0.1), 0.9), 2) for each in NEAR]
-    for threshold, instances in itertools.product(thresholds, INSTANCES):
-        if instances is not None and instances <= threshold:
-            continue
-        card = dataclasses.replace(model.card, threshold=threshold, instances=instances)
-        for place in places:
-            segment(Model(model.network, card), place, SegmentOptions(min_area=0, backend="torch"))
-        for min_area in MIN_AREAS:
-            told = [evaluate_from(place, min_area) for place in places]
-            pixels = float(np.mean([each["iou"] for each in told]))
-            objects = sum(each["count_truth"] + each["count_found"] for each in told)
-            partners = sum(
-                each["object_f1"] * (each["count_truth"] + each["count_found"]) for each in told
-            )
-            print(
-                f"{threshold:g} parted at {instances} from {min_area:g} m2: "
-                f"IoU {pixels:.4f} F1 {partners / objects:.4f}"
-            )
-            tried.append((pixels, partners / objects, dataclasses.replace(card, min_area=min_area)))
-    least = max(pixels for pixels, _, _ in tried) - SLACK
-    kept = [each for each in tried if each[0] >= least]
-    highest = max(found for _, found, _ in kept)
-    _, _, card = max(
-        (each for each in kept if each[1] >= highest - F1_SLACK), key=lambda each: each[0]
-    )
-    print(f"threshold {card.threshold}, instances {card.instances}, min_area {card.min_area:g}")
-    return card
-
-
-def choose_walls(model: Model, places: list[Place]) -> float:
-    """The largest tolerance whose mean intersection over union is within `WALLS_SLACK` of the best.
-
-    The larger it is, the fewer vertices has a house.
-    """
-    found = {}
-    for walls in WALLS:
-        card = dataclasses.replace(model.card, walls=walls)
-        options = SegmentOptions(regularize=True, backend="torch")
-        told = [score(Model(model.network, card), place, options) for place in places]
-        found[walls] = float(np.mean(told))
-        print(f"walls {walls:g} m: IoU {found[walls]:.4f}")
-    return max(walls for walls in found if found[walls] >= max(found.values()) - WALLS_SLACK)
-
-
-def evaluate_from(place: Place, min_area: float) -> dict[str, float]:
-    """Scores of what was last found at a place, objects under `min_area` left out."""
-    found = pyogrio.read_dataframe(place.found, layer=place.found.stem)
-    kept = place.found.with_name(f"{place.found.stem}_kept.gpkg")
-    pyogrio.write_dataframe(found[found["area_m2"] >= min_area], kept)
-    options = EvaluateOptions(aoi=str(place.labels), replicates=0)
-    return evaluate(kept, place.truth, options=options).scores
-
-
 def segment(model: Model, place: Place, options: SegmentOptions) -> None:
     """Find the objects of a place."""
     classes = place.scene.with_name(f"{place.scene.stem}_classes.tif")
@@ -362,7 +353,7 @@ def false_areas(images: Sequence[Path], model: Model) -> dict[str, float]:
     level = round((model.card.threshold or 0.5) * LEVELS)
     found, ground = 0.0, 0.0
     for path in images:
-        objects = find(path, model=model, options=SegmentOptions(backend="torch"))
+        objects = find(path, model=model, progress=None)
         scene = Scene.open(path)
         found += float(objects["area_m2"].sum())
         ground += scene.height * scene.width * (scene.gsd or 0.0) ** 2
@@ -385,48 +376,38 @@ def score(model: Model, place: Place, options: SegmentOptions) -> float:
 
 
 def compare_forms(exact: Model, shipped: Model, places: Mapping[str, Place]) -> None:
-    """Print what float16 weights and int8 arithmetic cost, in intersection over union."""
-    torch, int8 = SegmentOptions(backend="torch"), SegmentOptions(precision="int8")
+    """Print what float16 weights, bfloat16 and int8 arithmetic cost, in intersection over union."""
     for name, place in places.items():
-        base = score(exact, place, torch)
-        half, coarse = score(shipped, place, torch), score(shipped, place, int8)
-        print(f"{name}: float32 {base:.4f}, float16 {half:.4f}, int8 {coarse:.4f}")
+        found = {"float32": score(exact, place, SegmentOptions())}
+        found["float16"] = score(shipped, place, SegmentOptions())
+        found["bfloat16"] = score(shipped, place, SegmentOptions(precision="bfloat16"))
+        found["int8"] = score(shipped, place, SegmentOptions(precision="int8"))
+        print(name, *(f"{form} {iou:.4f}" for form, iou in found.items()), flush=True)
 
 
 def read_trained(path: Path) -> Model:
-    """A trained model with the notes and the best resolution of `CARD`."""
+    """A trained model with what `CARD` says of reading, of objects and in its notes."""
     trained = Model.load(path)
-    written = json.loads(CARD.read_text("utf-8"))
-    card = dataclasses.replace(
-        trained.card, gsd_best=tuple(written["gsd_best"]), notes=written["notes"]
-    )
-    return Model(trained.network, card)
+    written = start_card(CARD, trained.card.name)
+    told = {name: getattr(written, name) for name in CHOSEN}
+    return Model(trained.network, dataclasses.replace(trained.card, **told))
 
 
 def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
-    """Choose threshold, parting, smallest object and walls, score everywhere, write float16."""
+    """Score everywhere, and write the model as float16 with its scores in the card."""
     folder.mkdir(exist_ok=True)
     model = read_trained(trained)
-    coarser = [kampala(data, folder, "a", gsd) for gsd in COARSER]
-    places = [kampala(data, folder, "a"), *coarser, lyon(data, folder)]
-    card = choose(model, places)
-    card = dataclasses.replace(card, walls=choose_walls(Model(model.network, card), places))
-    card = dataclasses.replace(card, outline="contour", regularize=True)
-    report(data, Model(model.network, card), out, folder=folder)
-
-
-def report(data: Path, model: Model, out: Path, *, folder: Path) -> None:
-    """Score everywhere, and write the model as float16 with its scores in the card."""
     reported = {
         "Kampala a (chosen on)": kampala(data, folder, "a"),
         "Lyon (chosen on)": lyon(data, folder),
         "Kampala b": kampala(data, folder, "b"),
         **{f"Kampala b at {gsd} m": kampala(data, folder, "b", gsd) for gsd in COARSER},
         "Geneva (known place)": geneva(data, folder),
+        "Accra (known place)": accra(data, folder),
     }
     metrics: dict[str, dict[str, float]] = {}
     for name, place in reported.items():
-        segment(model, place, SegmentOptions(backend="torch"))
+        segment(model, place, SegmentOptions())
         options = EvaluateOptions(aoi=str(place.labels), by_size=True)
         found = evaluate(place.found, place.truth, options=options)
         place.scene.with_suffix(".json").write_text(found.to_json(), "utf-8")

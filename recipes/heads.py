@@ -31,10 +31,12 @@ from geohr.options import EngineOptions, SegmentOptions
 from geohr.training.options import TrainOptions
 from geohr.training.samples import read_manifest
 from geohr.training.train import train
-from recipes.buildings import THRESHOLDS, Place, kampala, segment, write_manifest
+from recipes.buildings import Place, kampala, segment, write_manifest
 from recipes.buildings import score as pixels
 
 TILE, BATCH, STEPS = 256, 8, 1000
+THRESHOLDS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
+"""Probabilities tried."""
 SPAN = (0.1, 0.3)
 """Metres a pixel of the training windows at full resolution."""
 SCORED_AT = 0.15

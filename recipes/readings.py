@@ -17,7 +17,6 @@ the building.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
@@ -36,7 +34,7 @@ from geohr.encoding import IGNORE
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.training.validate import LEVELS, histogram, threshold_ious
-from recipes.buildings import Place, geneva, kampala, lyon, scattered
+from recipes.buildings import Place, accra, geneva, kampala, lyon
 
 METRES = (0.1, 0.15, 0.3, 0.5)
 """Metres a pixel that are tried."""
@@ -79,20 +77,6 @@ def places(data: Path, folder: Path) -> Iterator[tuple[str, Place, float]]:
     yield "Kampala b at 0.3 m", kampala(data, folder, "b", 0.3), 0.3
     yield "Geneva", geneva(data, folder), 0.25
     yield "Accra, 9 images", accra(data, folder), 0.1036
-
-
-def accra(data: Path, folder: Path) -> Place:
-    """Nine images of Accra, far enough apart not to see each other; a place that teaches."""
-    entries = [
-        entry
-        for entry in json.loads((data / "manifest.json").read_text("utf-8"))
-        if entry["dataset"] == "accra_opencities"
-    ][::13][:9]
-    # Where in Ghana they lie does not matter, that a pixel is 0.1036 m does.
-    transform = Affine(0.1036, 0, 810_000, 0, -0.1036, 617_000)
-    return scattered(
-        data, folder, "accra", entries, side=1280, across=3, crs="EPSG:32630", transform=transform
-    )
 
 
 def read(model: Model, place: Place, gsd: float, *, like: rasterio.DatasetReader) -> Floats:

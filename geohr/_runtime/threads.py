@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Event, RLock, Thread
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,6 +14,9 @@ U = TypeVar("U")
 
 # The seconds between two checks of a waiting stage for the end of the other one.
 POLL_SECONDS = 0.1
+# Held where filters of warnings are changed for a moment in threads: they are the whole process's,
+# and of two threads that change them and put them back, one would put back the other's.
+FILTERS = RLock()
 
 
 class _End:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
 from geohr.inference.postprocess import Chunk
 from geohr.inference.prepare import prepare
+from geohr.inference.readings import predict_readings
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.polygons import concatenate
@@ -133,7 +135,10 @@ def _predicted(
         options = with_keywords(options or SegmentOptions(), keywords, source=verb)
         job = prepare(path, resolve_model(model), options, executor, polygons=verb == "segment")
         with (
+            TemporaryDirectory(prefix="geohr-") as folder,
             watched(progress, f"{verb} {Path(display_name(path)).name}") as report,
-            closing(executor.chunks(job, progress=report)) as chunks,
         ):
-            yield job, chunks
+            read = predict_readings(job, executor, Path(folder), progress=report)
+            told = read.moved(report, job.windows)
+            with closing(executor.chunks(read.job, progress=told)) as chunks:
+                yield job, chunks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from geohr.engines.cores import cores
 from geohr.engines.predictor import Predictor
 from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
 from geohr.inference.executor import LocalExecutor
+from geohr.inference.job import CoarserJob
 from geohr.inference.prepare import prepare
 from geohr.models.card import Card
 from geohr.models.model import Model, resolve_model
@@ -29,6 +30,8 @@ from geohr.tiling.grid import Grid
 CALIBRATION_SECONDS = 1.0
 # Memory of a run besides what grows with the scene's width: libraries, engine, polygons.
 BASE_BYTES = 430_000_000
+# A coarser reading is kept as a raster of probabilities while the run lasts.
+READING = OutputCounts(classes=1, vectors=0, rasters=0, probabilities=1)
 # Windows' heights of sums that are held: in the making, waiting, and being joined.
 SUM_WINDOWS = 3
 
@@ -45,6 +48,7 @@ class Plan:
         crs: Coordinate reference system, or None.
         own_gsd: Ground sampling distance of the scene itself in metres, or None without a CRS.
         gsd: The one that it is read at.
+        readings: Coarser ones that it is read at as well, whose windows, time and disk count.
         model_gsd: Smallest and largest that the model was trained on, in metres.
         valid: Estimated share of valid pixels.
         windows: Windows in all.
@@ -68,6 +72,7 @@ class Plan:
     crs: str | None
     own_gsd: float | None
     gsd: float | None
+    readings: tuple[float, ...]
     model_gsd: tuple[float, float]
     valid: float
     windows: int
@@ -88,6 +93,8 @@ class Plan:
         gsd = "unknown" if self.gsd is None else f"{self.gsd:.3g} m"
         if self.own_gsd is not None and self.own_gsd != self.gsd:
             gsd = f"{self.own_gsd:.3g} m, read at {gsd}"
+        if self.readings:
+            gsd += f" and {', '.join(f'{each:g}' for each in self.readings)} m"
         size = " x ".join(str(side) for side in self.own_size)
         if self.own_size != (self.width, self.height):
             size += f", read as {self.width} x {self.height}"
@@ -151,7 +158,13 @@ def plan(
     job = prepare(scene, resolve_model(model), options or SegmentOptions(), executor)
     outputs = OutputCounts(len(job.card.classes), vectors=1, rasters=1, probabilities=1)
     return make_plan(
-        job.scene, job.card, job.grid, executor.predictor, outputs=outputs, block_size=block_size
+        job.scene,
+        job.card,
+        job.grid,
+        executor.predictor,
+        outputs=outputs,
+        block_size=block_size,
+        coarser=job.coarser,
     )
 
 
@@ -163,6 +176,7 @@ def make_plan(
     *,
     outputs: OutputCounts,
     block_size: BlockSize | None = None,
+    coarser: Sequence[CoarserJob] = (),
 ) -> Plan:
     """Estimate what a run takes; see `plan`.
 
@@ -173,6 +187,7 @@ def make_plan(
         predictor: The model on its engine.
         outputs: The outputs to write.
         block_size: Windows of a block on a cluster.
+        coarser: The coarser readings of the scene.
 
     Raises:
         InputError: When the scene cannot be read.
@@ -181,6 +196,12 @@ def make_plan(
     own = scene.native
     predicted = math.ceil(touched * len(grid))
     temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
+    blocks = len(cut_blocks(grid, block_size or square(grid)))
+    jobs = [each.job for each in coarser]
+    for coarse in jobs:
+        predicted += math.ceil(touched * len(coarse.grid))
+        temporary += disk_bytes(coarse.scene, coarse.grid, valid, outputs=READING, resume=True)[0]
+        blocks += len(cut_blocks(coarse.grid, block_size or square(coarse.grid)))
     return Plan(
         scene=scene.path,
         own_size=(own.width, own.height),
@@ -189,16 +210,17 @@ def make_plan(
         crs=None if scene.crs is None else str(scene.crs),
         own_gsd=own.gsd,
         gsd=scene.gsd,
+        readings=tuple(each.scene.gsd or math.nan for each in jobs),
         model_gsd=card.gsd,
         valid=valid,
-        windows=len(grid),
+        windows=len(grid) + sum(len(each.grid) for each in jobs),
         predicted=predicted,
         engine=predictor.engine,
         tile=grid.tile,
         overlap=grid.overlap,
         batch=predictor.batch,
         workers=predictor.workers,
-        blocks=len(cut_blocks(grid, block_size or square(grid))),
+        blocks=blocks,
         seconds=predicted * seconds_a_window(predictor, len(card.bands), grid.tile),
         memory=memory_bytes(scene, grid, classes=len(card.classes)),
         temporary=temporary,

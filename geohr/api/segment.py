@@ -21,6 +21,7 @@ from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
 from geohr.inference.prepare import check_transformation, prepare
+from geohr.inference.readings import predict_readings
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
@@ -195,7 +196,7 @@ def _segment_to_files(
     check_targets(job, targets)
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
-    keeps = executor.shares_blocks or (resume and len(job.blocks) > 1)
+    keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))
     check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
     with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
@@ -207,9 +208,13 @@ def _segment_to_files(
             part = targets.under(names)
             phase("predicting")
             with raster_of_disagreement(job, part) as disagreement:
+                told = None if progress is None else then_drawing(progress)
+                read = predict_readings(
+                    job, executor, work.folder, progress=told, keeps=keeps, stop=stop
+                )
                 chunks = executor.chunks(
-                    job,
-                    progress=None if progress is None else then_drawing(progress),
+                    read.job,
+                    progress=read.moved(told, job.windows),
                     store=work if keeps else None,
                     stop=stop,
                     disagreement=disagreement,
@@ -223,12 +228,12 @@ def _segment_to_files(
         scene=redact(display_name(scene)),
         outputs=tuple(str(path) for path in targets.paths),
         objects=counts.objects if targets.vectors else None,
-        windows=len(job.grid),
-        predicted=counts.windows,
+        windows=job.windows,
+        predicted=counts.windows + read.predicted,
         seconds=time.monotonic() - started,
         engine=job.engine.name,
-        blocks=len(job.blocks),
-        reused=len(work.finished),
+        blocks=len(job.blocks) + read.blocks,
+        reused=len(work.finished) + read.reused,
         seam_score=counts.seams.score,
     )
 

@@ -3,6 +3,8 @@
     ROOT/NAME/lock                       held while a run writes the outputs of that name
     ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
     ROOT/NAME/FINGERPRINT/strip-*.npz    finished rows, traced, where that is done apart
+    ROOT/NAME/FINGERPRINT/reading-*/     the blocks of a coarser reading, likewise
+    ROOT/NAME/FINGERPRINT/reading-*.tif  a coarser reading that is finished
     ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
 
 A block is written under another name and renamed. It is not waited for until it is on the disk:
@@ -228,7 +230,8 @@ def work_folder(
             try:
                 yield WorkFolder(folder, {"fingerprint": fingerprint})
             except BaseException:
-                if not any(folder.glob("block-*")) and not was_published(folder):
+                kept = (*folder.rglob("block-*"), *folder.glob("reading-*.tif"))
+                if not kept and not was_published(folder):
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             # The journal last: until it is gone, it says that the outputs are this run's.

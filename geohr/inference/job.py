@@ -47,6 +47,8 @@ class Job:
         engine: The engine that predicts.
         acquired: When the scene was taken, as `geohr.scene.stac.acquired` gives it, or None.
         polygons: Whether polygons are wanted; without them nothing is traced.
+        coarser: The coarser readings of the scene that are predicted first.
+        joined: Probabilities of those readings on the scene's grid, once they are predicted.
     """
 
     scene: Scene
@@ -59,11 +61,18 @@ class Job:
     engine: Engine
     acquired: str | None = None
     polygons: bool = True
+    coarser: tuple[CoarserJob, ...] = ()
+    joined: tuple[Scene, ...] = ()
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
         """The grid's blocks, row by row."""
         return cut_blocks(self.grid, self.block_size)
+
+    @cached_property
+    def windows(self) -> int:
+        """Windows in all, those of the coarser readings among them."""
+        return len(self.grid) + sum(len(each.job.grid) for each in self.coarser)
 
     @cached_property
     def window(self) -> Window:
@@ -152,3 +161,18 @@ class Job:
             "geohr_engine": self.engine.name,
             "geohr_options": json.dumps(self._options_that_count, sort_keys=True),
         }
+
+
+@dataclass(frozen=True)
+class CoarserJob:
+    """A coarser reading of a job's scene, whose probabilities are joined to the job's own.
+
+    Attributes:
+        job: What predicts it.
+        made: The grid of the whole scene in this reading, of which `job` may read a part.
+        onto: The grid of the whole scene in the reading that it is joined to.
+    """
+
+    job: Job
+    made: GeoBox
+    onto: GeoBox

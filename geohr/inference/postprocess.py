@@ -8,7 +8,7 @@ out is the same, however the rows are cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr.encoding import NODATA, PROBABILITY_MAX
+from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons, Tracer
 from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, trace_strip
 from geohr.polygons.watershed import SQUARE
+from geohr.scene import SceneReader
 from geohr.stitching.blocks import Assembler, BlockScores
+from geohr.stitching.joins import join
 from geohr.stitching.mosaic import ProbabilityRows, classify
 from geohr.tiling.blocks import Block, extent
 
@@ -74,8 +78,24 @@ def class_rows(job: Job, rows: ProbabilityRows) -> ClassRows:
 
     There are as many as the job's window has of them, so perhaps none.
     """
-    scores = job.scene.clip(rows.start, rows.probabilities)
+    probabilities = rows.probabilities
+    if job.joined and probabilities.shape[1]:
+        place = Window(rows.start, 0, *probabilities.shape[1:])
+        with ExitStack() as stack:
+            readers = [stack.enter_context(SceneReader(each)) for each in job.joined]
+            others = [read_probabilities(each, place) for each in readers]
+        probabilities = join([probabilities, *others], job.options.join or job.card.join)
+    scores = job.scene.clip(rows.start, probabilities)
     return classify(scores, job.options.threshold), scores
+
+
+def read_probabilities(reader: SceneReader, window: Window) -> NDArray[np.uint8]:
+    """A window `(band, row, col)` of a raster of probabilities, or of class ids; 255 is nodata."""
+    tile = reader.read(window)
+    # Between two probabilities the kernel may overshoot, up to what means no data.
+    found: NDArray[np.uint8] = np.minimum(tile.pixels, PROBABILITY_MAX)
+    found[:, ~tile.valid] = NODATA
+    return found
 
 
 def no_rows(job: Job) -> ClassRows:

@@ -12,9 +12,10 @@ from pyproj.exceptions import ProjError
 from geohr._runtime.messages import warn
 from geohr.engines.calibration import Calibration
 from geohr.errors import InputError, UsageError
+from geohr.geobox import Window
 from geohr.geodesy import parse_crs
 from geohr.inference.executor import Executor
-from geohr.inference.job import Job
+from geohr.inference.job import CoarserJob, Job
 from geohr.models.card import Card
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
@@ -22,6 +23,7 @@ from geohr.polygons.regularize import WALL_PIXELS
 from geohr.scene import Scene
 from geohr.scene.prepare import FACTOR, SAME_SIZE, ResolutionRange, SceneLike, open_view
 from geohr.scene.stac import acquired
+from geohr.scene.warped import LATTICE, WarpedSource
 from geohr.tiling.blocks import BlockSize
 from geohr.tiling.grid import Grid, lattice
 from geohr.tiling.normalize import Normalizer, check_range
@@ -60,19 +62,20 @@ def prepare(
     tile = options.tile or card.tile
     overlap = round(tile * options.overlap)
     step = lattice(tile, overlap)
+    whole = scene
     scene, grid = cut_to_area(scene, Grid(scene.height, scene.width, tile, overlap, step=step))
     normalizer = Normalizer.of(card, options.scale)
     check_range(scene, normalizer)
     warn_of_resolution(scene, card)
 
     shown, shown_grid = scene, grid
+    everywhere = dataclasses.replace(options, aoi=None, bbox=None)
     if options.calibrate is not None:
-        whole = dataclasses.replace(options, aoi=None, bbox=None)
-        shown = open_view(options.calibrate, whole, bands=card.bands, suits=suits)
+        shown = open_view(options.calibrate, everywhere, bands=card.bands, suits=suits)
         shown_grid = Grid(shown.height, shown.width, tile, overlap, step=step)
     calibration = Calibration(shown, shown_grid, normalizer)
     named = [given] if isinstance(given, (str, Path)) else given
-    return Job(
+    job = Job(
         scene,
         card,
         model.digest,
@@ -84,6 +87,55 @@ def prepare(
         acquired=acquired(map(str, named), scene.files, options),
         polygons=polygons,
     )
+    coarser = [
+        open_view(given, dataclasses.replace(everywhere, gsd=repr(metres)), bands=card.bands)
+        for metres in options.readings or ()
+    ]
+    return dataclasses.replace(
+        job,
+        coarser=tuple(
+            coarser_reading(job, whole, each, block_size=block_size, executor=executor)
+            for each in coarser
+        ),
+    )
+
+
+def coarser_reading(
+    job: Job, whole: Scene, coarse: Scene, *, block_size: BlockSize | None, executor: Executor
+) -> CoarserJob:
+    """Describe a coarser reading of a job's scene.
+
+    Args:
+        job: The job that it is joined to.
+        whole: The job's scene before it was cut to its area.
+        coarse: All of the scene on the coarser grid.
+        block_size: The size of blocks; by default that of the executor.
+        executor: The executor of both jobs.
+    """
+    own = job.grid
+    grid = Grid(coarse.height, coarse.width, own.tile, own.overlap, step=own.step)
+    scene = coarse
+    if whole.area is not None:
+        # All that the blocks of the lattice over the area are made of, so that they are made of
+        # the same pixels as they are for the whole scene.
+        area, reach = whole.area_window, whole.geobox.extent
+        row, col = area.row // LATTICE * LATTICE, area.col // LATTICE * LATTICE
+        height = -(-(area.row_stop - row) // LATTICE) * LATTICE
+        width = -(-(area.col_stop - col) // LATTICE) * LATTICE
+        source = WarpedSource(coarse, whole.geobox)
+        needed = source.source_window(
+            Window(row, col, height, width).within(reach), source.scale(reach)
+        )
+        window, grid = grid.part((needed or coarse.geobox.extent).within(coarse.geobox.extent))
+        scene = coarse.crop(window)
+    made = dataclasses.replace(
+        job,
+        scene=scene,
+        grid=grid,
+        block_size=block_size or executor.block_size(grid),
+        polygons=False,
+    )
+    return CoarserJob(made, coarse.geobox, whole.geobox)
 
 
 def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> SegmentOptions:
@@ -91,6 +143,8 @@ def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> Segmen
     options = dataclasses.replace(
         options,
         outline=options.outline or card.outline,
+        readings=default_readings(scene, card, options),
+        join=options.join or card.join,
         regularize=default_regularize(scene, card, options),
     )
     return dataclasses.replace(
@@ -104,6 +158,23 @@ def resolve_options(options: SegmentOptions, scene: Scene, card: Card) -> Segmen
             card.instance_area if options.instance_area is None else options.instance_area
         ),
     )
+
+
+def default_readings(scene: Scene, card: Card, options: SegmentOptions) -> tuple[float, ...]:
+    """The coarser readings asked for; else, where the model chooses the resolution, the card's.
+
+    Those that are hardly coarser than the first reading, finer than the scene itself, or larger
+    than all of it are left out.
+    """
+    asked = options.readings
+    if asked is None:
+        asked = card.readings if options.gsd == "auto" else ()
+    own, read = scene.native.gsd, scene.gsd
+    if own is None or read is None:
+        return ()
+    # A reading at the scene's own resolution is one that it has.
+    low, high = own / (1 + SAME_SIZE), own * max(scene.native.geobox.shape)
+    return tuple(sorted({each for each in asked if each > FACTOR * read and low <= each <= high}))
 
 
 def check_one_class(card: Card, options: SegmentOptions) -> None:

@@ -110,6 +110,9 @@ class Card:
         gsd_best: Smallest and largest ground sampling distance at which it predicts best, in
             metres: measured, or those of the images it was trained on, where it saw them coarser
             by augmentation alone. Scenes beyond are brought to it. None for `gsd`.
+        readings: Coarser resolutions in metres a pixel at which a scene is read as well, where
+            they are coarser than the first reading and no finer than the scene.
+        join: How the probabilities of these readings are joined; see `geohr.stitching.joins`.
         tile: Side in pixels of the window it predicts best.
         threshold: Probability from which a pixel belongs to a class; None for the likeliest.
         min_area: Smallest object worth keeping, in square metres.
@@ -144,6 +147,8 @@ class Card:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     gsd: tuple[float, float] = (0.05, 1.0)
     gsd_best: tuple[float, float] | None = None
+    readings: tuple[float, ...] = ()
+    join: Literal["mean", "larger"] = "mean"
     tile: int = 512
     threshold: float | None = 0.5
     min_area: float = 0.0
@@ -189,6 +194,8 @@ class Card:
             raise ValueError(f"gsd must be a range above 0 metres; got {self.gsd}")
         if self.gsd_best is not None and not 0 < self.gsd_best[0] <= self.gsd_best[1]:
             raise ValueError(f"gsd_best must be a range above 0 metres; got {self.gsd_best}")
+        if not all(each > 0 for each in self.readings):
+            raise ValueError(f"readings must be above 0 metres; got {self.readings}")
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1]; got {self.threshold}")
         if not 32 <= self.tile <= TILE_MAX:

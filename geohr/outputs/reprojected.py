@@ -10,8 +10,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geohr.encoding import NODATA, PROBABILITY_MAX
+from geohr.encoding import NODATA
 from geohr.geobox import GeoBox, Window
+from geohr.inference.postprocess import read_probabilities
 from geohr.outputs.cog import RasterWriter
 from geohr.scene import Scene, SceneReader
 from geohr.scene.prepare import warp
@@ -90,9 +91,6 @@ class ReprojectedWriter:
         with SceneReader(view) as reader:
             for row in range(0, geobox.height, LATTICE):
                 window = Window(row, 0, min(LATTICE, geobox.height - row), geobox.width)
-                tile = reader.read(window)
-                # Between two probabilities the kernel may overshoot, up to what means no data.
-                rows = np.minimum(tile.pixels, PROBABILITY_MAX)
-                rows[:, ~tile.valid] = NODATA
+                rows = read_probabilities(reader, window)
                 rows = np.pad(rows, ((0, 0), (0, 0), full_width), constant_values=NODATA)
                 self._target.write(self._own.clip(row + place.row, rows))

@@ -22,6 +22,7 @@ from rasterio.env import ensure_env_with_credentials
 
 from geohr._runtime.redact import redact
 from geohr._runtime.stores import CREDENTIALS, gdal_options
+from geohr._runtime.threads import FILTERS
 from geohr.encoding import Mask, Pixels
 from geohr.errors import InputError
 from geohr.geobox import Window
@@ -319,7 +320,7 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
         raise InputError(f"{path}: is a folder; name a file, or give folders to geohr batch")
     check_regular(path)
     try:
-        with rasterio.Env(**settings(path)), warnings.catch_warnings():
+        with rasterio.Env(**settings(path)), FILTERS, warnings.catch_warnings():
             # A scene without a place on the ground is told of once, and not at each opening.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             return open_with(str(path) if local else absolute(str(path)), DRIVERS)

@@ -18,6 +18,7 @@ import rasterio.warp
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
+from geohr._runtime.threads import FILTERS
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import GeoBox, Window
 from geohr.scene.scene import Scene, SceneReader
@@ -237,18 +238,20 @@ class WarpedReader:
         kernel = Resampling.nearest if warped.nearest else RESAMPLING
         crs = warped.geobox.crs or "EPSG:3857"  # any plane will do where there is none
         out = np.zeros((len(pixels), window.height, window.width), pixels.dtype)
-        rasterio.warp.reproject(
-            pixels,
-            out,
-            src_transform=warped.scene.geobox.window(held).transform,
-            src_crs=warped.scene.crs or crs,
-            dst_transform=warped.geobox.window(window).transform,
-            dst_crs=crs,
-            resampling=kernel if resampling is None else resampling,
-            tolerance=0,
-            XSCALE=min(self._scale[0], 1.0),
-            YSCALE=min(self._scale[1], 1.0),
-        )
+        # rasterio changes the filters, too: its arrays in memory have no georeference at first.
+        with FILTERS:
+            rasterio.warp.reproject(
+                pixels,
+                out,
+                src_transform=warped.scene.geobox.window(held).transform,
+                src_crs=warped.scene.crs or crs,
+                dst_transform=warped.geobox.window(window).transform,
+                dst_crs=crs,
+                resampling=kernel if resampling is None else resampling,
+                tolerance=0,
+                XSCALE=min(self._scale[0], 1.0),
+                YSCALE=min(self._scale[1], 1.0),
+            )
         return out
 
 

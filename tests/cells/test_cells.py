@@ -52,7 +52,10 @@ def make_cells(
 
 VARIANTS = {
     "plain": (["--instances", "1", "--threshold", "0.5"], "50m"),
-    "walls": (["--regularize", "--simplify", "0.3", "--min-area", "5"], "36m"),
+    "walls": (
+        ["--regularize", "--simplify", "0.3", "--min-area", "5", "--instances", "0.6"],
+        "36m",
+    ),
     "parted": (["--instances", "0.6", "--instance-area", "2", "--outline", "contour"], "50m"),
     "thinned": (["--simplify", "0.7", "--connectivity", "8"], "25m"),
     "resampled": (["--gsd", "0.7", "--outline", "contour"], "60m"),
@@ -60,7 +63,7 @@ VARIANTS = {
 }
 
 
-FULL = {"area", "plain", "thinned"}
+FULL = {"area", "parted", "plain", "thinned"}
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,29 @@ def test_any_block_size_and_number_of_workers_gives_the_same_bytes(
     assert not (tmp_path / WORK_FOLDER).exists()
 
 
+def test_several_readings_give_the_same_bytes(
+    one_worker: str, scene: Path, model: Path, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, readings=(2.0,), threshold=0.05)
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    here.mkdir()
+    told = run(one_worker, scene, there, model, options=options)
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
+            *("--out", str(here / NAMES[0]), "--out", str(here / NAMES[1])),
+            *("--probs", str(here / NAMES[2]), "--tile", "32", "--backend", "torch"),
+            *("--readings", "2", "--threshold", "0.05"),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True,
+    )
+    assert contents(there) == contents(here)
+    assert told.blocks == 17  # one of them is the coarser reading
+    assert not (there / WORK_FOLDER).exists()
+
+
 def test_processes_that_are_started_here_watch_themselves_little() -> None:
     with connected("local:1") as client:
         (told,) = client.run(settings_of_a_process).values()

@@ -6,7 +6,7 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohr.geobox import Window
@@ -58,6 +58,7 @@ def polygons_of(whole: ClosedObjects, tracing: TraceSettings) -> Polygons:
     cols=st.sets(st.integers(1, 23), max_size=4),
     seed=st.integers(0, 2**32),
 )
+@settings(max_examples=25)
 def test_rectangles_traced_apart_give_the_same_polygons(
     scene: tuple[Bytes, Bytes], asked: PolygonOptions, rows: set[int], cols: set[int], seed: int
 ) -> None:

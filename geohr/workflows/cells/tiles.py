@@ -43,8 +43,10 @@ def write_tiles(dataset: str | Path, out: Path, *, overwrite: bool = False) -> N
     files = sorted(Path(dataset).rglob("*.parquet"))
     if not files:
         raise InputError(f"{dataset}: has no objects to make tiles of")
-    schema = parquet.read_schema(files[0])
-    told: Any = json.loads(schema.metadata[b"geo"])["columns"]["geometry"]["crs"]
+    first = parquet.ParquetFile(files[0])
+    schema = first.schema_arrow
+    # What is said of the layer is written last, and no part of the schema.
+    told: Any = json.loads(first.metadata.metadata[b"geo"])["columns"]["geometry"]["crs"]
     if told is None:
         raise InputError(f"{dataset}: has no CRS, so its objects have no place on a map of the web")
     kept = [each for each in schema.names if each != BOX]
