@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 Answer = tuple[int, dict[str, str], bytes]
 MISSING: Answer = (404, {}, b"")
@@ -43,6 +45,16 @@ class TileServer:
             each.clear()
 
 
+class QuietServer(ThreadingHTTPServer):
+    """A server that says nothing of clients that have gone."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def tile_server(tile: Callable[[str], Answer]) -> Iterator[TileServer]:
     """A server of what `tile` gives for a path."""
@@ -76,8 +88,7 @@ def tile_server(tile: Callable[[str], Answer]) -> Iterator[TileServer]:
             self.end_headers()
             self.wfile.write(body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = QuietServer(("127.0.0.1", 0), Handler)
     served = TileServer(f"http://127.0.0.1:{server.server_address[1]}", tile)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
