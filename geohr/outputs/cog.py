@@ -100,8 +100,10 @@ class RasterWriter:
             "tiled": True,
             "blockxsize": BLOCK,
             "blockysize": BLOCK,
-            # These rows are temporary: lzw is quick, and the COG is compressed anew.
-            "compress": "lzw",
+            # These rows are temporary, and the COG is compressed anew: the quickest that every GDAL
+            # has, of those that make rows of probabilities half as large.
+            "compress": "deflate",
+            "zlevel": 1,
             # The compressed size is not known before the last row.
             "bigtiff": "if_safer",
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import re
 import shutil
 from collections.abc import Iterator
@@ -633,3 +634,19 @@ def test_mbtiles_of_imagery(tmp_path: Path, served: Path, web: Server) -> None:
     assert scene.transform.almost_equals(place.transform, 1e-3)
     with pytest.raises(InputError, match="copy the file to disk, or make it PMTiles"):
         Scene.open(f"{web.address}/ortho.mbtiles")
+
+
+def test_a_scene_of_tiles_can_be_sent_and_is_known_again(
+    service: TileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scene = opened(service)
+    sent = pickle.loads(pickle.dumps(scene.absolute()))
+    assert np.array_equal(whole(sent)[0], whole(scene)[0])
+    fresh()
+    assert opened(service).describe() == scene.describe()
+    # Other imagery at the same address is another scene.
+    monkeypatch.setenv("GEOHR_CACHE", str(tmp_path / "other"))
+    fresh()
+    _, _, col = pixels()
+    service.tile = lambda path: xyz(path.replace(f"/{col + 2}/", f"/{col + 6}/"))
+    assert opened(service).describe() != scene.describe()
