@@ -54,7 +54,7 @@ def run_on_cluster(
     waiting = list(reversed(cells))
     with connected(address) as client:
         text = client.scatter(plan.to_json(), broadcast=True)
-        running: Any = as_completed()
+        running: Any = as_completed(loop=client.loop)
         of: dict[object, Cell] = {}
 
         def submit() -> None:
