@@ -22,6 +22,7 @@ OPTIONS = ("--instances", "1", "--threshold", "0.5")
 
 
 @pytest.mark.usefixtures("local_predictor")
+@pytest.mark.full
 def test_a_stated_grid_is_the_same_map_in_any_cells(
     scenes: list[Path], model: Path, tmp_path: Path, geohr: Geohr
 ) -> None:

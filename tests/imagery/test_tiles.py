@@ -636,6 +636,7 @@ def test_mbtiles_of_imagery(tmp_path: Path, served: Path, web: Server) -> None:
         Scene.open(f"{web.address}/ortho.mbtiles")
 
 
+@pytest.mark.full
 def test_a_scene_of_tiles_can_be_sent_and_is_known_again(
     service: TileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

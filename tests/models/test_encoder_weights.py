@@ -107,6 +107,7 @@ def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
         find_weights("ssld", "tu-resnet18")
 
 
+@pytest.mark.full
 def test_train_fetches_records_and_does_without_a_hub_the_second_time(
     hub: LocalHub, geohr_online: Run, tmp_path: Path
 ) -> None:

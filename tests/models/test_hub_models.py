@@ -42,6 +42,7 @@ def flair(hub: LocalHub, path: Path) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.full
 def test_pull_resumes_pins_and_refuses_another_file(
     hub: LocalHub, geohr_online: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

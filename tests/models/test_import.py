@@ -82,7 +82,10 @@ def scores(model: Model, pixels: Tensor, backend: str = "auto") -> Any:
     return open_predictor(model, TILE, options).predict(pixels.numpy())
 
 
-@pytest.mark.parametrize("form", ["save_pretrained", "state dict", "Lightning", "nested"])
+@pytest.mark.parametrize(
+    "form",
+    ["save_pretrained", "state dict", "Lightning", pytest.param("nested", marks=pytest.mark.full)],
+)
 def test_checkpoints_of_smp(form: str, theirs: nn.Module, pixels: Tensor, tmp_path: Path) -> None:
     path, said = tmp_path / "net.pth", {"architecture": "unet", "encoder": "resnet18"}
     state = theirs.state_dict()

@@ -240,6 +240,7 @@ def has_share(page: Page, labels: Path, drawn: Any, share: float) -> bool:
     return bool(abs(found.area / drawn.area - share) < 0.03)
 
 
+@pytest.mark.full
 def test_objects_are_copied_and_an_area_is_marked(page: Page, tmp_path: Path) -> None:
     scene, objects = write_result(tmp_path)
     labels = tmp_path / "scene.labels.gpkg"
