@@ -156,7 +156,13 @@ def test_merged_files_and_changes_are_cut(tmp_path: Path) -> None:
     assert sorted(shapely.get_num_geometries(kinds)) == [1, 1, 2]
 
     shapes, names = np.array([HOUSE, EAST], object), np.array(["building"] * 2, object)
-    objects = Footprints(ids=np.arange(2), shapes=shapes, confidence=np.ones(2), names=names)
+    objects = Footprints(
+        ids=np.arange(2),
+        shapes=shapes,
+        confidence=np.ones(2),
+        names=names,
+        repaired=np.zeros(2, bool),
+    )
     plane, crs = parse_crs(FIJI), parse_crs("EPSG:4326")
     with open_changes(tmp_path / "changes.gpkg", plane, crs) as writer:
         writer.objects("before", objects)
