@@ -303,7 +303,7 @@ def part_of(made: np.ndarray[Any, Any], rows: range, cols: range) -> np.ndarray[
 
 def fill(path: Path, pixels: int) -> None:
     """Write the files of all cells of a plan, as runs would have."""
-    from geohr._runtime.depots import FolderDepot
+    from geohr._runtime.file_store import FolderStore
     from geohr.models.model import resolve_model
     from geohr.outputs.write import vector_writer
     from geohr.polygons import concatenate
@@ -317,13 +317,13 @@ def fill(path: Path, pixels: int) -> None:
     plan, made = read_plan(path), blobs()
     zone = plan.zones[0]
     job = zone_job(plan, zone, zone.scenes, resolve_model(plan.model))
-    depot = plan.depot
-    assert isinstance(depot, FolderDepot)
+    store = plan.store
+    assert isinstance(store, FolderStore)
     kinds: dict[tuple[int, ...], tuple[CellFragments, Path, int, Window]] = {}
     repeat, last = PERIOD // pixels, len(zone.rows) - 2
     for cell in plan.cells:
         place = cell.place(zone)
-        target = depot.root / objects_name(cell.name)
+        target = store.root / objects_name(cell.name)
         target.parent.mkdir(parents=True)
         ends = [(each == 0) + 2 * (each == last) for each in (cell.row, cell.col)]
         kind = (cell.row % repeat, cell.col % repeat, *ends)
@@ -348,8 +348,8 @@ def fill(path: Path, pixels: int) -> None:
             (f"{FRAGMENTS}/{cell.name}.npz", replace(fragments, patch=patch).to_bytes()),
             (plan.marker(cell), json.dumps(vars(result)).encode()),
         ):
-            (depot.root / name).parent.mkdir(exist_ok=True)
-            (depot.root / name).write_bytes(content)
+            (store.root / name).parent.mkdir(exist_ok=True)
+            (store.root / name).write_bytes(content)
 
 
 def moved(patch: Patch, origin: Window, place: Window, width: int) -> Patch:

@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from geohr.workflows.batch.run import run_batch
     from geohr.workflows.change.dates import change
     from geohr.workflows.change.options import ChangeOptions
+    from geohr.workflows.check.candidates import next_windows
     from geohr.workflows.check.estimate import estimate
     from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
     from geohr.workflows.check.sample import draw_sample
-    from geohr.workflows.check.worthwhile import next_windows
 
 _LAZY = {
     "AdaptOptions": "geohr.training.options",
@@ -98,7 +98,7 @@ _LAZY = {
     "estimate": "geohr.workflows.check.estimate",
     "evaluate": "geohr.evaluation.evaluate",
     "export": "geohr.api.export",
-    "next_windows": "geohr.workflows.check.worthwhile",
+    "next_windows": "geohr.workflows.check.candidates",
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
     "plot": "geohr.viewer.plot",

@@ -71,8 +71,8 @@ def plan(
     """
     asked, options = chosen(CellOptions), chosen(SegmentOptions)
 
+    from geohr.workflows.cells.plan import beside_plan, write_plan
     from geohr.workflows.cells.planner import plan_cells
-    from geohr.workflows.cells.store import beside_plan, write_plan
 
     made = plan_cells(
         scenes, beside_plan(out) if to is None else to, model=model, options=options, asked=asked
@@ -117,7 +117,7 @@ def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | 
     wanted = chosen_cells(read, task, names)
     reporter = CellReporter(log)
     if dask is not None:
-        from geohr.workflows.cells.spread import run_on_cluster
+        from geohr.workflows.cells.cluster import run_on_cluster
 
         with stop_on_signals() as stop:
             counts = run_on_cluster(

@@ -10,6 +10,14 @@ from geohr.errors import UsageError
 from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
+probs_option = click.option(
+    "--probs",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.tif",
+    help="Probabilities that geohr wrote together with RESULT.",
+)
+
 
 @click.group()
 def check() -> None:
@@ -21,13 +29,7 @@ def check() -> None:
 
 @check.command()
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option(
-    "--probs",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE.tif",
-    help="Probabilities that geohr wrote together with RESULT.",
-)
+@probs_option
 @click.option(
     "--out",
     required=True,
@@ -58,13 +60,7 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
 @check.command("next")
 @click.argument("scene")
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option(
-    "--probs",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE.tif",
-    help="Probabilities that geohr wrote together with RESULT.",
-)
+@probs_option
 @click.option(
     "--out",
     required=True,
@@ -83,7 +79,7 @@ def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> 
     """
     options = chosen(NextOptions)
 
-    from geohr.workflows.check.worthwhile import next_windows
+    from geohr.workflows.check.candidates import next_windows
 
     count = next_windows(scene, result, probs, out, options=options, overwrite=overwrite)
     click.echo(f"{out}: {count} windows to label")

@@ -173,15 +173,8 @@ def _segment_to_files(
 ) -> Summary:
     """Segment into files on disk; see `segment_to_files`."""
     started = time.monotonic()
-    if executor.shares_blocks and targets.disagreement is not None:
-        raise UsageError(
-            "disagreement needs the scores of single windows, which a cluster does not send; "
-            "leave it out, or run without the cluster"
-        )
+    check_request(scene, targets, model, options, executor)
     resume = resume and targets.disagreement is None
-    named = [scene] if isinstance(scene, (str, Path)) else scene
-    for path in targets.paths:
-        check_writable(path, overwrite=True, inputs=[*named, options.aoi, model.path])
     name = work_name(targets.paths)
     beside = targets.paths[0].parent
     root = work_dir or beside / WORK_FOLDER
@@ -236,6 +229,29 @@ def _segment_to_files(
         reused=len(work.finished) + read.reused,
         seam_score=counts.seams.score,
     )
+
+
+def check_request(
+    scene: SceneLike,
+    targets: OutputPaths,
+    model: Model,
+    options: SegmentOptions,
+    executor: Executor,
+) -> None:
+    """Refuse, before anything is read, what cannot be done.
+
+    Raises:
+        UsageError: When an output is an input, or the executor does not send what an output needs.
+        OutputError: When an output cannot be written.
+    """
+    if executor.shares_blocks and targets.disagreement is not None:
+        raise UsageError(
+            "disagreement needs the scores of single windows, which a cluster does not send; "
+            "leave it out, or run without the cluster"
+        )
+    named = [scene] if isinstance(scene, (str, Path)) else scene
+    for path in targets.paths:
+        check_writable(path, overwrite=True, inputs=[*named, options.aoi, model.path])
 
 
 def check_unchanged(job: Job, before: list[list[object]]) -> None:

@@ -15,41 +15,30 @@ likewise. What two rectangles number alike is one: nothing else is needed to joi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
 
 from geohr.encoding import Bools, Ints
-from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated
+from geohr.polygons.objects import ClosedObjects, OpenObjects, concatenated
+from geohr.polygons.open_outlines import OpenOutlines
 from geohr.polygons.rings import RaggedArray, canonical, cycles, join, split_touching
 from geohr.polygons.runs import Step, connected
 
 
 @dataclass(frozen=True)
-class Patch:
+class Patch(OpenOutlines):
     """The objects of a rectangle that may go on beyond it, numbered within it.
 
-    Pixels that share sides form a part; an object has several where corners join them.
+    Strands begin and end at unit sides that are numbered over the whole scene: at their first
+    one, and at the one that follows their last.
     """
 
-    statistics: Statistics
-    """The statistics of the objects."""
     object_of_part: Ints
     """The object of each part, `(part,)`."""
-    rings: tuple[RaggedArray, Ints]
-    """Closed rings, and the part of each."""
-    shapes: tuple[RaggedArray, Ints]
-    """Closed parts of open objects, and the object of each."""
-    strands: RaggedArray
-    """Pieces of outline that begin and end at the rectangle's edge."""
     strand_part: Ints
     """The part of each strand, `(strand,)`."""
-    begin: Ints
-    """The number of each strand's first unit side, `(strand,)`."""
-    end: Ints
-    """The number of the unit side that follows each strand, `(strand,)`."""
     contacts: Ints
     """The numbers of what parts share with pixels beyond the edge, `(contact,)`."""
     contact_part: Ints
@@ -58,38 +47,6 @@ class Patch:
     """The numbers of corners that objects share with pixels beyond the edge, `(corner,)`."""
     corner_object: Ints
     """The object of each corner, `(corner,)`."""
-
-    def to_arrays(self) -> dict[str, Any]:
-        """The fields as named arrays."""
-        arrays = {name: getattr(self, name) for name in _PLAIN}
-        arrays |= self.statistics.to_arrays("open_")
-        for name, items in (
-            ("rings", self.rings[0]), ("shapes", self.shapes[0]), ("strands", self.strands)
-        ):  # fmt: skip
-            arrays |= {f"{name}_flat": items.flat, f"{name}_offsets": items.offsets}
-        return arrays | {"rings_of": self.rings[1], "shapes_of": self.shapes[1]}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read what `to_arrays` made."""
-        rings, shapes, strands = (
-            RaggedArray(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
-            for name in ("rings", "shapes", "strands")
-        )
-        return cls(
-            statistics=Statistics.from_arrays(arrays, "open_"),
-            rings=(rings, arrays["rings_of"]),
-            shapes=(shapes, arrays["shapes_of"]),
-            strands=strands,
-            **{name: arrays[name] for name in _PLAIN},
-        )
-
-
-# Attributes of a patch that are arrays.
-_PLAIN = (
-    "object_of_part", "strand_part", "begin", "end",
-    "contacts", "contact_part", "corners", "corner_object",
-)  # fmt: skip
 
 
 def concatenated_patches(patches: Sequence[Patch]) -> Patch:
@@ -109,18 +66,18 @@ def concatenated_patches(patches: Sequence[Patch]) -> Patch:
         return join([each[0] for each in found]), np.concatenate([none, *of])
 
     return Patch(
-        concatenated([each.statistics for each in patches]),
-        numbers("object_of_part", objects),
-        items("rings", parts),
-        items("shapes", objects),
-        join([each.strands for each in patches]),
-        numbers("strand_part", parts),
-        numbers("begin"),
-        numbers("end"),
-        numbers("contacts"),
-        numbers("contact_part", parts),
-        numbers("corners"),
-        numbers("corner_object", objects),
+        statistics=concatenated([each.statistics for each in patches]),
+        rings=items("rings", parts),
+        shapes=items("shapes", objects),
+        strands=join([each.strands for each in patches]),
+        begin=numbers("begin"),
+        end=numbers("end"),
+        object_of_part=numbers("object_of_part", objects),
+        strand_part=numbers("strand_part", parts),
+        contacts=numbers("contacts"),
+        contact_part=numbers("contact_part", parts),
+        corners=numbers("corners"),
+        corner_object=numbers("corner_object", objects),
     )
 
 
@@ -133,6 +90,10 @@ class PatchJoiner:
 
     def __init__(self, *, eight: bool) -> None:
         self._eight = eight
+        self._clear()
+
+    def _clear(self) -> None:
+        """Have no open objects."""
         self._objects = OpenObjects()
         none = np.zeros(0, np.int64)
         self._object_of_part = none
@@ -205,20 +166,20 @@ class PatchJoiner:
         """The objects that are open, as one patch; the joiner is empty afterwards."""
         objects = self._objects
         patch = Patch(
-            objects.statistics,
-            self._object_of_part,
-            objects.rings.take(np.ones(len(self._object_of_part), np.bool_)),
-            objects.shapes.take(np.ones(len(objects.statistics), np.bool_)),
-            self._strands,
-            self._strand_part,
-            self._begin,
-            self._end,
-            self._contacts,
-            self._contact_part,
-            self._corners,
-            self._corner_object,
+            statistics=objects.statistics,
+            rings=objects.rings.take(np.ones(len(self._object_of_part), np.bool_)),
+            shapes=objects.shapes.take(np.ones(len(objects.statistics), np.bool_)),
+            strands=self._strands,
+            begin=self._begin,
+            end=self._end,
+            object_of_part=self._object_of_part,
+            strand_part=self._strand_part,
+            contacts=self._contacts,
+            contact_part=self._contact_part,
+            corners=self._corners,
+            corner_object=self._corner_object,
         )
-        self.__init__(eight=self._eight)  # type: ignore[misc]
+        self._clear()
         return patch
 
     def _link(self, new: Patch, number: Ints) -> tuple[tuple[RaggedArray, Ints], Ints]:

@@ -99,18 +99,18 @@ def trace_patch(
     step = Step(objects, object_of_run, nothing, np.zeros(objects, np.bool_))
     closed = [each.rings for each in pieces]
     return Patch(
-        combine(step, rectangle.statistics(), Statistics.none()),
-        object_of_part,
-        (join(closed), part_of_run[_gathered([each.ring_run for each in pieces])]),
-        (RaggedArray.empty(), nothing),
-        join([each.strands for each in pieces]),
-        part_of_run[_gathered([each.strand_run for each in pieces])],
-        _gathered([each.begin for each in pieces]),
-        _gathered([each.end for each in pieces]),
-        np.concatenate([sides, saddle_keys]),
-        part_of_run[np.concatenate([side_run, saddle_run])],
-        corners,
-        object_of_run[corner_run],
+        statistics=combine(step, rectangle.statistics(), Statistics.none()),
+        rings=(join(closed), part_of_run[_gathered([each.ring_run for each in pieces])]),
+        shapes=(RaggedArray.empty(), nothing),
+        strands=join([each.strands for each in pieces]),
+        begin=_gathered([each.begin for each in pieces]),
+        end=_gathered([each.end for each in pieces]),
+        object_of_part=object_of_part,
+        strand_part=part_of_run[_gathered([each.strand_run for each in pieces])],
+        contacts=np.concatenate([sides, saddle_keys]),
+        contact_part=part_of_run[np.concatenate([side_run, saddle_run])],
+        corners=corners,
+        corner_object=object_of_run[corner_run],
     )
 
 

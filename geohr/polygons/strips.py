@@ -23,6 +23,7 @@ import numpy as np
 from geohr.encoding import Bytes, Ints
 from geohr.polygons.frames import Above, Frames
 from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated, together
+from geohr.polygons.open_outlines import OpenOutlines
 from geohr.polygons.rings import Chains, Links, Open, RaggedArray, canonical, join, split_touching
 from geohr.polygons.runs import Step, connected
 from geohr.polygons.table import Polygons, concatenate, from_arrays, to_arrays
@@ -31,27 +32,18 @@ from geohr.polygons.watershed import SQUARE
 
 
 @dataclass(frozen=True)
-class Fragment:
-    """The objects that cross the upper or lower edge of a strip, numbered within the strip."""
+class Fragment(OpenOutlines):
+    """The objects that cross the upper or lower edge of a strip.
 
-    statistics: Statistics
-    """The statistics of the objects."""
+    Strands begin and end at runs; those of the row above are numbered first.
+    """
+
     group_of_part: Ints
-    """The object of each part, `(part,)`; pixels that share sides form a part."""
+    """The object of each part, `(part,)`."""
     above: Ints
     """The part of each run of the row above, `(run,)`."""
     below: Ints
     """The part of each run of the last row, `(run,)`."""
-    rings: tuple[RaggedArray, Ints]
-    """Closed rings, and the part of each."""
-    shapes: tuple[RaggedArray, Ints]
-    """Closed parts of open objects, and the object of each."""
-    strands: RaggedArray
-    """Pieces of outline that begin and end at runs."""
-    begin: Ints
-    """The run at which each strand begins, `(strand,)`; those above are numbered first."""
-    end: Ints
-    """The run at which each strand ends, `(strand,)`, numbered likewise."""
 
     @classmethod
     def of(cls, frames: Frames) -> Self:
@@ -74,36 +66,6 @@ class Fragment:
             begin=np.array([begin for begin, _, _ in strands], np.int64),
             end=np.array([end for _, end, _ in strands], np.int64),
         )
-
-    def to_arrays(self) -> dict[str, Any]:
-        """The fields as named arrays."""
-        arrays = {name: getattr(self, name) for name in PLAIN}
-        arrays |= self.statistics.to_arrays("open_")
-        for name, items in self._ragged().items():
-            arrays |= {f"{name}_flat": items.flat, f"{name}_offsets": items.offsets}
-        return arrays | {"rings_of": self.rings[1], "shapes_of": self.shapes[1]}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
-        """Read what `to_arrays` made."""
-        rings, shapes, strands = (
-            RaggedArray(arrays[f"{name}_flat"], arrays[f"{name}_offsets"])
-            for name in ("rings", "shapes", "strands")
-        )
-        return cls(
-            statistics=Statistics.from_arrays(arrays, "open_"),
-            rings=(rings, arrays["rings_of"]),
-            shapes=(shapes, arrays["shapes_of"]),
-            strands=strands,
-            **{name: arrays[name] for name in PLAIN},
-        )
-
-    def _ragged(self) -> dict[str, RaggedArray]:
-        return {"rings": self.rings[0], "shapes": self.shapes[0], "strands": self.strands}
-
-
-# Attributes of a fragment that are arrays.
-PLAIN = ("group_of_part", "above", "below", "begin", "end")
 
 
 class Joiner:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,27 +7,10 @@ import pytest
 from affine import Affine
 from scipy import ndimage
 
-from tests.imagery.servers import moto_server
 from tests.makers import ORIGIN, Local, one_class_card, random_model, write_scene
 
 HEIGHT, WIDTH = 250, 280
 """Pixels of the mosaic."""
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with moto_server() as server:
-        yield f"http://{server}"
-
-
-@pytest.fixture
-def store(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of an S3-compatible server, which all of geohr takes for S3."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return moto
 
 
 @pytest.fixture(scope="session")

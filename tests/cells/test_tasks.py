@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import rasterio
 
-from geohr._runtime import depots
-from geohr._runtime.depots import FolderDepot, open_depot
+from geohr._runtime import file_store
+from geohr._runtime.file_store import FolderStore, open_file_store
 from geohr._runtime.stores import gdal_options
 from geohr.errors import LockedError, OutputError
 from geohr.workflows.cells.plan import read_plan
@@ -51,11 +51,11 @@ def test_cells_in_a_bucket(
     one.mkdir()
     outputs = ["--out", one / "b.parquet", "--out", one / "classes.tif"]
     assert geohr("segment", *scenes, "--model", model, *outputs, *OPTIONS[:4]).code == 0
-    depot = open_depot("s3://country/a")
-    for name in depot.sizes("map.parquet"):
+    bucket = open_file_store("s3://country/a")
+    for name in bucket.sizes("map.parquet"):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(depot.read(name) or b"")
+        target.write_bytes(bucket.read(name) or b"")
     assert_same(objects_of(tmp_path / "map.parquet"), objects_of(one / "b.parquet"))
     with (
         rasterio.Env(**gdal_options(os.environ)),
@@ -63,27 +63,27 @@ def test_cells_in_a_bucket(
         rasterio.open(one / "classes.tif") as here,
     ):
         assert (there.read() == here.read()).all()
-    assert not depot.sizes("plan.cells/locks")
+    assert not bucket.sizes("plan.cells/locks")
 
 
 def test_a_lock_in_a_bucket_is_taken_over_from_the_dead(
     model: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_object(store, "locks", model)
-    monkeypatch.setattr(depots, "BEAT_SECONDS", 0.1)
-    monkeypatch.setattr(depots, "DEAD_SECONDS", 20.0)
-    depot = open_depot("s3://locks/a")
-    with depot.locked("cell", what="cell r0c0"):
+    monkeypatch.setattr(file_store, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(file_store, "DEAD_SECONDS", 20.0)
+    bucket = open_file_store("s3://locks/a")
+    with bucket.locked("cell", what="cell r0c0"):
         with pytest.raises(LockedError, match=r"r0c0: process .* is working on it"):
-            depot.locked("cell", what="cell r0c0").__enter__()
-        assert depot.sizes("locks")
-    assert not depot.sizes("locks")
-    monkeypatch.setattr(depots, "DEAD_SECONDS", 0.3)
-    depot.put("locks/cell", json.dumps({"host": "gone", "process": 1, "beat": 0}).encode())
-    with depot.locked("cell", what="cell r0c0"):
-        assert depot.sizes("locks")
+            bucket.locked("cell", what="cell r0c0").__enter__()
+        assert bucket.sizes("locks")
+    assert not bucket.sizes("locks")
+    monkeypatch.setattr(file_store, "DEAD_SECONDS", 0.3)
+    bucket.put("locks/cell", json.dumps({"host": "gone", "process": 1, "beat": 0}).encode())
+    with bucket.locked("cell", what="cell r0c0"):
+        assert bucket.sizes("locks")
     with pytest.raises(OutputError, match="NoSuchBucket"):
-        open_depot("s3://nowhere/a").put("b", b"")
+        open_file_store("s3://nowhere/a").put("b", b"")
 
 
 @pytest.fixture
@@ -100,14 +100,14 @@ def plan(scenes: list[Path], model: Path, tmp_path: Path, geohr: Geohr) -> Path:
 def failing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names that begin with one of these cannot be written."""
     names: list[str] = []
-    put = FolderDepot.put
+    put = FolderStore.put
 
-    def refuse(depot: FolderDepot, name: str, content: Any) -> None:
+    def refuse(store: FolderStore, name: str, content: Any) -> None:
         if any(name.startswith(each) for each in names):
-            raise OutputError(f"{depot.address(name)}: no space left on the device")
-        put(depot, name, content)
+            raise OutputError(f"{store.address(name)}: no space left on the device")
+        put(store, name, content)
 
-    monkeypatch.setattr(FolderDepot, "put", refuse)
+    monkeypatch.setattr(FolderStore, "put", refuse)
     return names
 
 
@@ -145,7 +145,7 @@ def test_what_is_refused_is_said_in_a_line(
     read = read_plan(plan)
     first = read.cells[0].name
     assert geohr("cells", "join", plan, "--out", tmp_path / "m").code == 3
-    with read.depot.locked(first, what=first):
+    with read.store.locked(first, what=first):
         held = geohr("cells", "run", plan, "--cell", first)
         assert held.code == 5
         assert "another run is writing there" in held.err
@@ -158,7 +158,7 @@ def test_what_is_refused_is_said_in_a_line(
         ended = geohr("cells", "run", plan, *arguments)
         assert (ended.code, said in ended.err) == (code, True), ended.err
     (tmp_path / scenes[0].name).write_bytes(scenes[1].read_bytes())
-    read.depot.delete(read.marker(read.cells[0]))
+    read.store.delete(read.marker(read.cells[0]))
     changed = geohr("cells", "run", plan, "--cell", first)
     assert changed.code == 3
     assert f"{scenes[0].name}: was changed since the plan was made" in changed.err

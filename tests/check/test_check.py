@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geohr.errors import InputError, UsageError
+from geohr.workflows.check.candidates import spread_out
 from geohr.workflows.check.design import LEAST, allocate, by_expected
 from geohr.workflows.check.estimate import estimate
 from geohr.workflows.check.intervals import Interval, draw_missed, draw_right, share
 from geohr.workflows.check.options import EstimateOptions, SampleOptions
 from geohr.workflows.check.sample import draw_sample, turns
 from geohr.workflows.check.windows import WINDOW_M
-from geohr.workflows.check.worthwhile import spread_out
 from tests.command import Geohr
 
 UTM = "EPSG:32636"

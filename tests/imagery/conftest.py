@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.imagery.emulators import azure_emulator, azurite, fake_gcs, gcs_emulator
-from tests.imagery.servers import Server, moto_server, range_server
+from tests.imagery.servers import Server, range_server
 from tests.makers import Local, one_class_card, random_model
 
 
@@ -43,22 +43,6 @@ def web(shared_web: Server) -> Server:
     calm = {"latency": 0.0, "fail_every": 0, "cut_every": 0}
     shared_web.ask(**calm, requests=0, sent=0, failed=0, cut=0)
     return shared_web
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[str]:
-    with moto_server() as server:
-        yield f"http://{server}"
-
-
-@pytest.fixture
-def store(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of an S3-compatible server, which all of geohr takes for S3."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", moto)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return moto
 
 
 @pytest.fixture(scope="session")

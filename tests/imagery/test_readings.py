@@ -11,10 +11,8 @@ import pytest
 import rasterio
 import shapely
 
-from geohr._runtime.stop import Stop
 from geohr.api.memory import predict
 from geohr.api.plan import plan
-from geohr.api.segment import Summary, segment_to_files
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes
 from geohr.errors import InterruptedRunError, UsageError
 from geohr.inference.checkpoint import WORK_FOLDER
@@ -26,8 +24,8 @@ from geohr.scene import Scene, SceneReader
 from geohr.scene.prepare import warp
 from geohr.stitching.joins import join
 from tests.makers import noise, one_class_card, random_model, write_scene
+from tests.unattended.test_resume import contents, run
 
-NAMES = ("a.gpkg", "a.tif", "probs.tif")
 OPTIONS = SegmentOptions(tile=32, gsd="native", readings=(1.5,), backend="torch")
 
 
@@ -104,46 +102,24 @@ def test_a_pixel_is_joined_of_the_readings_that_have_it() -> None:
     assert join([first, second], "larger").tolist() == [[[21, 200, NODATA, 254, 254]]]
 
 
-def run(scene: Path, out: Path, model: Path, *, stop_after: int | None = None) -> Summary:
-    """Segment into `out`; asked to stop after so many windows."""
-    out.mkdir(exist_ok=True)
-    stop = Stop()
-
-    def progress(done: int, _: int) -> None:
-        if stop_after is not None and done >= stop_after:
-            stop.request()
-
-    return segment_to_files(
-        scene,
-        [out / name for name in NAMES[:2]],
-        probs=out / NAMES[2],
-        model=model,
-        options=OPTIONS,
-        progress=progress,
-        stop=stop,
-    )
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
 @pytest.mark.usefixtures("local_predictor")
 @pytest.mark.parametrize("stop_after", [20, 120], ids=["in the coarser reading", "after it"])
 def test_a_stopped_run_goes_on_where_it_stopped(
     stop_after: int, scene: Path, model: Path, tmp_path: Path
 ) -> None:
-    undisturbed = run(scene, tmp_path / "whole", model)
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    whole.mkdir()
+    out.mkdir()
+    undisturbed = run(scene, whole, model, options=OPTIONS)
     coarse = len(prepare(scene, Model.load(model), OPTIONS, LocalExecutor()).coarser[0].job.grid)
     assert 20 < coarse < 120 < undisturbed.windows
-    out = tmp_path / "out"
     with pytest.raises(InterruptedRunError, match="goes on where it stopped"):
-        run(scene, out, model, stop_after=stop_after)
+        run(scene, out, model, stop_after=stop_after, options=OPTIONS)
     assert any(out.glob(f"{WORK_FOLDER}/*/*/reading-*"))
-    resumed = run(scene, out, model)
+    resumed = run(scene, out, model, options=OPTIONS)
     assert 0 < resumed.reused < undisturbed.blocks
     assert (resumed.windows, resumed.predicted) == (undisturbed.windows, undisturbed.predicted)
-    assert contents(out) == contents(tmp_path / "whole")
+    assert contents(out) == contents(whole)
     assert not (out / WORK_FOLDER).exists()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import shapely
 
-from geohr._runtime.depots import Depot, FolderDepot, open_depot
+from geohr._runtime.file_store import FileStore, FolderStore, open_file_store
 from geohr._runtime.redact import redact
 from geohr._runtime.stores import is_object
 from geohr.encoding import PROBABILITY_MAX
@@ -31,7 +31,7 @@ def write_catalog(
     plan: CellPlan,
     results: Mapping[str, CellResult],
     jobs: Sequence[Job],
-    target: Depot,
+    target: FileStore,
     out: str,
 ) -> list[str]:
     """Write virtual rasters and a collection beside a data set; the names of all.
@@ -76,18 +76,18 @@ def write_catalog(
     return [folder.address(name) for name in written]
 
 
-def _beside(out: str) -> tuple[Depot, str]:
+def _beside(out: str) -> tuple[FileStore, str]:
     """The folder of a data set, and the beginning of the names beside it."""
     text = out.rstrip("/")
     if is_object(text):
         head, _, name = text.rpartition("/")
-        return open_depot(head), name.removesuffix(".parquet")
+        return open_file_store(head), name.removesuffix(".parquet")
     path = Path(text)
-    return FolderDepot(path.parent), path.name.removesuffix(".parquet")
+    return FolderStore(path.parent), path.name.removesuffix(".parquet")
 
 
 def _vrt(
-    plan: CellPlan, zone: Zone, cells: Sequence[Cell], job: Job, kind: str, folder: Depot
+    plan: CellPlan, zone: Zone, cells: Sequence[Cell], job: Job, kind: str, folder: FileStore
 ) -> str:
     """The text of a virtual raster over the rasters of cells."""
     card = job.card
@@ -97,10 +97,10 @@ def _vrt(
     else:
         bands = [VrtBand(each.name, 1 / PROBABILITY_MAX, None) for each in card.classes]
     sources = [
-        (gdal_name(plan.depot.address(f"{kind}/{cell.name}.tif")), cell.own_place(zone))
+        (gdal_name(plan.store.address(f"{kind}/{cell.name}.tif")), cell.own_place(zone))
         for cell in cells
     ]
-    home = str(folder.root.resolve()) if isinstance(folder, FolderDepot) else ""
+    home = str(folder.root.resolve()) if isinstance(folder, FolderStore) else ""
     return vrt_of(job.own_scene.area_geobox, bands, sources, home)
 
 
@@ -145,7 +145,7 @@ def _assets(plan: CellPlan, cell: Cell) -> dict[str, Any]:
     ]
     return {
         kind: {
-            "href": redact(plan.depot.address(name)),
+            "href": redact(plan.store.address(name)),
             "type": MEDIA_TYPES[Path(name).suffix],
             "roles": ["data"],
         }

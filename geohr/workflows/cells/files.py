@@ -112,12 +112,12 @@ class CellFiles:
 
     def deliver(self) -> None:
         """Put all files into their place."""
-        depot, name = self._plan.depot, self._cell.name
+        store, name = self._plan.store, self._cell.name
         for folder, _, _ in self._rasters:
-            depot.put(f"{folder}/{name}.tif", self._path(folder, ".tif"))
+            store.put(f"{folder}/{name}.tif", self._path(folder, ".tif"))
         if self._tracer is not None:
-            depot.put(objects_name(name), self._path(OBJECTS, ".parquet"))
-            depot.put(f"{FRAGMENTS}/{name}.npz", self._path(FRAGMENTS, ".npz"))
+            store.put(objects_name(name), self._path(OBJECTS, ".parquet"))
+            store.put(f"{FRAGMENTS}/{name}.npz", self._path(FRAGMENTS, ".npz"))
 
     def _write(self, polygons: Polygons) -> None:
         """Append objects to their file."""

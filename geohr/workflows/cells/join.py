@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from geohr._runtime.depots import Depot, FolderDepot, open_depot
+from geohr._runtime.file_store import FileStore, FolderStore, open_file_store
 from geohr._runtime.messages import warn
 from geohr.errors import InputError
 from geohr.inference.job import Job
@@ -74,11 +74,11 @@ class JoinSummary:
 
 def done_results(plan: CellPlan) -> dict[str, CellResult]:
     """What the markers of the plan's cells say, by the names of the cells."""
-    there = plan.depot.sizes(DONE)
+    there = plan.store.sizes(DONE)
     names = {cell.name: plan.marker(cell) for cell in plan.cells}
     found = [(cell, name) for cell, name in names.items() if name in there]
     with ThreadPoolExecutor(THREADS) as pool:
-        contents = list(pool.map(lambda each: plan.depot.read(each[1]), found))
+        contents = list(pool.map(lambda each: plan.store.read(each[1]), found))
     return {
         cell: CellResult.read(content)
         for (cell, _), content in zip(found, contents, strict=True)
@@ -118,7 +118,7 @@ def join_cells(
             f"cells were made by several engines ({', '.join(engines)}), whose scores may differ "
             "in the last bits; objects may not meet at the edges between them"
         )
-    target = open_depot(out)
+    target = open_file_store(out)
     with target.locked("join", what=str(out)):
         joined = left = copied = 0
         jobs = [zone_job(plan, zone, [zone.scenes[0]], model) for zone in plan.zones]
@@ -164,7 +164,7 @@ def _join_zone(
     zone: Zone,
     cells: Sequence[Cell],
     job: Job,
-    target: Depot,
+    target: FileStore,
     report: Progress,
 ) -> tuple[int, int]:
     """Write the objects at the edges of a zone's cells; how many, and how many are left open."""
@@ -217,11 +217,11 @@ def _rows(plan: CellPlan, cells: Sequence[Cell]) -> Iterator[tuple[int, list[Cel
 
     def read(cell: Cell) -> CellFragments:
         name = f"{FRAGMENTS}/{cell.name}.npz"
-        content = plan.depot.read(name)
-        address = plan.depot.address(name)
+        content = plan.store.read(name)
+        address = plan.store.address(name)
         if content is None:
             raise InputError(
-                f"{address}: is gone; remove {plan.depot.address(plan.marker(cell))} and run the "
+                f"{address}: is gone; remove {plan.store.address(plan.marker(cell))} and run the "
                 "cell again"
             )
         return CellFragments.from_bytes(content, name=address)
@@ -237,7 +237,7 @@ def _rows(plan: CellPlan, cells: Sequence[Cell]) -> Iterator[tuple[int, list[Cel
             waiting = after
 
 
-def _copy(plan: CellPlan, cells: Iterable[Cell], target: Depot) -> int:
+def _copy(plan: CellPlan, cells: Iterable[Cell], target: FileStore) -> int:
     """Copy the objects of cells that the data set does not have; how many cells that were."""
     wanted = {cell.name: plan.marker(cell) for cell in cells}
     known = _known(target)
@@ -245,13 +245,13 @@ def _copy(plan: CellPlan, cells: Iterable[Cell], target: Depot) -> int:
 
     def copy(name: str) -> None:
         source, partition = objects_name(name), f"cell={name}/objects.parquet"
-        if isinstance(target, FolderDepot):
-            plan.depot.fetch(source, target.root / partition)
+        if isinstance(target, FolderStore):
+            plan.store.fetch(source, target.root / partition)
             return
-        content = plan.depot.read(source)
+        content = plan.store.read(source)
         if content is None:
             raise InputError(
-                f"{plan.depot.address(source)}: is gone; remove the cell's marker in {DONE} and "
+                f"{plan.store.address(source)}: is gone; remove the cell's marker in {DONE} and "
                 "run it again"
             )
         target.put(partition, content)
@@ -264,7 +264,7 @@ def _copy(plan: CellPlan, cells: Iterable[Cell], target: Depot) -> int:
     return len(missing)
 
 
-def _known(target: Depot) -> Mapping[str, str]:
+def _known(target: FileStore) -> Mapping[str, str]:
     """The cells that a data set has, and the marker that each was made by."""
     content = target.read(JOINED)
     if content is None:

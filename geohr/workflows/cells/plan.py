@@ -21,8 +21,9 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from geohr import __version__
-from geohr._runtime.depots import FolderDepot, open_depot
-from geohr._runtime.stores import is_object
+from geohr._runtime.file_store import FolderStore, open_file_store
+from geohr._runtime.files import check_writable
+from geohr._runtime.stores import check_absent, is_object
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.options import SegmentOptions
@@ -205,9 +206,9 @@ class CellPlan:
     cells: tuple[Cell, ...]
 
     @cached_property
-    def depot(self) -> Any:
+    def store(self) -> Any:
         """The folder or bucket of what cells write."""
-        return open_depot(self.root)
+        return open_file_store(self.root)
 
     @cached_property
     def _digests(self) -> dict[str, str]:
@@ -279,6 +280,35 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def write_plan(plan: CellPlan, out: str | Path, *, overwrite: bool = False) -> None:
+    """Write a plan, whole or not at all.
+
+    Args:
+        plan: The plan.
+        out: A file, or an address in an object store.
+        overwrite: Replace one that exists.
+
+    Raises:
+        UsageError: When it exists and `overwrite` is not set.
+        OutputError: When it cannot be written.
+    """
+    if is_object(out):
+        check_absent(str(out), overwrite=overwrite)
+        folder, _, name = str(out).rpartition("/")
+        open_file_store(folder).put(name, plan.to_json().encode())
+        return
+    path = Path(out)
+    check_writable(path, overwrite=overwrite)
+    open_file_store(path.parent).put(path.name, plan.to_json().encode())
+
+
+def beside_plan(out: str | Path) -> str | Path:
+    """Where cells write, if nothing else is said: a folder named after the plan."""
+    if is_object(out):
+        return str(out).removesuffix(".json") + ".cells"
+    return Path(out).with_suffix(".cells")
+
+
 def read_plan(path: str | Path) -> CellPlan:
     """Read a plan from a file or an object store.
 
@@ -323,8 +353,8 @@ def plan_of(text: str | bytes, name: str) -> CellPlan:
 def _content(path: str | Path) -> bytes:
     """The bytes of a plan."""
     folder, _, name = str(path).rpartition("/")
-    depot = open_depot(folder) if is_object(path) else FolderDepot(Path(path).parent)
-    content = depot.read(name if is_object(path) else Path(path).name)
+    store = open_file_store(folder) if is_object(path) else FolderStore(Path(path).parent)
+    content = store.read(name if is_object(path) else Path(path).name)
     if content is None:
         raise InputError(f"{path}: no such file; make a plan with geohr cells plan")
     return content

@@ -14,7 +14,7 @@ from typing import Protocol
 import rasterio
 
 from geohr import __version__
-from geohr._runtime.depots import FolderDepot
+from geohr._runtime.file_store import FolderStore
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
@@ -111,8 +111,8 @@ class CellRunner:
         self._stop = stop or Stop()
         self._executor = executor or LocalExecutor()
         self._engine: Engine | None = None
-        depot = plan.depot
-        home = depot.root / WORK_FOLDER if isinstance(depot, FolderDepot) else None
+        store = plan.store
+        home = store.root / WORK_FOLDER if isinstance(store, FolderStore) else None
         self._work = work_dir or home or Path(tempfile.gettempdir()) / "geohr-cells"
 
     def run(self, cell: Cell, progress: Progress | None = None) -> CellResult | None:
@@ -128,20 +128,20 @@ class CellRunner:
             LockedError: When another task is making it.
             InterruptedRunError: When asked to stop.
         """
-        plan, depot = self._plan, self._plan.depot
+        plan, store = self._plan, self._plan.store
         marker = plan.marker(cell, DONE)
-        if depot.read(marker) is not None:
+        if store.read(marker) is not None:
             return None
-        with depot.locked(cell.name, what=f"cell {cell.name}"):
-            if depot.read(marker) is not None:
+        with store.locked(cell.name, what=f"cell {cell.name}"):
+            if store.read(marker) is not None:
                 return None
-            for name in depot.sizes(DONE):
+            for name in store.sizes(DONE):
                 # Of an earlier plan, whose files are about to be written over.
                 if name.startswith(f"{DONE}/{cell.name}-"):
-                    depot.delete(name)
+                    store.delete(name)
             result = self._make(cell, progress)
-            depot.put(marker, json.dumps(asdict(result)).encode())
-            depot.delete(plan.marker(cell, FAILED))
+            store.put(marker, json.dumps(asdict(result)).encode())
+            store.delete(plan.marker(cell, FAILED))
         return result
 
     def _make(self, cell: Cell, progress: Progress | None) -> CellResult:
@@ -267,7 +267,7 @@ def _note_failure(plan: CellPlan, cell: Cell, reason: str, error: Exception) -> 
     code = error.exit_code if isinstance(error, GeohrError) else GeohrError.exit_code
     told = {"cell": cell.name, "error": reason, "code": code, "time": time.time()}
     try:
-        plan.depot.put(plan.marker(cell, FAILED), json.dumps(told).encode())
+        plan.store.put(plan.marker(cell, FAILED), json.dumps(told).encode())
     except (GeohrError, OSError):
         # Where nothing can be written, the task's own exit code says it.
         return

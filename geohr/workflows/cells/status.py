@@ -74,14 +74,14 @@ def cells_status(plan: CellPlan) -> CellStatus:
         UsageError: When that is in an object store and obstore is not installed.
     """
     results = done_results(plan)
-    there = plan.depot.sizes(FAILED)
+    there = plan.store.sizes(FAILED)
     failed = [
         (cell.name, plan.marker(cell, FAILED))
         for cell in plan.cells
         if cell.name not in results and plan.marker(cell, FAILED) in there
     ]
     with ThreadPoolExecutor(THREADS) as pool:
-        contents = list(pool.map(lambda each: plan.depot.read(each[1]), failed))
+        contents = list(pool.map(lambda each: plan.store.read(each[1]), failed))
     reasons = Counter(str(json.loads(each)["error"]) for each in contents if each is not None)
     done = sum(cell.km2 for cell in plan.cells if cell.name in results)
     to_go = sum(cell.km2 for cell in plan.cells if cell.name not in results)

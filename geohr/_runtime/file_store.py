@@ -1,6 +1,6 @@
 """Folders and buckets alike: files that appear whole under a name, and locks between processes.
 
-A depot holds what many processes write without knowing of each other. It needs nothing of the
+A file store holds what many processes write without knowing of each other. It needs nothing of the
 place but that a name appears at once with all of its bytes: a rename in a folder, the end of an
 upload in an object store.
 """
@@ -33,7 +33,7 @@ DEAD_SECONDS = 30.0
 LOCKS = "locks"
 
 
-class Depot(Protocol):
+class FileStore(Protocol):
     """A folder or a bucket; names are relative, with `/` between their parts."""
 
     def address(self, name: str) -> str:
@@ -83,18 +83,18 @@ class Depot(Protocol):
         """
 
 
-def open_depot(root: str | Path) -> Depot:
-    """The depot at a path or at an address in an object store.
+def open_file_store(root: str | Path) -> FileStore:
+    """The file store at a path or at an address in an object store.
 
     Raises:
         UsageError: When obstore is not installed, or the address has no bucket.
     """
     if is_object(root):
-        return BucketDepot(str(root))
-    return FolderDepot(Path(root))
+        return BucketStore(str(root))
+    return FolderStore(Path(root))
 
 
-class FolderDepot:
+class FolderStore:
     """A folder, made where it is missing.
 
     Args:
@@ -109,7 +109,7 @@ class FolderDepot:
         return str(self.root / name)
 
     def put(self, name: str, content: bytes | Path) -> None:
-        """Write a file; see `Depot.put`."""
+        """Write a file; see `FileStore.put`."""
         path = self._made(name)
         with written_whole(path) as part:
             if isinstance(content, bytes):
@@ -118,7 +118,7 @@ class FolderDepot:
                 shutil.copyfile(content, part)
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file; see `Depot.read`."""
+        """The content of a file; see `FileStore.read`."""
         try:
             return (self.root / name).read_bytes()
         except FileNotFoundError:
@@ -127,7 +127,7 @@ class FolderDepot:
             raise as_output_error(error, self.root / name) from error
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """The names of all files in a folder; see `Depot.sizes`."""
+        """The names of all files in a folder; see `FileStore.sizes`."""
         try:
             found = {
                 path.relative_to(self.root).as_posix(): path.stat().st_size
@@ -139,14 +139,14 @@ class FolderDepot:
         return dict(sorted(found.items()))
 
     def delete(self, name: str) -> None:
-        """Remove a file; see `Depot.delete`."""
+        """Remove a file; see `FileStore.delete`."""
         try:
             (self.root / name).unlink(missing_ok=True)
         except OSError as error:
             raise as_output_error(error, self.root / name) from error
 
     def fetch(self, name: str, target: Path) -> None:
-        """Link or copy a file; see `Depot.fetch`."""
+        """Link or copy a file; see `FileStore.fetch`."""
         source = self.root / name
         part = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
         try:
@@ -163,7 +163,7 @@ class FolderDepot:
 
     @contextmanager
     def locked(self, name: str, *, what: str) -> Iterator[None]:
-        """Hold a lock file, which the system lets go when the process ends; see `Depot.locked`."""
+        """Hold a lock file, which the system frees with the process; see `FileStore.locked`."""
         with locked(self.root / LOCKS / name, what=what):
             yield
 
@@ -177,7 +177,7 @@ class FolderDepot:
         return path
 
 
-class BucketDepot:
+class BucketStore:
     """A part of a bucket, by the beginning of its keys.
 
     Args:
@@ -197,12 +197,12 @@ class BucketDepot:
         return f"{self._root}/{name}"
 
     def put(self, name: str, content: bytes | Path) -> None:
-        """Upload a file, in parts where it is large; see `Depot.put`."""
+        """Upload a file, in parts where it is large; see `FileStore.put`."""
         with self._as_errors(name):
             self._store.put(self._prefix + name, content)
 
     def read(self, name: str) -> bytes | None:
-        """The content of an object; see `Depot.read`."""
+        """The content of an object; see `FileStore.read`."""
         with self._as_errors(name):
             try:
                 return bytes(self._store.get(self._prefix + name).bytes())
@@ -210,7 +210,7 @@ class BucketDepot:
                 return None
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """The names of all objects in a folder; see `Depot.sizes`."""
+        """The names of all objects in a folder; see `FileStore.sizes`."""
         with self._as_errors(folder):
             found = {
                 each["path"].removeprefix(self._prefix): int(each["size"])
@@ -220,20 +220,20 @@ class BucketDepot:
         return dict(sorted(found.items()))
 
     def delete(self, name: str) -> None:
-        """Remove an object; see `Depot.delete`."""
+        """Remove an object; see `FileStore.delete`."""
         with self._as_errors(name), suppress(FileNotFoundError):
             self._store.delete(self._prefix + name)
 
     def fetch(self, name: str, target: Path) -> None:
-        """Download an object; see `Depot.fetch`."""
+        """Download an object; see `FileStore.fetch`."""
         content = self.read(name)
         if content is None:
             raise as_store_error(FileNotFoundError("no such object"), self.address(name))
-        FolderDepot(target.parent).put(target.name, content)
+        FolderStore(target.parent).put(target.name, content)
 
     @contextmanager
     def locked(self, name: str, *, what: str) -> Iterator[None]:
-        """Hold an object that says who holds it, and changes while it is held; see `Depot.locked`.
+        """Hold an object that names its holder and changes meanwhile; see `FileStore.locked`.
 
         Whoever finds one watches it: one that does not change for `DEAD_SECONDS`, by the watch of
         who looks, belongs to a process that is gone. So does one of this machine whose process
