@@ -49,5 +49,7 @@ def adapt(
 
     check_writable(out, overwrite=overwrite, inputs=[*scene, labels, model, options.areas])
     with progress(f"adapt {out.name}") as report:
-        told = adapt_model(list(scene), labels, out, model=model, options=options, progress=report)
-    click.echo(f"{out}: {told.describe()}")
+        outcome = adapt_model(
+            list(scene), labels, out, model=model, options=options, progress=report
+        )
+    click.echo(f"{out}: {outcome.describe()}")

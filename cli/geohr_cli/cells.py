@@ -78,8 +78,10 @@ def plan(
         scenes, beside_plan(out) if to is None else to, model=model, options=options, asked=asked
     )
     write_plan(made, out, overwrite=overwrite)
-    told = made.estimate()
-    click.echo(json.dumps(dataclasses.asdict(told)) if as_json else f"{out}: {told.describe()}")
+    estimated = made.estimate()
+    click.echo(
+        json.dumps(dataclasses.asdict(estimated)) if as_json else f"{out}: {estimated.describe()}"
+    )
 
 
 @cells.command()
@@ -164,8 +166,8 @@ class CellReporter:
     def ended(self, cell: Cell, state: str, detail: str) -> None:
         """A cell is done, was skipped, is another task's, or failed."""
         say = self._log.warn if state in ("failed", "locked") else self._log.info
-        told = f": {detail}" if detail else ""
-        say(state, f"{cell.name}: {state}{told}", {"cell": cell.name, "detail": detail})
+        why = f": {detail}" if detail else ""
+        say(state, f"{cell.name}: {state}{why}", {"cell": cell.name, "detail": detail})
 
 
 def chosen_cells(plan: CellPlan, task: str | None, names: tuple[str, ...]) -> list[Cell]:
@@ -245,5 +247,5 @@ def status(plan: str | Path, as_json: bool) -> None:
     from geohr.workflows.cells.plan import read_plan
     from geohr.workflows.cells.status import cells_status
 
-    told = cells_status(read_plan(plan))
-    click.echo(json.dumps(dataclasses.asdict(told)) if as_json else told.describe())
+    progress = cells_status(read_plan(plan))
+    click.echo(json.dumps(dataclasses.asdict(progress)) if as_json else progress.describe())

@@ -133,14 +133,14 @@ def estimate(
     for out in (out_map, report):
         if out is not None:
             check_writable(out, overwrite=overwrite, inputs=[judged, result])
-    told = estimate_map(judged, options=options)
+    found = estimate_map(judged, options=options)
     if result is not None and out_map is not None:
         from geohr.workflows.check.filtered import write_filtered
 
-        kept = write_filtered(result, told.threshold, out_map, overwrite=overwrite)
-        click.echo(f"{out_map}: {kept} objects from confidence {told.threshold:.2f} on", err=True)
+        kept = write_filtered(result, found.threshold, out_map, overwrite=overwrite)
+        click.echo(f"{out_map}: {kept} objects from confidence {found.threshold:.2f} on", err=True)
     if report is not None:
         from geohr.viewer.check_report import write_check_report
 
-        write_check_report(told, report, name=judged.name, cost=options.cost)
-    click.echo(told.to_json() if as_json else told.describe())
+        write_check_report(found, report, name=judged.name, cost=options.cost)
+    click.echo(found.to_json() if as_json else found.describe())

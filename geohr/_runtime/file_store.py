@@ -279,10 +279,10 @@ class BucketStore:
             time.sleep(min(BEAT_SECONDS, DEAD_SECONDS) / 2)
             after = self.read(key)
             if after is not None and after != found:
-                told = json.loads(after)
+                holder = json.loads(after)
                 raise LockedError(
-                    f"{what}: process {told['process']} on {told['host']} is working on it; wait "
-                    "until it has ended"
+                    f"{what}: process {holder['process']} on {holder['host']} is working on it; "
+                    "wait until it has ended"
                 )
             found = after
         self.delete(key)
@@ -306,11 +306,11 @@ class BucketStore:
 
 def _is_gone(content: bytes) -> bool:
     """Whether a lock's holder was a process of this machine that is no more."""
-    told = json.loads(content)
-    if told["host"] != socket.gethostname():
+    holder = json.loads(content)
+    if holder["host"] != socket.gethostname():
         return False
     try:
-        os.kill(told["process"], 0)
+        os.kill(holder["process"], 0)
     except ProcessLookupError:
         return True
     except PermissionError:

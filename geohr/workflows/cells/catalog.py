@@ -176,9 +176,9 @@ def _collection(
         min(each[0] for each in boxes), min(each[1] for each in boxes),
         max(each[2] for each in boxes), max(each[3] for each in boxes),
     ]  # fmt: skip
-    told = [each["properties"] for each in items]
-    starts = [each.get("start_datetime") or each["datetime"] for each in told]
-    ends = [each.get("end_datetime") or each["datetime"] for each in told]
+    properties = [each["properties"] for each in items]
+    starts = [each.get("start_datetime") or each["datetime"] for each in properties]
+    ends = [each.get("end_datetime") or each["datetime"] for each in properties]
     card = jobs[0].card
     return {
         "type": "Collection",

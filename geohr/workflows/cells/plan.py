@@ -215,8 +215,8 @@ class CellPlan:
         """What each cell's outputs depend on, by its name."""
         of_zones = []
         for zone in self.zones:
-            told = dataclasses.asdict(zone) | {"scenes": None}
-            of_zones.append(_digest([told, self.model_digest, self.version, self.inputs]))
+            fields = dataclasses.asdict(zone) | {"scenes": None}
+            of_zones.append(_digest([fields, self.model_digest, self.version, self.inputs]))
         asked = [self.asked.classes, self.asked.probs, self.asked.polygons]
         return {
             cell.name: _digest(
@@ -331,10 +331,10 @@ def plan_of(text: str | bytes, name: str) -> CellPlan:
         UsageError: When another version of geohr made it.
     """
     try:
-        told = json.loads(text)
-        if told["geohr_cells"] != FORMAT:
-            raise InputError(f"{name}: a plan of form {told['geohr_cells']}; make it again")
-        plan = _plan(told)
+        content = json.loads(text)
+        if content["geohr_cells"] != FORMAT:
+            raise InputError(f"{name}: a plan of form {content['geohr_cells']}; make it again")
+        plan = _plan(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
             raise
@@ -360,28 +360,29 @@ def _content(path: str | Path) -> bytes:
     return content
 
 
-def _plan(told: Mapping[str, Any]) -> CellPlan:
+def _plan(fields: Mapping[str, Any]) -> CellPlan:
     """The plan that JSON holds."""
     return CellPlan(
-        root=told["root"],
-        model=told["model"],
-        model_digest=told["model_digest"],
-        version=told["version"],
-        cores=told["cores"],
-        asked=CellOptions.from_mapping(told["asked"], source="plan"),
-        inputs=tuple((name, state) for name, state in told["inputs"]),
-        zones=tuple(_zone(each) for each in told["zones"]),
-        cells=tuple(Cell(**{**each, "scenes": tuple(each["scenes"])}) for each in told["cells"]),
+        root=fields["root"],
+        model=fields["model"],
+        model_digest=fields["model_digest"],
+        version=fields["version"],
+        cores=fields["cores"],
+        asked=CellOptions.from_mapping(fields["asked"], source="plan"),
+        inputs=tuple((name, state) for name, state in fields["inputs"]),
+        zones=tuple(_zone(each) for each in fields["zones"]),
+        cells=tuple(Cell(**{**each, "scenes": tuple(each["scenes"])}) for each in fields["cells"]),
     )
 
 
-def _zone(told: Mapping[str, Any]) -> Zone:
+def _zone(fields: Mapping[str, Any]) -> Zone:
     """The zone that JSON holds."""
     scenes = tuple(
-        PlannedScene(each["name"], tuple(each["window"]), each["state"]) for each in told["scenes"]
+        PlannedScene(each["name"], tuple(each["window"]), each["state"])
+        for each in fields["scenes"]
     )
-    lists = {name: tuple(each) for name, each in told.items() if isinstance(each, list)}
-    return Zone(**{**told, **lists, "scenes": scenes})
+    lists = {name: tuple(each) for name, each in fields.items() if isinstance(each, list)}
+    return Zone(**{**fields, **lists, "scenes": scenes})
 
 
 def touched(starts: Sequence[int], tile: int, first: int, stop: int) -> tuple[int, int]:

@@ -265,9 +265,9 @@ def run_cells(
 def _note_failure(plan: CellPlan, cell: Cell, reason: str, error: Exception) -> None:
     """Leave word of why a cell failed, where that can be written."""
     code = error.exit_code if isinstance(error, GeohrError) else GeohrError.exit_code
-    told = {"cell": cell.name, "error": reason, "code": code, "time": time.time()}
+    failure = {"cell": cell.name, "error": reason, "code": code, "time": time.time()}
     try:
-        plan.store.put(plan.marker(cell, FAILED), json.dumps(told).encode())
+        plan.store.put(plan.marker(cell, FAILED), json.dumps(failure).encode())
     except (GeohrError, OSError):
         # Where nothing can be written, the task's own exit code says it.
         return

@@ -46,8 +46,8 @@ def write_tiles(dataset: str | Path, out: Path, *, overwrite: bool = False) -> N
     first = parquet.ParquetFile(files[0])
     schema = first.schema_arrow
     # What is said of the layer is written last, and no part of the schema.
-    told: Any = json.loads(first.metadata.metadata[b"geo"])["columns"]["geometry"]["crs"]
-    if told is None:
+    crs: Any = json.loads(first.metadata.metadata[b"geo"])["columns"]["geometry"]["crs"]
+    if crs is None:
         raise InputError(f"{dataset}: has no CRS, so its objects have no place on a map of the web")
     kept = [each for each in schema.names if each != BOX]
     plain = pa.schema([schema.field(each) for each in kept])
@@ -66,7 +66,7 @@ def write_tiles(dataset: str | Path, out: Path, *, overwrite: bool = False) -> N
                 driver="PMTiles",
                 geometry_name="geometry",
                 geometry_type="Unknown",
-                crs=pyproj.CRS.from_json_dict(told).to_wkt(),
+                crs=pyproj.CRS.from_json_dict(crs).to_wkt(),
                 dataset_options=ZOOMS,
             )
         except (DataSourceError, pyogrio.errors.DataLayerError, RuntimeError) as error:
