@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from geohr.errors import InterruptedRunError
+
 # The seconds that blocks in progress may take after a request to stop.
 GRACE_SECONDS = 10.0
 # The seconds between two checks for a request to stop, by whoever waits.
@@ -36,3 +38,17 @@ class Stop:
         until = time.monotonic() + seconds
         while not self.requested and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, POLL_SECONDS))
+
+    def check(self) -> None:
+        """Leave where the run was asked to stop.
+
+        Raises:
+            InterruptedRunError: When it was.
+        """
+        if self.requested:
+            raise interrupted()
+
+
+def interrupted() -> InterruptedRunError:
+    """The error of a run that was asked to stop."""
+    return InterruptedRunError("stopped as asked; the same command goes on where it stopped")

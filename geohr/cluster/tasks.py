@@ -14,11 +14,10 @@ from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
 from geohr._runtime.messages import warn
-from geohr._runtime.stop import Stop
+from geohr._runtime.stop import Stop, interrupted
 from geohr.cluster.worker import Answer, Task, carry_out
 from geohr.errors import EngineError, GeohrError
 from geohr.inference.checkpoint import WorkFolder, read_journal
-from geohr.inference.pipeline import interrupted
 from geohr.inference.postprocess import Strip
 from geohr.tiling.blocks import Block
 

@@ -15,11 +15,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from geohr._runtime.stop import Stop
+from geohr._runtime.stop import Stop, interrupted
 from geohr._runtime.threads import ahead, mapped
 from geohr.encoding import Batch
 from geohr.engines.predictor import Predictor
-from geohr.errors import InterruptedRunError
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.blocks import Assembler, BlockMosaic, BlockScores, Spare
 from geohr.stitching.mosaic import ProbabilityRows
@@ -295,8 +294,3 @@ def join(
         rows = assembler.add(block, scores)
         if rows is not None:
             yield rows
-
-
-def interrupted() -> InterruptedRunError:
-    """The error of a run that was asked to stop."""
-    return InterruptedRunError("stopped as asked; the same command goes on where it stopped")

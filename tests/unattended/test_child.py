@@ -14,12 +14,13 @@ from geohr._runtime.child import Child, Parent
 
 
 def echo(prefix: str, parent: Parent) -> None:
-    """Send back what comes, until asked to stop; what is printed is no message."""
+    """Send back what comes, and whether to stop, until the last; what is printed is no message."""
     parent.send(os.getpid())
-    while not parent.stop.requested:
+    message = None
+    while message != "last":
         print("not a message", flush=True)
-        parent.send(f"{prefix} {parent.receive()}")
-    parent.send("stopped")
+        message = parent.receive()
+        parent.send((f"{prefix} {message}", parent.stop.requested))
 
 
 def leave(code: int, parent: Parent) -> None:
@@ -41,10 +42,10 @@ def test_messages_go_both_ways_and_it_stops_when_asked() -> None:
     child = Child(partial(echo, "you said"))
     assert isinstance(hear(child), int)
     child.send("hello")
-    assert hear(child) == "you said hello"
+    assert hear(child) == ("you said hello", False)
     child.stop()
     child.send("last")
-    assert [hear(child) for _ in range(3)] == ["you said last", "stopped", None]
+    assert [hear(child) for _ in range(2)] == [("you said last", True), None]
     assert child.end() == 0
 
 
@@ -55,7 +56,7 @@ def test_signals_of_a_terminal_pass_by_and_a_kill_is_told() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
     child.send("still")
-    assert hear(child) == " still"
+    assert hear(child) == (" still", False)
     os.kill(pid, signal.SIGKILL)
     assert hear(child) is None
     assert child.end() == -signal.SIGKILL

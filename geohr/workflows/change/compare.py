@@ -18,6 +18,7 @@ from rasterio.features import rasterize
 
 from geohr._runtime.files import check_writable
 from geohr._runtime.redact import redact
+from geohr._runtime.stop import Stop
 from geohr.encoding import Bools, Floats32
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import local_metric_crs
@@ -96,6 +97,7 @@ def compare(
     creation_options: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    stop: Stop | None = None,
 ) -> ChangeCounts:
     """Write what changed between two dates into a GeoPackage.
 
@@ -113,18 +115,20 @@ def compare(
         creation_options: Options of GDAL's COG driver for `raster`, such as COMPRESS=ZSTD.
         overwrite: Replace `out` and `raster` if they exist.
         progress: Called with strips done and strips in all.
+        stop: When requested, the run ends with an error before the next strip.
 
     Raises:
         UsageError: When `out` exists, is no .gpkg, or is one of the inputs.
         InputError: When a file cannot be read, the dates do not overlap, or the shift between them
             is larger than allowed.
         OutputError: When `out` cannot be written.
+        InterruptedRunError: When `stop` was requested.
     """
     options = options or ChangeOptions()
     check_outputs(before, after, out, raster, aoi=aoi, overwrite=overwrite)
     with open_ground(before, after, aoi, out.parent) as ground:
         field = find_shift(ground, options)
-        counts = write_changes(ground, field, out, options, progress)
+        counts = write_changes(ground, field, out, options, progress, stop or Stop())
         if raster is not None and before.probabilities and after.probabilities:
             write_change_probability(
                 before.probabilities,
@@ -199,6 +203,7 @@ def write_changes(
     out: Path,
     options: ChangeOptions,
     progress: Callable[[int, int], None] | None,
+    stop: Stop,
 ) -> ChangeCounts:
     """Compare both dates strip by strip, from north to south."""
     counts = ChangeCounts(shift=field)
@@ -215,6 +220,7 @@ def write_changes(
     )
     with open_changes(out, ground.plane, second.crs) as writer:
         for number, (old, new, (_, bottom)) in enumerate(strips, start=1):
+            stop.check()
             writer.objects("before", old)
             writer.objects("after", new)
             counts.repaired += int(old.repaired.sum() + new.repaired.sum())

@@ -141,7 +141,7 @@ def change(
             else Date(each.path, each.probabilities, reference=against and each is given[0])
             for each in given
         ]
-        return write_outputs(dates, targets, options, segment_options.aoi, progress)
+        return write_outputs(dates, targets, options, segment_options.aoi, progress, stop)
 
 
 def write_outputs(
@@ -150,6 +150,7 @@ def write_outputs(
     options: ChangeOptions | None,
     aoi: str | None,
     progress: Progress | None,
+    stop: Stop | None,
 ) -> ChangeCounts:
     """Compare both dates; all files appear together."""
     name = work_name(targets.paths)
@@ -164,6 +165,7 @@ def write_outputs(
             raster=None if targets.raster is None else names[targets.raster],
             creation_options=targets.creation_options,
             progress=progress,
+            stop=stop,
         )
         source = f"geohr, {Path(dates[1].scene or dates[1].objects).name}"
         if targets.osm is not None:
