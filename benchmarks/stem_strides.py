@@ -12,7 +12,6 @@ others use too.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import subprocess
 import sys
@@ -33,8 +32,7 @@ from numpy.typing import NDArray
 
 from benchmarks.hrnet_tables import count_macs
 from geohr.hrnet import fuse
-from geohr.models.model import Model, resolve_model
-from geohr.models.networks import build
+from geohr.models.model import Model
 
 STRIDES = (8, 4, 2)
 SIZES = (0.0, 20.0, 50.0, 150.0, np.inf)
@@ -50,15 +48,11 @@ def geohr(*arguments: object) -> None:
 
 def train(stride: int, manifest: Path, args: argparse.Namespace, folder: Path) -> Path:
     """A model of one stride."""
-    out, start = folder / f"stride{stride}.safetensors", folder / f"start{stride}.safetensors"
-    model = resolve_model(args.init)
-    card = dataclasses.replace(model.card, stem_stride=stride)
-    network = build(card)
-    network.load_state_dict(model.network.state_dict())
-    Model(network, card).save(start)
+    out = folder / f"stride{stride}.safetensors"
     geohr(
-        "train", "--data", manifest, "--out", out, "--init", start,
-        "--steps", args.steps, "--batch", args.batch, "--tile", args.tile, "--gsd-range",
+        "train", "--data", manifest, "--out", out, "--init", args.init,
+        "--stem-stride", stride, "--steps", args.steps, "--batch", args.batch,
+        "--tile", args.tile, "--gsd-range",
         f"{args.gsd},{args.gsd}", "--learning-rate", args.learning_rate, "--warmup",
         args.steps // 10, "--ema", args.ema, "--device", "cpu", "--validate-every", args.steps,
     )  # fmt: skip

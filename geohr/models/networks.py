@@ -14,7 +14,8 @@ from torch import nn
 
 from geohr.errors import InputError
 from geohr.hrnet import HRNetOCR, HRNetV1, HRNetV2
-from geohr.hrnet.encoder import encoder_at
+from geohr.hrnet.backbone import PUBLISHED_STRIDE
+from geohr.hrnet.encoder import ENCODER_PREFIX, encoder_at
 from geohr.models.card import Card
 from geohr.models.foreign import FOREIGN
 
@@ -52,6 +53,8 @@ def build_hrnet(card: Card) -> nn.Module:
 def build_smp(card: Card) -> nn.Module:
     """A model of segmentation-models-pytorch on any encoder it knows."""
     kind = smp.MODEL_ARCHITECTURES_MAPPING[card.architecture]
+    if card.stem_stride != PUBLISHED_STRIDE and not card.encoder.startswith(ENCODER_PREFIX):
+        raise ValueError(f"stem_stride is {card.stem_stride}, but only HRNets have one")
     known = set(inspect.signature(kind).parameters) - RESERVED
     if unknown := sorted(card.arguments.keys() - known):
         raise ValueError(f"{card.architecture} takes no {unknown[0]}")

@@ -140,7 +140,7 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
     if options.encoder_weights is not None:
         raise UsageError("the model of --init has its encoder's weights; leave encoder_weights out")
     model = resolve_model(options.init)
-    for name in ("architecture", "encoder", "stem_stride"):
+    for name in ("architecture", "encoder"):
         asked, held = getattr(options, name), getattr(model.card, name)
         if asked not in (None, held):
             raise UsageError(f"{name} is {asked}, but {options.init} is a {held}; leave one out")
@@ -153,7 +153,29 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
     }
     sources = tuple(dict.fromkeys((*model.card.sources, *card.sources)))
     card = dataclasses.replace(card, **kept, sources=sources)
-    return model.network, card
+    if options.stem_stride in (None, card.stem_stride):
+        return model.network, card
+    card = dataclasses.replace(card, stem_stride=options.stem_stride)
+    return at_stem_stride(model.network, card, options.init), card
+
+
+def at_stem_stride(network: nn.Module, card: Card, path: str) -> nn.Module:
+    """The same weights in a network whose finest stream has the stride of a card.
+
+    Raises:
+        InputError: When the encoder is no HRNet, or the decoder has other tensors at that stride.
+    """
+    made = build(card)
+    held, wanted = network.state_dict(), made.state_dict()
+    if {name: each.shape for name, each in held.items()} != {
+        name: each.shape for name, each in wanted.items()
+    }:
+        raise InputError(
+            f"{path}: at stem stride {card.stem_stride} the decoder {card.architecture} has other "
+            "weights; start from the encoder's alone, with --encoder-weights instead of --init"
+        )
+    made.load_state_dict(held)
+    return made
 
 
 def default_of(name: str) -> Any:

@@ -208,6 +208,24 @@ def test_fine_tuning_starts_from_the_initial_model(
         assert torch.equal(one, two)
 
 
+def test_fine_tuning_goes_on_at_another_stem_stride(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    init = random_model(tmp_path / "init.safetensors", card=one_class_card(fusion="nearest"))
+    options = dataclasses.replace(
+        QUICK, encoder=None, init=str(init), stem_stride=2, steps=1, learning_rate=0.0, ema=0.0
+    )
+    train(samples[:1], tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    model = Model.load(tmp_path / "m.safetensors")
+    assert (model.card.stem_stride, model.card.fusion) == (2, "nearest")
+    before, after = Model.load(init).network, model.network
+    for (_, one), (_, two) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        assert torch.equal(one, two)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert not torch.allclose(before.eval()(pixels), after(pixels))
+
+
 def test_fine_tuning_carries_on_what_the_initial_card_says(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
@@ -515,6 +533,12 @@ def test_models_that_do_not_fit_are_refused(samples: tuple[Sample, ...], tmp_pat
         )
     with pytest.raises(UsageError, match="encoder is hrnetv2_w30"):
         refused(samples, tmp_path, encoder="hrnetv2_w30", init=str(other))
+    card = one_class_card(architecture="fpn")
+    fpn = random_model(tmp_path / "fpn.safetensors", card=card)
+    with pytest.raises(InputError, match="at stem stride 8 the decoder fpn has other weights"):
+        refused(samples, tmp_path, encoder=None, init=str(fpn), stem_stride=8)
+    with pytest.raises(InputError, match=r"cannot be built on encoder 'resnet18' \(stem_stride is"):
+        refused(samples, tmp_path, architecture="fpn", encoder="resnet18", stem_stride=8)
 
 
 def test_a_class_that_the_card_lacks_is_named(tmp_path: Path) -> None:
