@@ -10,6 +10,7 @@ With `--perfect` the labels alone are moved and drawn carelessly, and nothing is
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ from benchmarks.change_pairs import (
 from geohr.options import SegmentOptions
 from geohr.workflows.change.compare import Date, compare
 from geohr.workflows.change.dates import change
+from geohr.workflows.change.options import ChangeOptions
 
 SCENES = (
     "fair_kampala/kampala_a", "fair_kampala/kampala_b", "fair_banepa/banepa_centre",
@@ -42,6 +44,8 @@ SCENES = (
 SHIFTS = (0.0, 1.0, 2.0, 3.0)
 SIZES = (20, 50, 100, 400)
 """Square metres that part small, middling and large buildings."""
+OPTIONS = ChangeOptions(shift=max(SHIFTS) + 1)
+"""The largest shift is allowed with room for its estimate."""
 TURNS = 2
 """Directions in which perfect masks are moved."""
 ADDED = ("new", "grown")
@@ -144,18 +148,22 @@ def measure(arguments: Any) -> dict[tuple[str, str, float], Counter[tuple[str, s
                 if pair is None:
                     continue
                 out = Path(folder) / "changes.gpkg"
-                compare(*(Date(str(each)) for each in pair.labels), out)
+                compare(*(Date(str(each)) for each in pair.labels), out, options=OPTIONS)
                 found = {("good masks", "geohr change"): changes_of(out)}
                 found["good masks", "difference"] = difference(*pair.labels, image)
                 if not arguments.good_masks_only:
                     options = SegmentOptions(regularize=True)
-                    change(pair.before, pair.after, out, segment_options=options, overwrite=True)
+                    change(
+                        pair.before, pair.after, out, options=OPTIONS, segment_options=options,
+                        overwrite=True,
+                    )  # fmt: skip
                     found["bundled model", "geohr change"] = changes_of(out)
                     made = [out.with_name(f"changes_{each}.gpkg") for each in ("before", "after")]
                     found["bundled model", "difference"] = difference(made[0], made[1], image)
                 for (masks, method), reported in found.items():
                     key = (masks, method, metres)
                     totals[key] = totals.get(key, Counter()) + score(reported, pair)
+                    print(*key, image.stem, rates(totals[key]), file=sys.stderr, flush=True)
     return totals
 
 
@@ -174,19 +182,19 @@ def images(data: Path, scenes: Sequence[str]) -> list[tuple[Path, Path]]:
 
 
 def print_tables(totals: dict[tuple[str, str, float], Counter[tuple[str, str, str]]]) -> None:
-    """One table of all, one by kind and size at a metre of shift."""
+    """One table by shift, and one by kind and size over all shifts."""
     head = "changes | reports | false | precision | recall |"
     print(f"| masks | method | shift | {head}")
     print("|---|---|---|---|---|---|---|---|")
     for (masks, method, metres), counts in sorted(totals.items()):
         print(f"| {masks} | {method} | {metres:g} m | {rates(counts)}")
-    print(f"\nAt 1 m of shift:\n\n| masks | method | kind | size | {head}")
+    print(f"\n| masks | method | kind | size | {head}")
     print("|---|---|---|---|---|---|---|---|---|")
-    for (masks, method, metres), counts in sorted(totals.items()):
-        if metres != 1:
-            continue
+    for masks, method in sorted({key[:2] for key in totals}):
+        each = [counts for key, counts in totals.items() if key[:2] == (masks, method)]
+        counts = sum(each, Counter())
         for kind in ("new", "gone"):
-            for size in sorted({each[2] for each in counts}, key=lambda name: int(name.split()[0])):
+            for size in sorted({key[2] for key in counts}, key=lambda name: int(name.split()[0])):
                 cells = rates(counts, kind=kind, size=size)
                 print(f"| {masks} | {method} | {kind} | {size} | {cells}")
 

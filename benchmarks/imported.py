@@ -1,8 +1,9 @@
 """An imported model from file to GPKG and COG by two commands, beside geoai with the same network.
 
 `python -m benchmarks.imported --scene SCENE` writes a U-Net on resnet34 for 15 classes under the
-names that IGN's FLAIR networks have, with random weights and settled norms, imports it, and
-segments a square of the scene on torch and on OpenVINO. geoai's `predict_geotiff`, in its own
+names that IGN's FLAIR networks have, lets it learn for a moment to tell steps of brightness, so that
+its map has areas as maps have and no noise, imports it, and segments a square of the scene on torch
+and on OpenVINO. geoai's `predict_geotiff`, in its own
 environment, gets the same network and windows, and makes a mask alone. Every run is a process of
 its own on one core, in rounds; the table has medians of its processor seconds, which a shared
 machine hardly changes, its peak memory, and the share of pixels with the class that torch in
@@ -25,6 +26,7 @@ from statistics import median
 import rasterio
 import segmentation_models_pytorch as smp
 import torch
+from scipy import ndimage
 from torch import nn
 
 from benchmarks.peers import environment, write_scene
@@ -32,6 +34,10 @@ from geohr.models.registry import remote_models
 
 TILE, STRIDE = 512, 384
 CLASSES = 15
+STEPS, BATCH, LEARNT = 60, 2, 192
+"""How long the network learns, from how many windows at a time, and their side."""
+BLUR = 12
+"""Pixels over which the classes that it learns are smooth."""
 ROW = remote_models()["flair-rgb-15"]
 WATCH = (
     "import os, json, resource, subprocess, sys; os.sched_setaffinity(0, {0}); "
@@ -55,22 +61,36 @@ class Scores(nn.Module):
         return scores
 
 
+def brightness_classes(scene: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised pixels, and as classes the steps of their brightness, each as frequent."""
+    with rasterio.open(scene) as raster:
+        pixels = torch.from_numpy(raster.read([1, 2, 3])).float() / 255
+    smooth = torch.from_numpy(ndimage.gaussian_filter(pixels.mean(0).numpy(), BLUR))
+    edges = torch.quantile(smooth.flatten()[::97], torch.linspace(0, 1, CLASSES + 1)[1:-1])
+    pixels = (pixels - torch.tensor(ROW.mean)[:, None, None]) / torch.tensor(ROW.std)[:, None, None]
+    return pixels, torch.bucketize(smooth, edges)
+
+
+def draw_window(pixels: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A window to learn from."""
+    row, col = (int(torch.randint(size - LEARNT + 1, ())) for size in classes.shape)
+    part = slice(row, row + LEARNT), slice(col, col + LEARNT)
+    return pixels[:, *part], classes[part]
+
+
 def write_networks(scene: Path, folder: Path) -> None:
     """The checkpoint, and the same network as TorchScript for geoai."""
     torch.manual_seed(0)
-    network = smp.Unet("resnet34", encoder_weights=None, classes=CLASSES)
-    with rasterio.open(scene) as raster:
-        pixels = torch.from_numpy(raster.read([1, 2, 3])[None, :, :TILE, :TILE]).float() / 255
-    pixels = (pixels - torch.tensor(ROW.mean)[:, None, None]) / torch.tensor(ROW.std)[:, None, None]
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    with torch.no_grad():
-        network.train()(pixels)
-        # So that every class is somewhere the likeliest.
-        logits = network.eval()(pixels)
-        head = network.segmentation_head[0]
-        head.bias -= logits.mean((0, 2, 3))
+    network = smp.Unet("resnet34", encoder_weights=None, classes=CLASSES).train()
+    pixels, classes = brightness_classes(scene)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(STEPS):
+        windows = [draw_window(pixels, classes) for _ in range(BATCH)]
+        seen, wanted = (torch.stack(each) for each in zip(*windows, strict=True))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(seen), wanted).backward()
+        optimizer.step()
+    network.eval()
     state = {f"model.seg_model.{key}": value for key, value in network.state_dict().items()}
     state["criterion.weight"] = torch.ones(CLASSES)
     torch.save({"state_dict": state}, folder / "flair.ckpt")

@@ -114,6 +114,26 @@ def test_the_same_scene_twice_is_no_change(
     }
 
 
+def test_dates_without_objects_are_no_change(model: Path, tmp_path: Path, geohr: Geohr) -> None:
+    bare = [scene(tmp_path / f"{year}.tif", []) for year in (2019, 2024)]
+    out = tmp_path / "c.gpkg"
+    ended = geohr(
+        "change", *bare, "--out", out, "--out-raster", tmp_path / "c.tif", "--model", model,
+        "--tile", "32", "--report", tmp_path / "c.html",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "new: 0" in ended.out
+    assert len(geopandas.read_file(out, layer="changes")) == 0
+
+
+def test_objects_where_only_one_date_looks_are_no_change(model: Path, tmp_path: Path) -> None:
+    before = scene(tmp_path / "before.tif", [(20, 10)])
+    transform = rasterio.Affine(0.5, 0, ORIGIN[0] + SIDE / 4, 0, -0.5, ORIGIN[1])
+    after = scene(tmp_path / "after.tif", [(90, 130)], transform=transform)
+    counts = change(before, after, tmp_path / "c.gpkg", model=model, segment_options=OPTIONS)
+    assert kinds(counts) == {}
+
+
 def test_an_area_bounds_the_comparison_of_scenes(
     pair: tuple[Path, Path], model: Path, tmp_path: Path
 ) -> None:

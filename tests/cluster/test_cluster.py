@@ -325,3 +325,20 @@ def test_a_part_of_a_scene_in_degrees_is_read_on_the_same_grid(
     )
     run(one_worker, degrees, out, model, options=options)
     assert contents(out) == contents(alone)
+
+
+def test_a_comparison_of_scenes_on_a_cluster_gives_the_same_bytes(
+    model: Path, tmp_path: Path, one_worker: str, geohr: Geohr
+) -> None:
+    dates = [write_scene(tmp_path / f"{seed}.tif", noise(150, 130, seed=seed)) for seed in (0, 1)]
+    for name, where in (("whole", ()), ("shared", ("--dask", one_worker))):
+        out = tmp_path / name
+        out.mkdir()
+        ended = geohr(
+            "change", *dates, "--out", out / "c.gpkg", "--out-raster", out / "c.tif", "--model",
+            model, "--tile", "32", "--backend", "torch", "--threshold", "0.02", *where,
+        )  # fmt: skip
+        assert ended.code == 0, ended.err
+        assert "unsure: 0" not in ended.out
+    assert contents(tmp_path / "shared") == contents(tmp_path / "whole")
+    assert len(contents(tmp_path / "whole")) == 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -21,7 +21,7 @@ from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr.encoding import Bools, Floats32
 from geohr.errors import InputError, UsageError
-from geohr.geodesy import local_metric_crs
+from geohr.geodesy import local_metric_crs, parse_crs
 from geohr.scene.area import read_polygons
 from geohr.scene.features import Box
 from geohr.scene.files import open_raster
@@ -171,7 +171,7 @@ def open_ground(before: Date, after: Date, aoi: str | None, folder: Path) -> Ite
         InputError: When a file cannot be read, or the dates do not overlap.
     """
     layers = FootprintLayer(before.objects), FootprintLayer(after.objects)
-    plane = common_plane(*layers)
+    plane = common_plane(layers, [before.probabilities, after.probabilities])
     with ExitStack() as stack:
 
         def probabilities(date: Date) -> ProbabilityRaster | None:
@@ -186,7 +186,7 @@ def open_ground(before: Date, after: Date, aoi: str | None, folder: Path) -> Ite
             shown.append(shapely.bounds(area))
         if before.reference and rasters[1] is None and (box := layers[1].bounds_in(plane)):
             shown.append(box)
-        bounds = common_bounds(layers, shown, plane)
+        bounds = common_bounds(layers, shown, plane, seen=None not in rasters)
         west, south, east, north = bounds
         around = (west - MARGIN, south - MARGIN, east + MARGIN, north + MARGIN)
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".geohr-")))
@@ -225,10 +225,9 @@ def write_changes(
             writer.objects("after", new)
             counts.repaired += int(old.repaired.sum() + new.repaired.sum())
             groups = finder.add(old, new, bottom)
-            if groups.count:
-                changes = judge.judge(groups)
-                counts.add(changes)
-                writer.changes(changes)
+            changes = judge.judge(groups)
+            counts.add(changes)
+            writer.changes(changes)
             if progress is not None:
                 progress(number, len(edges) - 1)
         dates = {
@@ -239,23 +238,34 @@ def write_changes(
     return counts
 
 
-def common_plane(first: FootprintLayer, second: FootprintLayer) -> pyproj.CRS:
-    """A metric CRS around both layers.
+def common_plane(
+    layers: tuple[FootprintLayer, FootprintLayer], probabilities: Sequence[str | None]
+) -> pyproj.CRS:
+    """A metric CRS around both layers; without objects, around what the dates show.
 
     Raises:
-        InputError: When neither has objects.
+        InputError: When neither has objects, and nothing says what they show.
     """
-    layer = second if second.bounds is not None else first
-    if layer.bounds is None:
-        raise InputError(
-            f"{redact(first.path)} and {redact(second.path)}: neither holds an object to compare"
-        )
-    west, south, east, north = layer.bounds
-    return local_metric_crs(layer.crs, (west + east) / 2, (south + north) / 2)
+    for layer in reversed(layers):
+        if layer.bounds is not None:
+            west, south, east, north = layer.bounds
+            return local_metric_crs(layer.crs, (west + east) / 2, (south + north) / 2)
+    for path in filter(None, probabilities):
+        with open_raster(path) as raster:
+            if raster.crs is not None:
+                x, y = raster.transform @ (raster.width / 2, raster.height / 2)
+                return local_metric_crs(parse_crs(raster.crs.to_wkt()), x, y)
+    raise InputError(
+        f"{redact(layers[0].path)} and {redact(layers[1].path)}: neither holds an object to compare"
+    )
 
 
 def common_bounds(
-    layers: tuple[FootprintLayer, FootprintLayer], shown: list[Box], plane: pyproj.CRS
+    layers: tuple[FootprintLayer, FootprintLayer],
+    shown: list[Box],
+    plane: pyproj.CRS,
+    *,
+    seen: bool,
 ) -> Box:
     """The ground that both dates show, as far as that is known; else that of all objects.
 
@@ -263,19 +273,20 @@ def common_bounds(
         layers: The objects of both dates.
         shown: Bounds of the plane beyond which a date shows nothing.
         plane: A metric CRS.
+        seen: Whether `shown` says it of both dates, so that they may be without objects there.
 
     Raises:
         InputError: When the dates do not overlap.
     """
     boxes = [box for each in layers if (box := each.bounds_in(plane)) is not None]
-    whole = np.array(boxes)
-    union = (*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0))
-    inside = np.array([union, *shown])
-    low, high = inside[:, :2].max(axis=0), inside[:, 2:].min(axis=0)
+    whole = np.array(boxes).reshape(-1, 4)
+    union = [(*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0))] if boxes else []
     apart = len(boxes) == 2 and bool((whole[:, 2:].min(axis=0) < whole[:, :2].max(axis=0)).any())
-    if (low >= high).any() or (apart and not shown):
-        raise do_not_overlap(layers[0].path, layers[1].path)
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    for inside in ([*union, *shown], shown) if seen else ([*union, *shown],):
+        low, high = np.array(inside)[:, :2].max(axis=0), np.array(inside)[:, 2:].min(axis=0)
+        if (low < high).all() and (shown or not apart):
+            return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    raise do_not_overlap(layers[0].path, layers[1].path)
 
 
 def do_not_overlap(before: str, after: str) -> InputError:
