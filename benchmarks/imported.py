@@ -1,9 +1,9 @@
 """An imported model from file to GPKG and COG by two commands, beside geoai with the same network.
 
 `python -m benchmarks.imported --scene SCENE` writes a U-Net on resnet34 for 15 classes under the
-names that IGN's FLAIR networks have, lets it learn for a moment to tell steps of brightness, so that
-its map has areas as maps have and no noise, imports it, and segments a square of the scene on torch
-and on OpenVINO. geoai's `predict_geotiff`, in its own
+names that IGN's FLAIR networks have, lets it learn for a moment to tell steps of brightness, so
+that its map has areas as maps have and no noise, imports it, and segments a square of the scene on
+torch and on OpenVINO. geoai's `predict_geotiff`, in its own
 environment, gets the same network and windows, and makes a mask alone. Every run is a process of
 its own on one core, in rounds; the table has medians of its processor seconds, which a shared
 machine hardly changes, its peak memory, and the share of pixels with the class that torch in
@@ -34,7 +34,7 @@ from geohr.models.registry import remote_models
 
 TILE, STRIDE = 512, 384
 CLASSES = 15
-STEPS, BATCH, LEARNT = 60, 2, 192
+STEPS, BATCH, LEARNT = 60, 2, 128
 """How long the network learns, from how many windows at a time, and their side."""
 BLUR = 12
 """Pixels over which the classes that it learns are smooth."""
@@ -120,6 +120,7 @@ def commands(scene: Path, folder: Path, python: Path) -> dict[str, list[object]]
     listed: dict[str, list[object]] = {}
     for backend, precision in (
         ("torch", "float32"), ("openvino", "float32"), ("openvino", "bfloat16"),
+        ("openvino", "int8"),
     ):  # fmt: skip
         name = f"geohr {backend} {precision}"
         outputs = [folder / f"{name}.tif", folder / f"{name}.gpkg"]

@@ -24,8 +24,9 @@ PALETTE = (
     "#ff9da6", "#79706e", "#439894", "#83bcb6", "#d6a5c9", "#88d27a", "#d67195",
 )  # fmt: skip
 """Colours of classes whose file has none."""
-TILES_OVERLAP = 15
-"""Per cent of a window that Deepness and GeoDeep are told to overlap."""
+TILES_OVERLAP = 25
+"""Per cent of a window that Deepness and GeoDeep are told to overlap: as much as geohr's own. Of 512
+pixels, the step is then a multiple of the coarsest stream's stride."""
 DIGITS = 6
 
 

@@ -103,7 +103,12 @@ def write_change_report(changes: Path, out: Path, *, before: str, after: str) ->
         section("Options", table(option_rows(found.facts))),
     ]
     names = " and ".join(redact(Path(each).name) for each in (before, after))
-    write_page(out, f"{names}: {len(found.kinds):,} changes", sections, foot=FOOT)
+    unsure = int(np.count_nonzero(found.kinds == UNSURE))
+    certain = len(found.kinds) - unsure
+    told = f"{certain:,} change{'' if certain == 1 else 's'}"
+    write_page(
+        out, f"{names}: {told}" + (f", {unsure:,} unsure" if unsure else ""), sections, foot=FOOT
+    )
 
 
 def read_changes(path: Path) -> ChangeLayer:
@@ -193,7 +198,8 @@ def overview_rows(found: ChangeLayer) -> list[tuple[str, str]]:
     """The rows about both dates and what lies between them."""
     facts = found.facts
     windows = int(facts.get("shift_windows", 0))
-    shift = f"{facts['shift_m']:.2f} m, from {windows} windows" if windows else "not estimated"
+    many = "" if windows == 1 else "s"
+    shift = f"{facts['shift_m']:.2f} m, from {windows} window{many}" if windows else "not estimated"
     return [
         ("Before", str(facts.get("before", ""))),
         ("After", str(facts.get("after", ""))),

@@ -50,7 +50,12 @@ def served_page(images: Images, bench: Workbench, before: Images | None) -> str:
         "bounds": images.bounds,
         "zoom": images.zoom,
         "served": True,
-        "before": before and {"zoom": before.zoom, "bounds": before.bounds},
+        "before": before
+        and {
+            "scene": Path(before.scene.path).name,
+            "zoom": before.zoom,
+            "bounds": before.bounds,
+        },
         "labels": {
             "file": labels.path.name,
             "classes": list(labels.classes()),

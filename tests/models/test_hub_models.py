@@ -12,7 +12,6 @@ from typing import Any
 import geopandas
 import numpy as np
 import pytest
-import rasterio
 import segmentation_models_pytorch as smp
 import shapely
 import torch
@@ -24,6 +23,7 @@ from geohr.models.card import read_card
 from geohr.models.metadata import mlm_item, read_item, to_deepness
 from geohr.models.model import Model, resolve_model
 from geohr.models.registry import remote_models
+from geohr.scene import Scene
 from tests.command import command
 from tests.makers import one_class_card, random_model
 from tests.models.conftest import Run
@@ -204,11 +204,12 @@ def test_geodeep_finds_the_same_objects_with_the_exported_file(
     files = map(str, (scene, tmp_path / "b.onnx", tmp_path / "theirs.geojson"))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run([str(geodeep), "-c", GEODEEP, *files], check=True, env=environment)
-    with rasterio.open(scene) as source:
-        metres = 2 * source.transform.a
     # At the whole multiple of the scene's pixel that GeoDeep reads at, and as plain outlines.
+    # The scene's pixel on the ground is 0.3% smaller than in its CRS.
+    pixel = Scene.open(scene).gsd
+    assert pixel is not None
     ended = geohr(
-        "segment", scene, "--out", tmp_path / "ours.gpkg", "--gsd", str(metres), "--instances", "1",
+        "segment", scene, "--out", tmp_path / "ours.gpkg", "--gsd", 2 * pixel, "--instances", "1",
         "--outline", "pixel", "--no-regularize", "--simplify", "0",
     )  # fmt: skip
     assert ended.code == 0, ended.err
@@ -221,4 +222,4 @@ def test_geodeep_finds_the_same_objects_with_the_exported_file(
     theirs = theirs[shapely.area(theirs) >= resolve_model("buildings").card.min_area]
     found = len(match(ours, theirs).truth)
     print(f"of {len(ours)} objects and GeoDeep's {len(theirs)}, {found} are the same")
-    assert 2 * found / (len(ours) + len(theirs)) >= 0.9
+    assert 2 * found / (len(ours) + len(theirs)) >= 0.95

@@ -42,6 +42,7 @@ def test_both_dates_are_shown_with_changes_by_kind(tmp_path: Path) -> None:
     with serving(server) as address, chromium(tmp_path / "profile") as page:
         page.open(address)
         assert page.text("legend").splitlines()[:3] == ["gone: 1", "new: 1", "same: 2"]
+        assert (page.text("left"), page.text("right")) == ("before.tif", "after.tif")
         page.wait(lambda: bool(page.run("return plainReady && plain.loaded()")), "both dates")
         page.idle()
         page.wait(lambda: page.pixel(0.45, 0.9) == (40, 40, 40), "the date before")

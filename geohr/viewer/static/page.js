@@ -60,7 +60,9 @@ function colour() {
 // Near by, fills may be left away; they are there all the same, so that a click finds its object.
 function fillOpacity(outlinesOnly) {
   const rejected = ["==", ["coalesce", ["feature-state", "review"], ""], "rejected"];
-  const filled = ["case", rejected, 0.1, SELECTED, 0.1, 0.4];
+  // What did not change only veils the image.
+  const same = ["==", ["get", "class"], told.before ? "same" : ""];
+  const filled = ["case", rejected, 0.1, SELECTED, 0.1, same, 0, 0.4];
   return outlinesOnly ? ["step", ["zoom"], filled, OUTLINES_FROM, 0] : filled;
 }
 

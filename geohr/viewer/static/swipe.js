@@ -60,6 +60,9 @@ keys.all.w = () => part("compare").click();
 
 if (told.before) {
   part("compare").nextElementSibling.textContent = "Swipe between both dates";
+  part("colouring").querySelector("[value=class]").textContent = "by kind of change";
+  part("left").textContent = told.before.scene;
+  part("right").textContent = told.scene;
   part("compare").checked = true;
   showSwipe();
 }

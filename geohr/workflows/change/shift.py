@@ -96,7 +96,11 @@ class ShiftField:
         east, north = self.weights[0]
         return (
             f"shift between the dates: {east:+.2f} m east, {north:+.2f} m north in the middle, "
-            f"from {self.windows} windows that agree to {self.spread:.2f} m"
+            + (
+                "from 1 window"
+                if self.windows == 1
+                else f"from {self.windows} windows that agree to {self.spread:.2f} m"
+            )
         )
 
 
