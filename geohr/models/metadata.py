@@ -25,7 +25,7 @@ PALETTE = (
 )  # fmt: skip
 """Colours of classes whose file has none."""
 TILES_OVERLAP = 25
-"""Per cent of a window that Deepness and GeoDeep are told to overlap: as much as geohr's own. Of 512
+"""Per cent of a window that Deepness and GeoDeep are told to overlap: as much as geohr's. Of 512
 pixels, the step is then a multiple of the coarsest stream's stride."""
 DIGITS = 6
 

@@ -16,6 +16,7 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 from geohr._runtime.stop import Stop
 from geohr.errors import InputError, InterruptedRunError, LockedError, UsageError
+from geohr.inference.checkpoint import WORK_FOLDER, work_name
 from geohr.options import SegmentOptions
 from geohr.workflows.change import dates as dates_module
 from geohr.workflows.change.dates import change, output_lock
@@ -259,6 +260,19 @@ def test_a_run_that_was_cut_short_goes_on_and_gives_the_same_bytes(
     assert not any(path.exists() for path in out.paths)
     change(*pair, out, model=model, segment_options=OPTIONS)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert [each.name for each in (tmp_path / "out").iterdir() if each.is_dir()] == []
+
+
+def test_blocks_that_a_kill_left_beside_finished_scenes_are_removed(
+    pair: tuple[Path, Path], model: Path, tmp_path: Path
+) -> None:
+    out = outputs(tmp_path / "out")
+    change(*pair, out, model=model, segment_options=OPTIONS)
+    # As after SIGKILL between the names of the outputs and the end of the work folder.
+    work = tmp_path / "out" / WORK_FOLDER / work_name(out.kept("before")) / "0123"
+    work.mkdir(parents=True)
+    (work / "block-000000.npz").write_bytes(b"scores")
+    change(*pair, out, model=model, segment_options=OPTIONS, overwrite=True)
     assert [each.name for each in (tmp_path / "out").iterdir() if each.is_dir()] == []
 
 

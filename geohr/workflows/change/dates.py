@@ -20,6 +20,7 @@ from geohr.inference.checkpoint import (
     LOCK_WAIT_SECONDS,
     WORK_FOLDER,
     locked_outputs,
+    work_folder,
     work_name,
 )
 from geohr.inference.executor import Executor, LocalExecutor
@@ -208,6 +209,11 @@ def segment_date(scene: str, kept: tuple[Path, Path], run: SegmentRun) -> Date:
         # A TIFF keeps no empty tags.
         wanted = {name: text for name, text in noted.items() if text}
         if provenance_of(probs).items() >= wanted.items():
+            root, name = run.work_dir or objects.parent / WORK_FOLDER, work_name(kept)
+            if (root / name).is_dir():
+                # A run that was killed as its files appeared has left its blocks.
+                with work_folder(root, name, {}, resume=False):
+                    pass
             return date
         if not run.overwrite:
             raise UsageError(
