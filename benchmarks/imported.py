@@ -147,17 +147,19 @@ def main() -> None:
     """Write, import, run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scene", type=Path, required=True)
-    parser.add_argument("--side", type=int, default=2048)
+    # Both tools cut a square of 1,920 pixels into 25 windows of 512 with 128 shared.
+    parser.add_argument("--side", type=int, default=1920)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "geohr-benchmarks")
-    parser.add_argument("--folder", type=Path, help="keeps what is made")
+    parser.add_argument("--folder", type=Path, help="keeps what is made, for the next call")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = args.folder or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
         scene = folder / "scene.tif"
         write_scene(args.scene, args.side, scene)
-        write_networks(scene, folder)
+        if not (folder / "flair.pt").exists():
+            write_networks(scene, folder)
         brought = [sys.executable, "-m", "geohr_cli", "models", "import", folder / "flair.ckpt"]
         brought += ["--architecture", "unet", "--encoder", "resnet34", "--gsd", "0.05,0.3"]
         for option in ("mean", "std"):
