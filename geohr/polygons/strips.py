@@ -20,12 +20,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from geohr.encoding import Bytes, Ints
+from geohr.encoding import Bytes, Floats, Ints
+from geohr.geobox import Window
+from geohr.polygons.borders import DrawnWalls, FixedParts, SettledWalls, WallJoiner, settle
 from geohr.polygons.frames import Above, Frames
 from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated, together
 from geohr.polygons.open_outlines import OpenOutlines
 from geohr.polygons.rings import Chains, Links, Open, RaggedArray, canonical, join, split_touching
-from geohr.polygons.runs import Step, connected
+from geohr.polygons.runs import Runs, Step, connected
 from geohr.polygons.table import Polygons, concatenate, from_arrays, to_arrays
 from geohr.polygons.tracer import TraceSettings
 from geohr.polygons.watershed import SQUARE
@@ -44,6 +46,24 @@ class Fragment(OpenOutlines):
     """The part of each run of the row above, `(run,)`."""
     below: Ints
     """The part of each run of the last row, `(run,)`."""
+
+    def boxes(self, rows: tuple[int, int], above: Runs, below: Runs) -> Floats:
+        """The boxes of all that is open; see `OpenOutlines.boxes_between`.
+
+        Args:
+            rows: The row above the strip's first row, and its last row.
+            above: The runs of the row above the strip.
+            below: The runs of its last row.
+        """
+        counts = len(above.start), len(below.start)
+        row, upper = np.repeat(rows, counts), np.repeat([True, False], counts)
+        start = np.concatenate([above.start, below.start])
+        stop = np.concatenate([above.stop, below.stop])
+        # Outlines come down at the start of a run and go up at its end.
+        came, went = np.where(upper, start, stop), np.where(upper, stop, start)
+        return self.boxes_between(
+            (row[self.begin], came[self.begin]), (row[self.end], went[self.end])
+        )
 
     @classmethod
     def of(cls, frames: Frames) -> Self:
@@ -205,16 +225,18 @@ class StripPolygons:
     Attributes:
         stop: The row after the last row of the strip.
         fragment: The objects that cross the edges of the strip.
-        polygons: The finished objects inside the strip; empty if drawing needs the scene's order.
+        polygons: The finished objects inside the strip.
         statistics: The statistics of the polygons.
-        undrawn: The objects inside the strip, if drawing needs the scene's order.
+        waiting: Drawn objects inside the strip that may have to yield to those beyond its edges.
+        fixed: Parts of finished objects that these may have to yield to.
     """
 
     stop: int
     fragment: Fragment
     polygons: Polygons
     statistics: Statistics
-    undrawn: ClosedObjects
+    waiting: DrawnWalls
+    fixed: FixedParts
 
     def to_arrays(self) -> dict[str, Any]:
         """The fields as named arrays."""
@@ -223,7 +245,8 @@ class StripPolygons:
             **self.fragment.to_arrays(),
             **to_arrays(self.polygons),
             **self.statistics.to_arrays("done_"),
-            **self.undrawn.to_arrays("undrawn_"),
+            **self.waiting.to_arrays(),
+            **self.fixed.to_arrays(),
         }
 
     @classmethod
@@ -234,7 +257,8 @@ class StripPolygons:
             Fragment.from_arrays(arrays),
             from_arrays(arrays),
             Statistics.from_arrays(arrays, "done_"),
-            ClosedObjects.from_arrays(arrays, "undrawn_"),
+            DrawnWalls.from_arrays(arrays),
+            FixedParts.from_arrays(arrays),
         )
 
 
@@ -254,31 +278,41 @@ def trace_strip(
     """
     attributes = tracing.attributes()
     finished: list[tuple[Polygons, Statistics]] = []
-    undrawn: list[ClosedObjects] = []
+    closed: list[ClosedObjects] = []
 
     def keep(wholes: Iterable[ClosedObjects]) -> None:
         for whole in wholes:
             if tracing.options.regularize:
-                undrawn.append(whole)
+                closed.append(whole)
             else:
                 finished.append(attributes.polygons(whole, has_scores=True, open_from=0))
 
     frames = tracing.frames() if start == 0 else None
+    above = None if frames is None else frames.carried_runs()
     for first, classes, scores in _placed(chunks, start, stop, tracing):
         last_above = start - 1 - first
         if 0 <= last_above < len(classes):
             frames = tracing.frames(Above(start - 1, classes[last_above], scores[:, last_above]))
+            above = frames.carried_runs()
         rows = slice(max(0, start - first), max(0, stop - first))
         if frames is not None:
             keep(frames.push(classes[rows], scores[:, rows]))
     assert frames is not None
+    assert above is not None
     keep(_rest(frames, last=stop == tracing.geobox.height))
+    fragment, walls = Fragment.of(frames), SettledWalls.none()
+    if tracing.options.regularize:
+        around = fragment.boxes((start - 1, stop - 1), above, frames.carried_runs())
+        place = Window(start, 0, stop - start, tracing.geobox.width)
+        walls = settle(together(closed), around, place, attributes)
+        finished.append((walls.polygons, walls.statistics))
     return StripPolygons(
         stop,
-        Fragment.of(frames),
+        fragment,
         concatenate([polygons for polygons, _ in finished]),
         concatenated([statistics for _, statistics in finished]),
-        together(undrawn),
+        walls.waiting,
+        walls.fixed,
     )
 
 
@@ -321,14 +355,18 @@ class StripJoiner:
         self._attributes = tracing.attributes()
         self._width = tracing.geobox.width
         self._joiner = Joiner(eight=tracing.options.connectivity == 8)
+        self._walls = WallJoiner(self._attributes) if tracing.options.regularize else None
 
     def add(self, traced: StripPolygons) -> Polygons:
         """Take the next band; the objects that are whole with it, in canonical order."""
-        whole = together([self._joiner.add(traced.fragment), traced.undrawn])
-        open_from = min(self._joiner.first // self._width, traced.stop)
-        polygons, statistics = self._attributes.polygons(
-            whole, has_scores=True, open_from=open_from
-        )
+        whole = self._joiner.add(traced.fragment)
+        if self._walls is None:
+            polygons, statistics = self._attributes.polygons(whole, has_scores=True, open_from=0)
+        else:
+            open_from = min(self._joiner.first // self._width, traced.stop)
+            polygons, statistics = self._walls.draw(
+                whole, traced.waiting, traced.fixed, open_from=open_from
+            )
         both = concatenated([statistics, traced.statistics])
         order = np.lexsort((both.first, both.bottom))
         return concatenate([polygons, traced.polygons]).take(order)
