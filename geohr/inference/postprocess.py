@@ -22,7 +22,7 @@ from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons, Tracer
-from geohr.polygons.borders import DrawnWalls
+from geohr.polygons.borders import WallDrawings
 from geohr.polygons.fragments import Fragment
 from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, draw_edge, trace_strip
 from geohr.polygons.watershed import SQUARE
@@ -296,7 +296,7 @@ def chunks_of_strips(job: Job, folder: Path, strips: Iterable[Strip]) -> Generat
         polygons, windows = Polygons.none(), int(arrays["windows"].item())
         if joiner is not None:
             edge = edge_path(folder, strip)
-            drawn = DrawnWalls.from_arrays(load_arrays(edge)) if edge.exists() else None
+            drawn = WallDrawings.from_arrays(load_arrays(edge)) if edge.exists() else None
             polygons = joiner.add(StripPolygons.from_arrays(arrays), drawn)
         if job.rasters is None:
             scores = arrays["probabilities"]

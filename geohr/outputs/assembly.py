@@ -12,7 +12,7 @@ import numpy as np
 from geohr.encoding import Ints
 from geohr.errors import OutputError
 from geohr.outputs.tiff import HEIGHT, TILE_OFFSETS, TILE_SIZES, WIDTH, Directory, Tag, header
-from geohr.outputs.tiles import CogPart, Pixels, TileCoding, Tiles
+from geohr.outputs.tiles import CogPart, Pixels, TileEncoder, Tiles
 
 # GDAL writes the bytes of a tile before it, and its last bytes once more behind it.
 _LEADER = 4
@@ -45,19 +45,19 @@ class CogAssembly:
     Overviews come first in a COG, so tiles wait in a file of their own until all are there.
 
     Args:
-        coding: How the raster becomes tiles.
+        encoder: How the raster becomes tiles.
         file: The file of tiles, open to write and to read.
 
     Attributes:
         counts: `(band, 256)` how often each value came, where statistics are asked for.
     """
 
-    def __init__(self, coding: TileCoding, file: BinaryIO) -> None:
-        self._coding = coding
+    def __init__(self, encoder: TileEncoder, file: BinaryIO) -> None:
+        self._encoder = encoder
         self._file = file
         self._end = 0
-        self._levels = [_Level() for _ in coding.shapes]
-        self.counts: Ints = np.zeros((coding.bands, 256 if coding.counted else 0), np.int64)
+        self._levels = [_Level() for _ in encoder.shapes]
+        self.counts: Ints = np.zeros((encoder.bands, 256 if encoder.counted else 0), np.int64)
 
     @property
     def came(self) -> int:
@@ -81,30 +81,30 @@ class CogAssembly:
         """Take rows of a level, and make tiles of them, and rows of the next level if asked."""
         if rows.shape[1] == 0:
             return
-        held, (height, _) = self._levels[level], self._coding.shapes[level]
+        held, (height, _) = self._levels[level], self._encoder.shapes[level]
         held.rows.append(rows)
         held.came += rows.shape[1]
         ends, waiting = held.came == height, sum(each.shape[1] for each in held.rows)
-        if ends or waiting >= self._coding.tile:
+        if ends or waiting >= self._encoder.tile:
             every = np.concatenate(held.rows, axis=1)
-            whole = waiting if ends else waiting // self._coding.tile * self._coding.tile
+            whole = waiting if ends else waiting // self._encoder.tile * self._encoder.tile
             held.rows = [every[:, whole:]]
             held.came -= whole
-            self._keep(level, self._coding.encode(every[:, :whole]))
+            self._keep(level, self._encoder.encode(every[:, :whole]))
         if reduce and level + 1 < len(self._levels):
             both = np.concatenate([*held.odd, rows], axis=1)
             even = both.shape[1] if ends else both.shape[1] // 2 * 2
             held.odd = [both[:, even:]]
             if even:
-                self._push(level + 1, self._coding.halved(both[:, :even]), reduce=True)
+                self._push(level + 1, self._encoder.halved(both[:, :even]), reduce=True)
 
     def _keep(self, level: int, tiles: Tiles) -> None:
         """Append the tiles of the next rows to the file."""
         count = tiles.sizes.shape[1]
         if count == 0:
             return
-        held, (height, _) = self._levels[level], self._coding.shapes[level]
-        held.came = min(held.came + count * self._coding.tile, height)
+        held, (height, _) = self._levels[level], self._encoder.shapes[level]
+        held.came = min(held.came + count * self._encoder.tile, height)
         sizes = tiles.sizes.reshape(-1)
         taken = np.where(sizes > 0, sizes + 2 * _LEADER, 0)
         stops = np.cumsum(sizes).tolist()
@@ -152,7 +152,7 @@ class CogAssembly:
                     TILE_OFFSETS: Tag.of(places[level], large=big),
                     TILE_SIZES: Tag.of(sizes[level]),
                 }
-                for level, (height, width) in enumerate(self._coding.shapes)
+                for level, (height, width) in enumerate(self._encoder.shapes)
             ]
             return header(between, described, big=big)
 

@@ -24,7 +24,7 @@ from geohr.geobox import GeoBox
 from geohr.outputs.assembly import CogAssembly
 from geohr.outputs.creation_options import cog_settings
 from geohr.outputs.tiff import read_tags
-from geohr.outputs.tiles import CogPart, TileCoding, without_georeference
+from geohr.outputs.tiles import CogPart, TileEncoder, without_georeference
 from geohr.scene.files import FAILURES
 
 # Side in pixels of a raster that has an overview.
@@ -47,7 +47,7 @@ class RasterWriter:
         creation_options: Options of GDAL's COG driver, as `check_creation_options` allows them.
 
     Attributes:
-        coding: How rows become tiles, for those who make parts of the raster elsewhere.
+        encoder: How rows become tiles, for those who make parts of the raster elsewhere.
 
     Raises:
         InputError: When a GeoTIFF cannot hold the CRS.
@@ -73,7 +73,7 @@ class RasterWriter:
         self._tags = dict(tags)
         self._colours = colours
         self._scale = scale
-        self.coding = TileCoding(
+        self.encoder = TileEncoder(
             geobox.height,
             geobox.width,
             len(self._descriptions),
@@ -93,7 +93,7 @@ class RasterWriter:
                 file = stack.enter_context(tiles.open("w+b"))
             except OSError as error:
                 raise as_output_error(error, self._path) from error
-            self._assembly = CogAssembly(self.coding, file)
+            self._assembly = CogAssembly(self.encoder, file)
             self._stack = stack.pop_all()
         return self
 
@@ -117,11 +117,11 @@ class RasterWriter:
             OutputError: When the disk is full or went away.
         """
         self._waiting.append(rows if rows.ndim == 3 else rows[None])
-        if sum(each.shape[1] for each in self._waiting) >= self.coding.tile:
+        if sum(each.shape[1] for each in self._waiting) >= self.encoder.tile:
             self._flush(whole_tiles=True)
 
     def add(self, part: CogPart) -> None:
-        """Append rows of which tiles were made elsewhere, by `coding`.
+        """Append rows of which tiles were made elsewhere, by `encoder`.
 
         Args:
             part: The rows.
@@ -137,11 +137,11 @@ class RasterWriter:
     def _flush(self, *, whole_tiles: bool) -> None:
         """Make tiles of what waits, in whole rows of them where more is to come."""
         rows = np.concatenate(self._waiting, axis=1)
-        tile = self.coding.tile
+        tile = self.encoder.tile
         count = rows.shape[1] // tile * tile if whole_tiles else rows.shape[1]
         self._waiting = [rows[:, count:]] if count < rows.shape[1] else []
         try:
-            self._assembly.add(self.coding.part(self._assembly.came, rows[:, :count]))
+            self._assembly.add(self.encoder.part(self._assembly.came, rows[:, :count]))
         except (*FAILURES, OSError) as error:
             raise as_output_error(error, self._path) from error
 
@@ -150,7 +150,7 @@ class RasterWriter:
         raster.update_tags(**self._tags)
         for band, name in enumerate(self._descriptions, start=1):
             raster.set_band_description(band, name)
-            if self.coding.counted:
+            if self.encoder.counted:
                 raster.update_tags(band, **statistics(self._assembly.counts[band - 1]))
         raster.scales = (self._scale,) * len(self._descriptions)
         if self._colours is not None:
@@ -158,16 +158,16 @@ class RasterWriter:
 
     def _finish(self) -> None:
         """Write the COG, of the same tags as a small one that GDAL writes."""
-        coding = self.coding
-        settings = {name: each for name, each in coding.settings.items() if name != "STATISTICS"}
-        if len(coding.shapes) > 1:
+        encoder = self.encoder
+        settings = {name: each for name, each in encoder.settings.items() if name != "STATISTICS"}
+        if len(encoder.shapes) > 1:
             settings |= {"OVERVIEWS": "AUTO", "OVERVIEW_COUNT": "1"}
         try:
             if self._waiting:
                 self._flush(whole_tiles=False)
             with without_georeference(), MemoryFile() as rows, MemoryFile(ext=".tif") as small:
                 with rows.open(
-                    driver="GTiff", dtype="uint8", count=coding.bands, height=SMALL, width=SMALL,
+                    driver="GTiff", dtype="uint8", count=encoder.bands, height=SMALL, width=SMALL,
                     crs=self._geobox.crs, transform=self._geobox.transform, nodata=NODATA,
                 ) as raster:  # fmt: skip
                     self._describe(raster)

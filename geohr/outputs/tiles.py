@@ -83,7 +83,7 @@ class CogPart:
 
 
 @dataclass(frozen=True)
-class TileCoding:
+class TileEncoder:
     """How the rows of a raster of uint8 become tiles.
 
     Attributes:

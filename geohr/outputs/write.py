@@ -21,7 +21,7 @@ from geohr.inference.postprocess import Chunk
 from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
 from geohr.outputs.creation_options import check_creation_options
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
-from geohr.outputs.tiles import CogPart, TileCoding
+from geohr.outputs.tiles import CogPart, TileEncoder
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
 from geohr.polygons.antimeridian import is_cut
 from geohr.stitching.seams import SeamMeter, SeamScore
@@ -124,8 +124,8 @@ class StripRasters:
         probabilities: How probabilities do, likewise.
     """
 
-    classes: TileCoding | None
-    probabilities: TileCoding | None
+    classes: TileEncoder | None
+    probabilities: TileEncoder | None
 
     @classmethod
     def of(cls, job: Job, targets: OutputPaths) -> Self | None:
@@ -134,9 +134,11 @@ class StripRasters:
             return None
         box, options = job.geobox, {**targets.creation_options, "NUM_THREADS": "1"}
         names = [label.name for label in job.card.classes]
-        classes = [class_raster(job, path, box, options).coding for path in targets.rasters]
+        classes = [class_raster(job, path, box, options).encoder for path in targets.rasters]
         probabilities = targets.probs and share_raster(job, targets.probs, box, names, options)
-        return cls(classes[0] if classes else None, probabilities.coding if probabilities else None)
+        return cls(
+            classes[0] if classes else None, probabilities.encoder if probabilities else None
+        )
 
     @property
     def digest(self) -> str:

@@ -138,7 +138,7 @@ def test_a_cog_is_the_same_however_its_rows_are_cut_and_where_tiles_are_made(
             with writer(path, bands, resampling, asked) as sink:
                 for start, stop in pairwise([*edges[:-1], HEIGHT]):
                     if elsewhere:
-                        part = sink.coding.part(start, rows[:, start:stop])
+                        part = sink.encoder.part(start, rows[:, start:stop])
                         sink.add(CogPart.from_arrays(part.to_arrays("a_"), "a_"))
                     else:
                         sink.write(rows[:, start:stop])

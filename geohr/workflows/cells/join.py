@@ -18,7 +18,7 @@ from geohr.models.model import resolve_model
 from geohr.outputs.vector import VectorWriter
 from geohr.outputs.write import vector_writer
 from geohr.polygons import Polygons
-from geohr.polygons.borders import DrawnWalls, FixedParts, WallJoiner
+from geohr.polygons.borders import FixedParts, WallDrawings, WallJoiner
 from geohr.polygons.patches import PatchJoiner
 from geohr.workflows.cells.catalog import write_catalog
 from geohr.workflows.cells.files import FRAGMENTS, objects_name
@@ -197,7 +197,7 @@ def _joined(
         if walls is None:
             polygons, _ = attributes.polygons(closed, has_scores=True, open_from=0)
         else:
-            waiting = DrawnWalls.together([each.waiting for each in fragments])
+            waiting = WallDrawings.together([each.waiting for each in fragments])
             fixed = FixedParts.concatenated([each.fixed for each in fragments])
             open_from = min(joiner.first // width, zone.rows[row + 1])
             polygons, _ = walls.draw(closed, waiting, fixed, open_from=open_from)
