@@ -67,6 +67,7 @@ def view(
 
     from geohr._runtime.files import check_writable
     from geohr.scene import Scene
+    from geohr.scene.files import files_behind
     from geohr.viewer import ObjectTable, page_server, write_page
 
     if html is not None:
@@ -75,7 +76,7 @@ def view(
                 "a page that is one file shows one date, and nothing is drawn or "
                 "judged on it; leave out --html, or BEFORE, --labels and --check"
             )
-        check_writable(html, overwrite=overwrite, inputs=[scene, objects])
+        check_writable(html, overwrite=overwrite, inputs=[*files_behind(scene), objects])
         write_page(Scene.open(scene, options), ObjectTable.open(objects), html)
         click.echo(f"{html}: {html.stat().st_size / 1e6:.1f} MB")
         return
