@@ -96,8 +96,8 @@ def segment(
     from geohr._runtime.files import check_writable
     from geohr.api.segment import segment_to_files
     from geohr.models.model import resolve_model
-    from geohr.scene.files import files_behind
     from geohr.scene.prepare import display_name
+    from geohr.scene.provenance import files_behind
     from geohr.scene.stac import is_stac
     from geohr.tiling.blocks import BlockSize
     from geohr.workflows.executors import executor_at

@@ -64,7 +64,7 @@ def stitch(
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
     check_creation_options(creation_options or {})
     scenes = [Scene.open(path, options) for path in tiles]
-    inputs = [*tiles, *(name for scene in scenes for name in scene.files)]
+    inputs: list[str | Path] = [*tiles, *(name for scene in scenes for name in scene.files)]
     check_writable(out, overwrite=overwrite, inputs=inputs)
     geobox, placed = place(scenes)
     names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]

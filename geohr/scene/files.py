@@ -367,16 +367,6 @@ def files_of(raster: rasterio.DatasetReader, chain: tuple[str, ...]) -> dict[str
     return found
 
 
-def files_behind(path: str | Path) -> tuple[str, ...]:
-    """Names of all files that a raster is read from: itself, its sources and its sidecars.
-
-    Raises:
-        InputError: When it cannot be opened.
-    """
-    with open_raster(path) as raster:
-        return tuple(files_of(raster, (str(path),)))
-
-
 @ensure_env_with_credentials  # type: ignore[untyped-decorator]
 def open_with(path: str, drivers: Sequence[str]) -> rasterio.DatasetReader:
     """The raster at `path`, opened by one of the drivers; `rasterio.open` takes but one."""

@@ -175,7 +175,7 @@ class PlanEstimate:
         return (
             f"{self.cells} cells of {self.scenes} scenes, {self.km2:.4g} km2; {self.windows} "
             f"windows, {self.core_hours:.3g} core hours; {self.bytes / 1e6:.4g} MB of outputs; "
-            f"costs {self.cost:.3g}, {self.cost_per_km2:.3g} per km2"
+            f"cost {self.cost:.3g} at --price, {self.cost_per_km2:.3g} per km2"
         )
 
 
