@@ -30,7 +30,13 @@ from geohr.inference.checkpoint import load_block, save_arrays, save_block
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
-from geohr.inference.postprocess import chunks_of_strips, cut_strips, finish_strip
+from geohr.inference.postprocess import (
+    chunks_of_strips,
+    cut_edges,
+    cut_strips,
+    finish_edge,
+    finish_strip,
+)
 from geohr.inference.prepare import prepare
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
@@ -100,8 +106,11 @@ def measure_worker(
                 save_block(folder, block, made)
 
     def finish() -> None:
-        for strip in cut_strips(job):
+        strips = cut_strips(job)
+        for strip in strips:
             finish_strip(job, strip, folder, partial(load_block, folder))
+        for edge in cut_edges(job, strips):
+            finish_edge(job, edge, folder)
 
     spent = timed(megapixels, predict) + timed(megapixels, finish)
     chunks = list(chunks_of_strips(job, folder, cut_strips(job)))
@@ -124,6 +133,8 @@ def write_strips(job: Job, scores: NDArray[np.uint8], folder: Path) -> None:
         traced = trace_strip(iter([rows]), strip.start, strip.stop, job.trace_settings)
         own = {"windows": np.array(0), "probabilities": scores[:, strip.start : strip.stop]}
         save_arrays(strip.path(folder), traced.to_arrays() | own)
+    for edge in cut_edges(job, cut_strips(job)):
+        finish_edge(job, edge, folder)
 
 
 def measure_rasters(scores: NDArray[np.uint8], folder: Path) -> None:

@@ -1,13 +1,13 @@
 """Finished probabilities turned into what outputs are made of: class ids and polygons.
 
 One process does so from top to bottom, with `postprocess`. Strips of rows can be finished apart by
-`finish_strip`, from the blocks that touch them, and put in order by `chunks_of_strips`. What comes
-out is the same, however the rows are cut.
+`finish_strip`, from the blocks that touch them, the edges between them by `finish_edge`, and both
+put in order by `chunks_of_strips`. What comes out is the same, however the rows are cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +21,9 @@ from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons, Tracer
-from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.borders import DrawnWalls
+from geohr.polygons.fragments import Fragment
+from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, draw_edge, trace_strip
 from geohr.polygons.watershed import SQUARE
 from geohr.scene import SceneReader
 from geohr.stitching.blocks import Assembler, BlockScores
@@ -117,6 +119,35 @@ class Strip:
         return folder / f"strip-{self.start:08d}-{self.stop:08d}.npz"
 
 
+@dataclass(frozen=True)
+class Edge:
+    """The edge between two strips, whose buildings are drawn together."""
+
+    upper: Strip
+    lower: Strip
+
+    @property
+    def index(self) -> int:
+        """The number of the edge: that of the lower strip."""
+        return self.lower.index
+
+    def path(self, folder: Path) -> Path:
+        """The file of the edge in a work folder."""
+        return edge_path(folder, self.lower)
+
+
+def edge_path(folder: Path, lower: Strip) -> Path:
+    """The file of a strip's upper edge in a work folder."""
+    return folder / f"edge-{lower.start:08d}.npz"
+
+
+def cut_edges(job: Job, strips: Sequence[Strip]) -> tuple[Edge, ...]:
+    """The edges between a job's strips; none where nothing is drawn."""
+    if not (job.polygons and job.trace_settings.options.regularize):
+        return ()
+    return tuple(Edge(*pair) for pair in pairwise(strips))
+
+
 def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
     """The job's window cut into strips.
 
@@ -203,13 +234,33 @@ def finish_strip(
     save_arrays(strip.path(folder), arrays)
 
 
+def finish_edge(job: Job, edge: Edge, folder: Path) -> None:
+    """Draw the buildings across the edge between two finished strips, into its file.
+
+    Raises:
+        OutputError: When a strip's file went away, or the folder cannot be written.
+    """
+    upper, lower = (
+        Fragment.from_arrays(load_arrays(each.path(folder))) for each in (edge.upper, edge.lower)
+    )
+    save_arrays(edge.path(folder), draw_edge(upper, lower, job.trace_settings).to_arrays())
+
+
 def chunks_of_strips(job: Job, folder: Path, strips: Iterable[Strip]) -> Generator[Chunk]:
-    """Yield what the outputs receive from all strips in order, each as soon as it is finished."""
+    """Yield what the outputs receive from all strips in order, each as soon as it is finished.
+
+    Args:
+        job: The job.
+        folder: The folder of the files of strips and edges.
+        strips: From top to bottom, each when its file and that of its upper edge are there.
+    """
     joiner = StripJoiner(job.trace_settings) if job.polygons else None
     for strip in strips:
         arrays = load_arrays(strip.path(folder))
         scores, polygons = arrays["probabilities"], Polygons.none()
         if joiner is not None:
-            polygons = joiner.add(StripPolygons.from_arrays(arrays))
+            edge = edge_path(folder, strip)
+            drawn = DrawnWalls.from_arrays(load_arrays(edge)) if edge.exists() else None
+            polygons = joiner.add(StripPolygons.from_arrays(arrays), drawn)
         ids = classify(scores, job.options.threshold)
         yield Chunk(ids, scores, polygons, int(arrays["windows"].item()))

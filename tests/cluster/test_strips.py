@@ -15,7 +15,14 @@ from benchmarks.scenes import write_town
 from geohr.encoding import Batch
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.pipeline import predict_rows
-from geohr.inference.postprocess import chunks_of_strips, cut_strips, finish_strip, postprocess
+from geohr.inference.postprocess import (
+    chunks_of_strips,
+    cut_edges,
+    cut_strips,
+    finish_edge,
+    finish_strip,
+    postprocess,
+)
 from geohr.inference.prepare import prepare
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
@@ -89,6 +96,8 @@ def both_ways(
             assert len(strips) > 2
             for strip in reversed(strips):
                 finish_strip(job, strip, work, held.load)
+            for edge in reversed(cut_edges(job, strips)):
+                finish_edge(job, edge, work)
             chunks = chunks_of_strips(job, work, strips)
         targets = OutputPaths((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
         counts.append(write_outputs(job, chunks, targets))

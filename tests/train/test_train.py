@@ -118,7 +118,12 @@ def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("step", "architecture"), [(1, "hrnetv2"), (3, "hrnetv2"), (2, "hrnetocr")]
+    ("step", "architecture"),
+    [
+        pytest.param(1, "hrnetv2", marks=pytest.mark.full),
+        (3, "hrnetv2"),
+        pytest.param(2, "hrnetocr", marks=pytest.mark.full),
+    ],
 )
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     samples: tuple[Sample, ...], tmp_path: Path, step: int, architecture: str
@@ -308,7 +313,9 @@ def test_several_classes_are_a_softmax_with_a_background(tmp_path: Path) -> None
         )
 
 
-@pytest.mark.parametrize("architecture", ["hrnetv1", "hrnetocr"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param("hrnetv1", marks=pytest.mark.full), "hrnetocr"]
+)
 def test_the_other_heads_train_and_are_read_back(
     samples: tuple[Sample, ...], tmp_path: Path, architecture: str
 ) -> None:

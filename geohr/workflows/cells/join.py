@@ -18,8 +18,7 @@ from geohr.models.model import Model
 from geohr.outputs.vector import VectorWriter
 from geohr.outputs.write import vector_writer
 from geohr.polygons import Polygons
-from geohr.polygons.borders import FixedParts, WallJoiner
-from geohr.polygons.objects import together
+from geohr.polygons.borders import DrawnWalls, FixedParts, WallJoiner
 from geohr.polygons.patches import PatchJoiner
 from geohr.workflows.cells.catalog import write_catalog
 from geohr.workflows.cells.files import FRAGMENTS, objects_name
@@ -200,10 +199,10 @@ def _joined(
         if walls is None:
             polygons, _ = attributes.polygons(closed, has_scores=True, open_from=0)
         else:
-            whole = together([closed, *(each.waiting for each in fragments)])
+            waiting = DrawnWalls.together([each.waiting for each in fragments])
             fixed = FixedParts.concatenated([each.fixed for each in fragments])
             open_from = min(joiner.first // width, zone.rows[row + 1])
-            polygons = walls.draw(whole, fixed, open_from=open_from)
+            polygons, _ = walls.draw(closed, waiting, fixed, open_from=open_from)
         writer.write(job.to_crs(polygons))
         report(len(fragments), 0)
     return len(joiner)
