@@ -110,7 +110,7 @@ class Plan:
                 f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
                 f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
                 f"with {self.overlap} shared",
-                f"engine: {self.engine}, {self.workers} x {self.batch} windows at once",
+                f"engine: {self.engine}, {self.workers * self.batch} windows at once",
                 f"time: {self.seconds:.0f} s",
                 f"memory: {self.memory / 1e9:.2f} GB",
                 f"disk: {self.temporary / 1e9:.3f} GB while it runs, "

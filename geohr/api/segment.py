@@ -45,6 +45,10 @@ GEOJSON_CRS = "OGC:CRS84"
 """The one CRS of GeoJSON (RFC 7946, section 4)."""
 
 
+# Seam scores above this are said: at half as much again, lines can be made out in a result.
+SEAMS_SHOW = 1.5
+
+
 @dataclass(frozen=True)
 class Summary:
     """The summary of a run.
@@ -78,7 +82,8 @@ class Summary:
         """The summary in one line, for a person or a log."""
         found = "" if self.objects is None else f"{self.objects} objects; "
         reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
-        seams = "" if self.seam_score is None else f"; seam score {self.seam_score:.2f}"
+        shown = self.seam_score is not None and self.seam_score > SEAMS_SHOW
+        seams = f"; window lines show, seam score {self.seam_score:.1f}" if shown else ""
         return (
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
             f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"

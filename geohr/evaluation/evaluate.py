@@ -59,7 +59,7 @@ class Evaluation:
         return json.dumps(content, indent=2, allow_nan=False)
 
     def describe(self) -> str:
-        """The scores and intervals as text, one line per measure."""
+        """The scores as text, a line a measure, with 95% intervals in brackets."""
         width = max(len(name) for name in self.scores)
         lines = []
         for name, value in self.scores.items():
@@ -70,6 +70,8 @@ class Evaluation:
                 low, high = self.intervals[name]
                 text += f"  [{low:.4f}, {high:.4f}]"
             lines.append(f"{name.replace('_', ' '):{width}}  {text}")
+        if self.intervals:
+            lines.append("In brackets: 95% intervals")
         return "\n".join(lines)
 
 

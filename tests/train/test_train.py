@@ -219,7 +219,7 @@ def test_fine_tuning_carries_on_what_the_initial_card_says(
     theirs, ours = Source("OSM", "ODbL-1.0", "OpenStreetMap"), Source("us", "CC-BY-4.0", "We")
     card = one_class_card(
         min_area=3.0, instances=0.5, instance_area=2.0, walls=0.4, licence="ODbL-1.0",
-        sources=(theirs,),
+        sources=(theirs,), outline="contour", regularize=True, notes="Of one town.",
     )  # fmt: skip
     init = random_model(tmp_path / "init.safetensors", card=card)
     options = dataclasses.replace(QUICK, encoder=None, init=str(init), steps=1)
@@ -227,7 +227,9 @@ def test_fine_tuning_carries_on_what_the_initial_card_says(
     made = train(samples[:1], tmp_path / "m.safetensors", card=new, options=options).card
     assert (made.name, made.walls, made.sources) == ("mine", 0.9, (theirs, ours))
     assert (made.min_area, made.instances, made.instance_area) == (3.0, 0.5, 2.0)
-    assert made.licence == "ODbL-1.0"
+    assert (made.outline, made.regularize, made.licence) == ("contour", True, "ODbL-1.0")
+    assert made.notes.startswith("Trained further from ")
+    assert made.notes.endswith("which says: Of one town.")
 
 
 def test_the_initial_model_is_scored_first_and_the_test_split_last(
