@@ -133,6 +133,7 @@ class CogAssembly:
             OutputError: When it would be too large for the TIFF that was asked for.
             OSError: When the disk is full or went away.
         """
+        assert self.came == self._encoder.height
         sizes = [np.concatenate(each.sizes, axis=1).reshape(-1) for each in self._levels]
         taken = [np.where(each > 0, each + 2 * _LEADER, 0) for each in sizes]
         least = _SAFE_MAX if bigtiff == "IF_SAFER" else _CLASSIC_MAX

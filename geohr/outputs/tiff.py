@@ -85,29 +85,23 @@ def read_tags(content: bytes) -> tuple[bytes, list[Directory]]:
         content: The file, of which pixels are not looked at.
     """
     layout = _Layout(content[2] == 43)
-    begin = len(layout.start)
-    wide = struct.calcsize(layout.place)
-    (place,) = first = struct.unpack_from(layout.place, content, begin)
+    begin, wide = len(layout.start), struct.calcsize(layout.place)
+    (first,) = (place,) = struct.unpack_from(layout.place, content, begin)
     directories = []
     while place:
         (count,) = struct.unpack_from(layout.count, content, place)
         place += struct.calcsize(layout.count)
         directory = {}
         for _ in range(count):
-            tag, kind, length = struct.unpack_from(layout.entry, content, place)
-            at = place + struct.calcsize(layout.entry)
-            if length * _BYTES[kind] > wide:
+            number, kind, length = struct.unpack_from(layout.entry, content, place)
+            at, size = place + struct.calcsize(layout.entry), length * _BYTES[kind]
+            place = at + wide
+            if size > wide:
                 (at,) = struct.unpack_from(layout.place, content, at)
-                place_of_values = at
-            else:
-                place_of_values = at
-            directory[tag] = Tag(
-                kind, length, content[place_of_values : place_of_values + length * _BYTES[kind]]
-            )
-            place += struct.calcsize(layout.entry) + wide
+            directory[number] = Tag(kind, length, content[at : at + size])
         directories.append(directory)
         (place,) = struct.unpack_from(layout.place, content, place)
-    return content[begin + wide : first[0]], directories
+    return content[begin + wide : first], directories
 
 
 def header(between: bytes, directories: Sequence[Mapping[int, Tag]], *, big: bool) -> bytes:

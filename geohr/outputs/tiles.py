@@ -167,9 +167,17 @@ class TileEncoder:
         Raises:
             rasterio.errors.RasterioError: When GDAL cannot.
         """
-        bands, height, width = rows.shape
-        if height == 0:
+        tops = range(0, rows.shape[1], self.tile)
+        made = [self._encode_row(rows[:, top : top + self.tile]) for top in tops]
+        if not made:
             return Tiles(np.zeros((1, 0, 0), np.int64), b"")
+        sizes = np.concatenate([each[:, None] for each, _ in made], axis=1)
+        planes = range(len(sizes))
+        return Tiles(sizes, b"".join(content[plane] for plane in planes for _, content in made))
+
+    def _encode_row(self, rows: Pixels) -> tuple[Ints, list[bytes]]:
+        """Compress a row of tiles: the size of each, `(plane, col)`, and the bytes of a plane."""
+        bands, height, width = rows.shape
         left_out = ("OVERVIEWS", "OVERVIEW_COUNT", "STATISTICS", "BIGTIFF")
         settings = {name: each for name, each in self.settings.items() if name not in left_out}
         with without_georeference(), MemoryFile(ext=".tif") as file:
@@ -181,13 +189,16 @@ class TileEncoder:
             content = file.read()
         _, (tags, *_) = read_tags(content)
         planes = bands if tags[PLANAR].numbers[0] == 2 else 1
-        shape = (planes, -(-height // self.tile), -(-width // self.tile))
-        offsets, sizes = tags[TILE_OFFSETS].numbers, tags[TILE_SIZES].numbers
-        pieces = [
-            content[start : start + size]
-            for start, size in zip(offsets.tolist(), sizes.tolist(), strict=True)
+        offsets, sizes = (
+            tags[each].numbers.reshape(planes, -1) for each in (TILE_OFFSETS, TILE_SIZES)
+        )
+        return sizes, [
+            b"".join(
+                content[start : start + size]
+                for start, size in zip(starts.tolist(), lengths.tolist(), strict=True)
+            )
+            for starts, lengths in zip(offsets, sizes, strict=True)
         ]
-        return Tiles(sizes.reshape(shape), b"".join(pieces))
 
 
 @contextmanager
