@@ -336,8 +336,8 @@ def show(runs: Sequence[Measured], side: int) -> None:
         smallest = min(median(peer, "peak") - median(peer, "idle") for peer in peers)
         print(
             f"{tool}: {fastest:.2f} times the fastest peer; {above / smallest:.2f} of the memory "
-            f"of the one that takes least; {median(tool, 'seconds') / median(tool, 'engine'):.2f} times the "
-            "engine alone"
+            "of the one that takes least; "
+            f"{median(tool, 'seconds') / median(tool, 'engine'):.2f} times the engine alone"
         )
 
 
