@@ -26,7 +26,13 @@ from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
 from geohr.outputs.stac import item_beside, write_item
-from geohr.outputs.write import RASTER_SUFFIXES, OutputPaths, raster_of_disagreement, write_outputs
+from geohr.outputs.write import (
+    RASTER_SUFFIXES,
+    OutputPaths,
+    StripRasters,
+    raster_of_disagreement,
+    write_outputs,
+)
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
@@ -192,6 +198,8 @@ def _segment_to_files(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
     check_targets(job, targets)
+    if executor.shares_blocks:
+        job = replace(job, rasters=StripRasters.of(job, targets))
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))

@@ -17,7 +17,8 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.options import StitchOptions
-from geohr.outputs.cog import check_creation_options, probability_writer
+from geohr.outputs.cog import probability_writer
+from geohr.outputs.creation_options import check_creation_options
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.mosaic import Mosaic, ProbabilityRows
 

@@ -85,7 +85,7 @@ class FixedParts:
 
 
 @dataclass(frozen=True)
-class DrawnWalls:
+class WallDrawings:
     """Objects that are drawn, each for itself, before they yield to each other.
 
     Attributes:
@@ -121,11 +121,11 @@ class DrawnWalls:
         """`(part,)` the last row that each may reach."""
         return self.statistics.bottom[self.made.owner] + self.made.margin
 
-    def select(self, chosen: Bools) -> DrawnWalls:
+    def select(self, chosen: Bools) -> WallDrawings:
         """Some of the objects, `(object,)` True for those."""
         parts = np.flatnonzero(chosen[self.made.owner])
         owner = (np.cumsum(chosen) - 1)[self.made.owner[parts]]
-        return DrawnWalls(self.statistics.take(chosen), self.made.take(parts, owner))
+        return WallDrawings(self.statistics.take(chosen), self.made.take(parts, owner))
 
     def to_arrays(self) -> dict[str, Any]:
         """The fields as named arrays."""
@@ -149,9 +149,9 @@ class DrawnWalls:
         return cls(Statistics.from_arrays(arrays, "waiting_"), made)
 
     @classmethod
-    def together(cls, several: Sequence[DrawnWalls]) -> Self:
+    def together(cls, several: Sequence[WallDrawings]) -> Self:
         """Several as one, in canonical order."""
-        every: list[DrawnWalls] = [cls.none(), *several]
+        every: list[WallDrawings] = [cls.none(), *several]
         statistics = concatenated([each.statistics for each in every])
         before = np.cumsum([0, *map(len, every)])
         made = [each.made for each in every]
@@ -181,13 +181,13 @@ class SettledWalls:
 
     polygons: Polygons
     statistics: Statistics
-    waiting: DrawnWalls
+    waiting: WallDrawings
     fixed: FixedParts
 
     @classmethod
     def none(cls) -> Self:
         """No object."""
-        return cls(Polygons.none(), Statistics.none(), DrawnWalls.none(), FixedParts.none())
+        return cls(Polygons.none(), Statistics.none(), WallDrawings.none(), FixedParts.none())
 
 
 def settle(
@@ -201,7 +201,7 @@ def settle(
         place: The rectangle in the scene.
         attributes: Of the scene, with walls.
     """
-    walls = DrawnWalls.of(whole, attributes)
+    walls = WallDrawings.of(whole, attributes)
     if len(walls) == 0:
         return SettledWalls.none()
     made, ends = walls.made, walls.ends
@@ -288,7 +288,7 @@ class WallJoiner:
         self._overlaps = OverlapResolver()
 
     def draw(
-        self, whole: ClosedObjects, waiting: DrawnWalls, fixed: FixedParts, *, open_from: int
+        self, whole: ClosedObjects, waiting: WallDrawings, fixed: FixedParts, *, open_from: int
     ) -> tuple[Polygons, Statistics]:
         """Draw and cut the next objects.
 
@@ -301,7 +301,7 @@ class WallJoiner:
         Returns:
             Polygons in canonical order, and their statistics.
         """
-        every = DrawnWalls.together([DrawnWalls.of(whole, self._attributes), waiting])
+        every = WallDrawings.together([WallDrawings.of(whole, self._attributes), waiting])
         if len(every) == 0:
             return Polygons.none(), Statistics.none()
         made, statistics = every.made, every.statistics

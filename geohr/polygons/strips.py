@@ -20,7 +20,7 @@ import numpy as np
 
 from geohr.encoding import Bytes
 from geohr.geobox import Window
-from geohr.polygons.borders import DrawnWalls, FixedParts, SettledWalls, WallJoiner, settle
+from geohr.polygons.borders import FixedParts, SettledWalls, WallDrawings, WallJoiner, settle
 from geohr.polygons.fragments import Fragment, Joiner, closed_between
 from geohr.polygons.frames import Above, Frames
 from geohr.polygons.objects import ClosedObjects, Statistics, concatenated, together
@@ -49,7 +49,7 @@ class StripPolygons:
     fragment: Fragment
     polygons: Polygons
     statistics: Statistics
-    waiting: DrawnWalls
+    waiting: WallDrawings
     fixed: FixedParts
 
     def to_arrays(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class StripPolygons:
             Fragment.from_arrays(arrays),
             from_arrays(arrays),
             Statistics.from_arrays(arrays, "done_"),
-            DrawnWalls.from_arrays(arrays),
+            WallDrawings.from_arrays(arrays),
             FixedParts.from_arrays(arrays),
         )
 
@@ -158,7 +158,7 @@ def _placed(
         yield row, *splitter.finish()
 
 
-def draw_edge(upper: Fragment, lower: Fragment, tracing: TraceSettings) -> DrawnWalls:
+def draw_edge(upper: Fragment, lower: Fragment, tracing: TraceSettings) -> WallDrawings:
     """Draw the buildings that cross the edge between two strips, and no other edge.
 
     Args:
@@ -167,7 +167,7 @@ def draw_edge(upper: Fragment, lower: Fragment, tracing: TraceSettings) -> Drawn
         tracing: The settings with which the strips were traced.
     """
     closed = closed_between(upper, lower, eight=tracing.options.connectivity == 8)
-    return DrawnWalls.of(closed, tracing.attributes())
+    return WallDrawings.of(closed, tracing.attributes())
 
 
 class StripJoiner:
@@ -183,7 +183,7 @@ class StripJoiner:
         self._joiner = Joiner(eight=tracing.options.connectivity == 8)
         self._walls = WallJoiner(self._attributes) if tracing.options.regularize else None
 
-    def add(self, traced: StripPolygons, drawn: DrawnWalls | None = None) -> Polygons:
+    def add(self, traced: StripPolygons, drawn: WallDrawings | None = None) -> Polygons:
         """Take the next strip; the objects that are whole with it, in canonical order.
 
         Args:
@@ -195,9 +195,9 @@ class StripJoiner:
             polygons, statistics = self._attributes.polygons(whole, has_scores=True, open_from=0)
         else:
             open_from = min(self._joiner.first // self._width, traced.stop)
-            drawn = drawn or DrawnWalls.none()
+            drawn = drawn or WallDrawings.none()
             missing = ~np.isin(whole.statistics.first, drawn.statistics.first)
-            waiting = DrawnWalls.together([traced.waiting, drawn])
+            waiting = WallDrawings.together([traced.waiting, drawn])
             polygons, statistics = self._walls.draw(
                 whole.select(missing), waiting, traced.fixed, open_from=open_from
             )

@@ -11,7 +11,7 @@ from scipy import ndimage
 from geohr.geobox import Window
 from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, concatenate
-from geohr.polygons.borders import DrawnWalls, FixedParts, WallJoiner, settle
+from geohr.polygons.borders import FixedParts, WallDrawings, WallJoiner, settle
 from geohr.polygons.patches import PatchJoiner
 from geohr.polygons.tracer import TraceSettings
 from tests.polygons.test_patches import patch_of
@@ -50,8 +50,8 @@ def in_cells(
             patches.append(inner.rest())
             held.append(settle(closed, patches[-1].boxes(SIDE), place, tracing.attributes()))
         settled += sum(len(each.polygons) for each in held)
-        waiting = DrawnWalls.together(
-            [DrawnWalls.from_arrays(each.waiting.to_arrays()) for each in held]
+        waiting = WallDrawings.together(
+            [WallDrawings.from_arrays(each.waiting.to_arrays()) for each in held]
         )
         whole = joiner.add(patches)
         fixed = FixedParts.concatenated(

@@ -13,7 +13,7 @@ from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.polygons import Polygons
-from geohr.polygons.borders import DrawnWalls, FixedParts, settle
+from geohr.polygons.borders import FixedParts, WallDrawings, settle
 from geohr.polygons.frames import frame_rows
 from geohr.polygons.objects import ClosedObjects, together
 from geohr.polygons.patches import Patch, PatchJoiner
@@ -34,7 +34,7 @@ class CellFragments:
     """
 
     patch: Patch
-    waiting: DrawnWalls
+    waiting: WallDrawings
     fixed: FixedParts
 
     def to_bytes(self) -> bytes:
@@ -64,7 +64,7 @@ class CellFragments:
                 arrays = dict(file)
             return cls(
                 Patch.from_arrays(arrays),
-                DrawnWalls.from_arrays(arrays),
+                WallDrawings.from_arrays(arrays),
                 FixedParts.from_arrays(arrays),
             )
         except Exception as error:  # zip, zlib and numpy each raise kinds of their own
@@ -123,7 +123,7 @@ class CellTracer:
             last = self._take(*self._splitter.finish())
         rest = self._joiner.rest()
         if not self._tracing.options.regularize:
-            return last, CellFragments(rest, DrawnWalls.none(), FixedParts.none())
+            return last, CellFragments(rest, WallDrawings.none(), FixedParts.none())
         around = rest.boxes(self._tracing.geobox.width)
         walls = settle(together(self._closed), around, self._place, self._attributes)
         return walls.polygons, CellFragments(rest, walls.waiting, walls.fixed)
