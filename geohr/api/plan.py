@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geohr._runtime.html import lines
 from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
 from geohr.engines.cores import cores
@@ -87,6 +88,10 @@ class Plan:
     memory: int
     temporary: int
     final: int
+
+    def _repr_html_(self) -> str:
+        """The plan in a notebook."""
+        return lines(self.describe())
 
     def describe(self) -> str:
         """The plan for a person, a line an entry."""

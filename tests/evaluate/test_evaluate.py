@@ -250,7 +250,8 @@ def test_the_json_holds_what_is_printed(pair_of_layers: tuple[Path, Path]) -> No
     assert content["scores"] == told.scores
     assert set(content["intervals_95"]) <= set(content["scores"])
     assert "object f1 " in told.describe()
-    assert told.describe().endswith("\nIn brackets: 95% intervals")
+    assert "\nIn brackets: 95% intervals" in told.describe()
+    assert told._repr_html_().startswith("<pre>iou ")
     assert isinstance(told, Evaluation)
 
 
