@@ -3,10 +3,10 @@
     python -m benchmarks.cluster_scaling [--repeat 4] [--no-regularize]
 
 Processor seconds of one core for a megapixel, so that others on this machine count less. A worker
-predicts the sample scene in blocks and saves them, then joins, classifies, traces and saves strips.
-The driver is measured with a predictor that takes no time, which is to say none: the strips, whose
-probabilities are those of the sample, repeated, are there before. It reads them, joins polygons,
-and writes the outputs.
+predicts the sample scene in blocks and saves them, then joins, classifies, traces and saves strips,
+their tiles compressed. The driver is measured with a predictor that takes no time, which is to say
+none: the strips, whose probabilities are those of the sample, repeated, are there before. It reads
+them, joins polygons, and writes the outputs.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import rasterio
-import rasterio.shutil
 from numpy.typing import NDArray
 
 from benchmarks.cluster import SCENE, repeated
@@ -30,12 +28,18 @@ from geohr.inference.checkpoint import load_block, save_arrays, save_block
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
-from geohr.inference.postprocess import chunks_of_strips, cut_strips, finish_strip
+from geohr.inference.postprocess import (
+    chunks_of_strips,
+    cut_edges,
+    cut_strips,
+    finish_edge,
+    finish_strip,
+    kept_rows,
+)
 from geohr.inference.prepare import prepare
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.outputs.cog import cog_settings
-from geohr.outputs.write import OutputPaths, write_outputs
+from geohr.outputs.write import OutputPaths, StripRasters, write_outputs
 from geohr.polygons.strips import trace_strip
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.mosaic import classify
@@ -73,22 +77,33 @@ def main() -> None:
         options = SegmentOptions(gsd="native", regularize=regularize)
         job = prepare(str(SCENE), resolve_model(asked.model), options, executor)
         job = replace(job, block_size=square(job.grid))
-        worker, scores = measure_worker(job, executor, folder)
-        print(f"a worker: {worker:.0f} ms a megapixel")
+        predicted = measure_blocks(job, executor, folder)
+        print(f"a worker, blocks: {predicted:.0f} ms a megapixel")
         large = enlarged(job, repeated(SCENE, asked.repeat, folder / "large.tif"))
-        scores = np.tile(scores, (1, asked.repeat, asked.repeat))
-        write_strips(large, scores, folder)
-        measure_rasters(scores, folder)
         for label, names in OUTPUTS.items():
-            driver = measure_driver(large, names, folder)
-            print(f"the driver, {label}: {driver:.1f} ms; {worker / driver:.0f} workers")
+            targets = targets_of(names, folder)
+            finished, scores = measure_strips(job, targets, folder)
+            scores = np.tile(scores, (1, asked.repeat, asked.repeat))
+            larger = replace(large, rasters=StripRasters.of(large, targets))
+            write_strips(larger, scores, folder)
+            driver = measure_driver(larger, targets, folder)
+            worker = predicted + finished
+            print(
+                f"{label}: a worker {worker:.0f} ms, {finished:.0f} of them for strips; "
+                f"the driver {driver:.1f} ms; {worker / driver:.0f} workers"
+            )
 
 
-def measure_worker(
-    job: Job, executor: LocalExecutor, folder: Path
-) -> tuple[float, NDArray[np.uint8]]:
-    """What a worker takes for a megapixel, and the probabilities `(class, row, col)`."""
-    megapixels = job.scene.height * job.scene.width / 1e6
+def targets_of(names: tuple[str, ...], folder: Path) -> OutputPaths:
+    """Outputs of these names."""
+    return OutputPaths(
+        tuple(folder / name for name in names if name != PROBS),
+        probs=folder / PROBS if PROBS in names else None,
+    )
+
+
+def measure_blocks(job: Job, executor: LocalExecutor, folder: Path) -> float:
+    """What a worker takes for the blocks of a megapixel."""
 
     def predict() -> None:
         with SceneReader(job.scene) as reader:
@@ -99,11 +114,27 @@ def measure_worker(
                 )  # fmt: skip
                 save_block(folder, block, made)
 
-    def finish() -> None:
-        for strip in cut_strips(job):
-            finish_strip(job, strip, folder, partial(load_block, folder))
+    return timed(job.scene.height * job.scene.width / 1e6, predict)
 
-    spent = timed(megapixels, predict) + timed(megapixels, finish)
+
+def measure_strips(job: Job, targets: OutputPaths, folder: Path) -> tuple[float, NDArray[np.uint8]]:
+    """What a worker takes for the strips of a megapixel, and the probabilities `(class, row, col)`.
+
+    Their edges are in it.
+    """
+    load = partial(load_block, folder)
+    encoded = replace(job, rasters=StripRasters.of(job, targets))
+
+    def finish() -> None:
+        strips = cut_strips(encoded)
+        for strip in strips:
+            finish_strip(encoded, strip, folder, load)
+        for edge in cut_edges(encoded, strips):
+            finish_edge(encoded, edge, folder)
+
+    spent = timed(job.scene.height * job.scene.width / 1e6, finish)
+    for strip in cut_strips(job):
+        finish_strip(job, strip, folder, load)
     chunks = list(chunks_of_strips(job, folder, cut_strips(job)))
     return spent, np.concatenate([chunk.probabilities for chunk in chunks], axis=1)
 
@@ -118,52 +149,24 @@ def enlarged(job: Job, path: Path) -> Job:
 def write_strips(job: Job, scores: NDArray[np.uint8], folder: Path) -> None:
     """The files of strips that workers would have made."""
     ids = classify(scores, job.options.threshold)
-    for strip in cut_strips(job):
+    strips = cut_strips(job)
+    for strip in strips:
         start, stop = job.trace_settings.reach(strip.start, strip.stop)
-        rows = (ids[max(start, 0) : stop], scores[:, max(start, 0) : stop])
+        rows = (ids[start:stop], scores[:, start:stop])
         traced = trace_strip(iter([rows]), strip.start, strip.stop, job.trace_settings)
-        own = {"windows": np.array(0), "probabilities": scores[:, strip.start : strip.stop]}
-        save_arrays(strip.path(folder), traced.to_arrays() | own)
+        own = kept_rows(job, strip, scores[:, max(strip.start - 1, 0) : strip.stop])
+        arrays = {"windows": np.array(0), **traced.to_arrays(), **own}
+        save_arrays(strip.path(folder), arrays)
+    for edge in cut_edges(job, strips):
+        finish_edge(job, edge, folder)
 
 
-def measure_rasters(scores: NDArray[np.uint8], folder: Path) -> None:
-    """Print what the steps of writing probabilities take."""
-    megapixels = scores[0].size / 1e6
-    rows, made = folder / "rows.tif", folder / "cog.tif"
-    profile = {
-        "driver": "GTiff", "dtype": "uint8", "count": len(scores), "height": scores.shape[1],
-        "width": scores.shape[2], "nodata": 255, "tiled": True, "blockxsize": 512,
-        "blockysize": 512, "compress": "deflate", "zlevel": 1, "crs": "EPSG:3857",
-        "transform": rasterio.Affine(0.1, 0, 0, 0, -0.1, 0),
-    }  # fmt: skip
-
-    def write() -> None:
-        with rasterio.open(rows, "w", **profile) as raster:
-            raster.write(scores)
-
-    def copy(overviews: str) -> None:
-        settings = {**cog_settings({"OVERVIEWS": overviews}), "NUM_THREADS": "1"}
-        rasterio.shutil.copy(rows, made, driver="COG", overview_resampling="average", **settings)
-
-    def read() -> None:
-        with rasterio.open(rows) as raster:
-            raster.read()
-
-    print(f"probabilities, temporary rows: written {timed(megapixels, write):.1f} ms", end="")
-    print(f", read {timed(megapixels, read):.1f} ms")
-    full = timed(megapixels, partial(copy, "NONE"))
-    print(f"probabilities, COG: full resolution {full:.1f} ms", end="")
-    print(f", overviews {timed(megapixels, partial(copy, 'AUTO')) - full:.1f} ms")
-
-
-def measure_driver(job: Job, names: tuple[str, ...], folder: Path) -> float:
+def measure_driver(job: Job, targets: OutputPaths, folder: Path) -> float:
     """What the driver takes for a megapixel with some outputs."""
-    targets = OutputPaths(
-        tuple(folder / name for name in names if name != PROBS),
-        probs=folder / PROBS if PROBS in names else None,
-        creation_options={"NUM_THREADS": "1"},
-    )
     megapixels = job.scene.height * job.scene.width / 1e6
+    # What is loaded once in a run.
+    import geopandas  # noqa: F401
+
     chunks = chunks_of_strips(job, folder, cut_strips(job))
     spent = timed(megapixels, lambda: write_outputs(job, chunks, targets))
     for path in targets.made:

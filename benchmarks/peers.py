@@ -333,11 +333,11 @@ def show(runs: Sequence[Measured], side: int) -> None:
     for tool in (tool for tool in tools if tool.startswith("geohr") and peers):
         fastest = min(median(peer, "seconds") for peer in peers) / median(tool, "seconds")
         above = median(tool, "peak") - median(tool, "idle")
-        leanest = min(median(peer, "peak") - median(peer, "idle") for peer in peers)
+        smallest = min(median(peer, "peak") - median(peer, "idle") for peer in peers)
         print(
-            f"{tool}: {fastest:.2f} times the fastest peer; {above / leanest:.2f} of the leanest "
-            f"peer's memory; {median(tool, 'seconds') / median(tool, 'engine'):.2f} times the "
-            "engine alone"
+            f"{tool}: {fastest:.2f} times the fastest peer; {above / smallest:.2f} of the memory "
+            "of the one that takes least; "
+            f"{median(tool, 'seconds') / median(tool, 'engine'):.2f} times the engine alone"
         )
 
 

@@ -54,6 +54,12 @@ if TYPE_CHECKING:
     from geohr.viewer.report import write_report
     from geohr.workflows.batch.options import BatchOptions
     from geohr.workflows.batch.run import run_batch
+    from geohr.workflows.cells.join import join_cells
+    from geohr.workflows.cells.options import CellOptions
+    from geohr.workflows.cells.plan import CellPlan
+    from geohr.workflows.cells.planner import plan_cells
+    from geohr.workflows.cells.run import run_cells
+    from geohr.workflows.cells.status import cells_status
     from geohr.workflows.change.dates import change
     from geohr.workflows.change.options import ChangeOptions
     from geohr.workflows.check.candidates import next_windows
@@ -65,6 +71,8 @@ _LAZY = {
     "AdaptOptions": "geohr.training.options",
     "BatchOptions": "geohr.workflows.batch.options",
     "Card": "geohr.models.card",
+    "CellOptions": "geohr.workflows.cells.options",
+    "CellPlan": "geohr.workflows.cells.plan",
     "ChangeOptions": "geohr.workflows.change.options",
     "ClassLabel": "geohr.models.card",
     "EstimateOptions": "geohr.workflows.check.options",
@@ -92,18 +100,22 @@ _LAZY = {
     "Window": "geohr.geobox",
     "adapt": "geohr.training.adapt",
     "bundled_models": "geohr.models.model",
+    "cells_status": "geohr.workflows.cells.status",
     "change": "geohr.workflows.change.dates",
     "clean_folder": "geohr.inference.cleanup",
     "draw_sample": "geohr.workflows.check.sample",
     "estimate": "geohr.workflows.check.estimate",
     "evaluate": "geohr.evaluation.evaluate",
     "export": "geohr.api.export",
+    "join_cells": "geohr.workflows.cells.join",
     "next_windows": "geohr.workflows.check.candidates",
     "page_server": "geohr.viewer",
     "plan": "geohr.api.plan",
+    "plan_cells": "geohr.workflows.cells.planner",
     "plot": "geohr.viewer.plot",
     "predict": "geohr.api.memory",
     "run_batch": "geohr.workflows.batch.run",
+    "run_cells": "geohr.workflows.cells.run",
     "segment": "geohr.api.memory",
     "segment_to_files": "geohr.api.segment",
     "stitch": "geohr.api.stitch",
@@ -120,6 +132,8 @@ __all__ = [
     "BatchError",
     "BatchOptions",
     "Card",
+    "CellOptions",
+    "CellPlan",
     "ChangeOptions",
     "ClassLabel",
     "EngineError",
@@ -155,18 +169,22 @@ __all__ = [
     "__version__",
     "adapt",
     "bundled_models",
+    "cells_status",
     "change",
     "clean_folder",
     "draw_sample",
     "estimate",
     "evaluate",
     "export",
+    "join_cells",
     "next_windows",
     "page_server",
     "plan",
+    "plan_cells",
     "plot",
     "predict",
     "run_batch",
+    "run_cells",
     "segment",
     "segment_to_files",
     "stitch",

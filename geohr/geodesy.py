@@ -156,11 +156,16 @@ def ground_sampling_distance(geobox: GeoBox) -> float:
     """The side, in true metres, of a square with the area of the pixel in the middle of the grid.
 
     Raises:
-        InputError: When the middle lies outside the area that the CRS can map.
+        InputError: When the middle lies outside the area that the CRS can map, or the pixel has no
+            area there.
     """
     x, y = geobox.to_world(np.array([geobox.width / 2]), np.array([geobox.height / 2]))
     scale = local_scale(geobox.crs, x, y)[0]
-    return float(np.sqrt(abs(np.linalg.det(scale) * geobox.transform.determinant)))
+    gsd = float(np.sqrt(abs(np.linalg.det(scale) * geobox.transform.determinant)))
+    if gsd == 0:
+        name = parse_crs(geobox.crs).name
+        raise InputError(f"pixels have no area on the ground in {name}; the georeference is wrong")
+    return gsd
 
 
 def local_metric_crs(crs: Any, x: float, y: float) -> pyproj.CRS:
@@ -368,11 +373,22 @@ def _to_degrees(known: pyproj.CRS, x: Any, y: Any) -> tuple[Any, Any]:
 
 @lru_cache(maxsize=32)
 def _geodetic(known: pyproj.CRS) -> tuple[pyproj.Transformer, float]:
-    """A transformer to longitude and latitude on the CRS's own datum, and degrees per unit."""
+    """A transformer to longitude and latitude on the CRS's own datum, and degrees per unit.
+
+    Raises:
+        InputError: When PROJ does not know how its projection is computed.
+    """
     geodetic = known.geodetic_crs
     assert geodetic is not None  # every CRS on an ellipsoid has one
     unit = float(np.degrees(geodetic.axis_info[0].unit_conversion_factor))
-    return pyproj.Transformer.from_crs(known, geodetic, always_xy=True), round(unit, 12)
+    try:
+        transformer = pyproj.Transformer.from_crs(known, geodetic, always_xy=True)
+    except ProjError as error:
+        raise InputError(
+            f"PROJ cannot compute longitudes and latitudes from {known.name}, the scene's CRS; "
+            "bring the scene into another one with gdalwarp -t_srs"
+        ) from error
+    return transformer, round(unit, 12)
 
 
 def _turn(angle: Floats) -> Floats:

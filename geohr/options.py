@@ -133,7 +133,7 @@ class SceneOptions(Options):
         "all", "A pixel is nodata when all of its bands have the nodata value, or when any has."
     )
     on_read_error: Literal["fail", "nodata"] = opt(
-        "fail", "What blocks that cannot be read do: end the run (fail), or become nodata."
+        "fail", "Where blocks cannot be read, end the run (fail), or take them for nodata."
     )
     scale: tuple[float, ...] | None = opt(
         None,
@@ -344,7 +344,7 @@ class SegmentOptions(PolygonOptions, EngineOptions, GridOptions, ViewOptions, St
         low=THRESHOLD_MIN, high=1,
     )  # fmt: skip
     readings: tuple[float, ...] | None = opt(
-        None, "Coarser metres per pixel at which it is read as well; by default the card's.",
+        None, "Coarser metres per pixel at which the scene is read too; by default the card's.",
         low=0.0001, high=100_000, metavar="M,M",
     )  # fmt: skip
     join: Literal["mean", "larger"] | None = opt(

@@ -111,9 +111,8 @@ def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | 
     """
     kept, log = chosen(ResumeOptions), Log(chosen(LogOptions))
 
-    from geohr.models.model import resolve_model
     from geohr.workflows.cells.plan import read_plan
-    from geohr.workflows.cells.run import CellRunner, run_cells
+    from geohr.workflows.cells.run import run_cells
 
     read = read_plan(plan)
     wanted = chosen_cells(read, task, names)
@@ -127,14 +126,14 @@ def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | 
             )
     else:
         with stop_on_signals() as stop:
-            runner = CellRunner(
+            counts = run_cells(
                 read,
-                resolve_model(read.model),
+                wanted,
+                listener=reporter,
                 work_dir=kept.work_dir,
                 resume=kept.resume,
                 stop=stop,
             )
-            counts = run_cells(runner, read, wanted, reporter)
     text = " ".join(f"{name}={value}" for name, value in counts.items())
     log.summary("cells", f"geohr cells: {text}", dict(counts))
     if counts["failed"]:
@@ -218,7 +217,6 @@ def join(plan: str | Path, out: str | Path, pmtiles: Path | None) -> None:
     """
     log = Log(chosen(LogOptions))
 
-    from geohr.models.model import resolve_model
     from geohr.workflows.cells.join import join_cells
     from geohr.workflows.cells.plan import read_plan
 
@@ -228,7 +226,7 @@ def join(plan: str | Path, out: str | Path, pmtiles: Path | None) -> None:
         check_tiles(out, pmtiles, overwrite=True)
     read = read_plan(plan)
     with log.progress(f"join {Path(str(out)).name}") as progress:
-        summary = join_cells(read, out, model=resolve_model(read.model), progress=progress)
+        summary = join_cells(read, out, progress=progress)
         if pmtiles is not None:
             write_tiles(out, pmtiles, overwrite=True)
     log.summary("joined", summary.describe(), dataclasses.asdict(summary))

@@ -111,7 +111,8 @@ def change(
 
     targets = ChangeOutputs(out, out_raster, out_osm, out_overture, co)
     if report is not None:
-        check_writable(report, overwrite=overwrite, inputs=[*dates, probs_before, probs_after])
+        inputs = [*dates, probs_before, probs_after, model, segment_options.aoi]
+        check_writable(report, overwrite=overwrite, inputs=inputs)
     with (
         stop_on_signals() as stop,
         executor_at(where.dask) as executor,

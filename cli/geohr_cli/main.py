@@ -12,7 +12,7 @@ import click
 from geohr import __version__
 from geohr._runtime.messages import take_over_messages
 from geohr._runtime.redact import redact
-from geohr.errors import GeohrError, InterruptedRunError, UsageError
+from geohr.errors import EngineError, GeohrError, InterruptedRunError, UsageError
 from geohr_cli.adapt import adapt
 from geohr_cli.batch import batch
 from geohr_cli.cells import cells
@@ -88,14 +88,28 @@ def main() -> None:
     except MemoryError:
         code = fail("out of memory; use a smaller --tile or --batch", 1, debug=debug)
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
-        code = fail(text, GeohrError.exit_code, debug=debug)
+        text, code = unforeseen(error)
+        code = fail(text, code, debug=debug)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def interrupt(_: int, __: FrameType | None) -> None:
     """Take SIGTERM as SIGINT is taken, so that temporary files are removed."""
     raise KeyboardInterrupt
+
+
+def unforeseen(error: Exception) -> tuple[str, int]:
+    """What is said of an error that is not geohr's, and its exit code."""
+    # What torchvision says on import where torch, and it alone, is without CUDA.
+    if isinstance(error, RuntimeError) and "operator torchvision::" in str(error):
+        return (
+            "torchvision does not fit the installed torch; install both from one index: pip "
+            "install --force-reinstall torch torchvision --index-url "
+            "https://download.pytorch.org/whl/cpu",
+            EngineError.exit_code,
+        )
+    text = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+    return text, GeohrError.exit_code
 
 
 def fail(message: str, code: int, *, debug: bool) -> int:

@@ -188,6 +188,6 @@ def card_(model: str, kind: str, out: Path | None, overwrite: bool) -> None:
     if out is None:
         click.echo(text)
         return
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[resolved.path])
     with written_whole(out) as part:
         part.write_text(text + "\n", encoding="utf-8")

@@ -33,10 +33,11 @@ def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: b
     """
     from geohr._runtime.files import check_writable
     from geohr.models.model import resolve_model
+    from geohr.scene.provenance import files_behind
     from geohr.viewer.report import write_report
 
-    check_writable(out, overwrite=overwrite, inputs=[scene, objects, model])
+    check_writable(out, overwrite=overwrite, inputs=[*files_behind(scene), objects, model])
     with progress(f"report {out.name}"):
         phase("drawing")
         write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)
-    click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    click.echo(f"{out}: {max(out.stat().st_size // 1000, 1):,} kB")

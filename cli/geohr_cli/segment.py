@@ -97,6 +97,7 @@ def segment(
     from geohr.api.segment import segment_to_files
     from geohr.models.model import resolve_model
     from geohr.scene.prepare import display_name
+    from geohr.scene.provenance import files_behind
     from geohr.scene.stac import is_stac
     from geohr.tiling.blocks import BlockSize
     from geohr.workflows.executors import executor_at
@@ -104,7 +105,8 @@ def segment(
     if report is not None:
         if len(scenes) > 1 or is_stac(scenes[0]):
             raise UsageError("--report shows one raster file; leave it out for a mosaic")
-        check_writable(report, overwrite=overwrite)
+        inputs = [*files_behind(scenes[0]), options.aoi, options.calibrate, model]
+        check_writable(report, overwrite=overwrite, inputs=inputs)
     network, block_size = resolve_model(model), BlockSize.parse(where.block)
     with (
         stop_on_signals() as stop,

@@ -34,9 +34,10 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
     """Trace the objects of a RASTER of any size.
 
     RASTER holds class ids, or probabilities that geohr segment wrote by --probs. Probabilities give
-    what segment itself gives, at any --threshold. Class ids do not tell touching objects apart, nor
-    which are too small: every connected group of pixels becomes an object, and these are more, or
-    others, than those of segment.
+    what segment itself gives, at any --threshold; where segment resampled the scene (--gsd), walls
+    may lie up to a pixel elsewhere. Class ids do not tell touching objects apart, nor which are too
+    small: every connected group of pixels becomes an object, and these are more, or others, than
+    those of segment.
 
     Example: geohr vectorize probs.tif --out objects.gpkg --threshold 0.4
     """

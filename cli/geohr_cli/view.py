@@ -67,6 +67,7 @@ def view(
 
     from geohr._runtime.files import check_writable
     from geohr.scene import Scene
+    from geohr.scene.provenance import files_behind
     from geohr.viewer import ObjectTable, page_server, write_page
 
     if html is not None:
@@ -75,9 +76,9 @@ def view(
                 "a page that is one file shows one date, and nothing is drawn or "
                 "judged on it; leave out --html, or BEFORE, --labels and --check"
             )
-        check_writable(html, overwrite=overwrite, inputs=[scene, objects])
+        check_writable(html, overwrite=overwrite, inputs=[*files_behind(scene), objects])
         write_page(Scene.open(scene, options), ObjectTable.open(objects), html)
-        click.echo(f"{html}: {html.stat().st_size / 1e6:.1f} MB")
+        click.echo(f"{html}: {max(html.stat().st_size // 1000, 1):,} kB")
         return
     with page_server(
         scene, objects, before=before[0] if before else None, labels=labels, check=check,

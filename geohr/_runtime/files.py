@@ -187,7 +187,8 @@ def check_writable(
     for name in inputs:
         source = None if name is None else local_part(str(name))
         if source is not None and path.exists() and path.samefile(source):
-            raise UsageError(f"{path}: is an input, {name}; name another file for the output")
+            which = "" if str(name) == str(path) else f", {name}"
+            raise UsageError(f"{path}: is an input{which}; name another file for the output")
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: exists; choose another name or pass --overwrite")
     folder = path.parent

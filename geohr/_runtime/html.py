@@ -26,6 +26,11 @@ def table(title: str, rows: Mapping[str, object]) -> str:
     return f"<div><strong>{html.escape(title)}</strong><table>{lines}</table></div>"
 
 
+def lines(text: str) -> str:
+    """Text whose lines and columns stay as they are."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
 def picture(shares: NDArray[np.floating]) -> str:
     """Shares `(row, col)` in [0, 1] as a grey picture; NaN is transparent."""
     step = max(1, -(-max(shares.shape) // PICTURE_SIDE))

@@ -35,6 +35,8 @@ CREDENTIALS = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or a SAS token, or "
     "AZURE_NO_SIGN_REQUEST=YES for a public container",
 }
+# How often a request is made again that failed, each time after a longer wait.
+RETRIES = 10
 # S3 copies no larger object in one request.
 COPY_BYTES_MAX = 5_000_000_000
 # GDAL's variables for a public bucket.
@@ -78,7 +80,10 @@ def store_options(kind: str, environment: Mapping[str, str]) -> dict[str, Any]:
         environment: Variables by name.
     """
     # Whether a server is asked without TLS is said by its address.
-    options: dict[str, Any] = {"client_options": {"allow_http": True}}
+    options: dict[str, Any] = {
+        "client_options": {"allow_http": True},
+        "retry_config": {"max_retries": RETRIES},
+    }
     if environment.get(NO_SIGN[kind], "").upper() in ("YES", "TRUE", "ON", "1"):
         options["skip_signature"] = True
     if kind == "gs" and EMULATOR in environment:

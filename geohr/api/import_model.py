@@ -95,7 +95,7 @@ def import_model(
     options = options or ImportOptions()
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[source, card])
     path, entries = locate(source)
     kind = format_of(path)
     entries |= {"name": name or out.stem, "notes": notes}

@@ -39,7 +39,7 @@ class ImportOptions(Options):
     )
     output: Literal["logits", "multilabel", "scores", "classes"] | None = opt(
         None,
-        "What the network gives: logits, logits of classes that exclude none, scores from 0 to 1, "
+        "What the network gives: logits, logits of classes that may overlap, scores from 0 to 1, "
         "or class ids; by default what a test window shows.",
     )
     threshold: float | None = opt(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geohr._runtime.html import lines
 from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
 from geohr.engines.cores import cores
@@ -88,6 +89,10 @@ class Plan:
     temporary: int
     final: int
 
+    def _repr_html_(self) -> str:
+        """The plan in a notebook."""
+        return lines(self.describe())
+
     def describe(self) -> str:
         """The plan for a person, a line an entry."""
         gsd = "unknown" if self.gsd is None else f"{self.gsd:.3g} m"
@@ -110,7 +115,7 @@ class Plan:
                 f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
                 f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
                 f"with {self.overlap} shared",
-                f"engine: {self.engine}, {self.workers} x {self.batch} windows at once",
+                f"engine: {self.engine}, {self.workers * self.batch} windows at once",
                 f"time: {self.seconds:.0f} s",
                 f"memory: {self.memory / 1e9:.2f} GB",
                 f"disk: {self.temporary / 1e9:.3f} GB while it runs, "

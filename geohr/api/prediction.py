@@ -12,6 +12,8 @@ from rasterio.crs import CRS
 
 from geohr._runtime.html import picture, table
 from geohr.errors import UsageError
+from geohr.geobox import GeoBox
+from geohr.geodesy import ground_sampling_distance
 
 if TYPE_CHECKING:
     import xarray
@@ -36,11 +38,13 @@ class Prediction:
     def _repr_html_(self) -> str:
         """The prediction in a notebook: a picture of the largest probability, and its place."""
         _, height, width = self.probabilities.shape
+        geobox = GeoBox(self.crs, self.transform, height, width)
         rows = {
             "classes": ", ".join(self.classes),
             "rows x columns": f"{height} x {width}",
             "CRS": self.crs,
-            "transform": tuple(self.transform)[:6],
+            "metres a pixel": self.crs and f"{ground_sampling_distance(geobox):.3g}",
+            "bounds": ", ".join(f"{each:.10g}" for each in geobox.bounds),
         }
         # The maximum that leaves NaN where there is no data.
         return table("Prediction", rows) + picture(self.probabilities.max(axis=0))

@@ -26,7 +26,13 @@ from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
 from geohr.outputs.stac import item_beside, write_item
-from geohr.outputs.write import RASTER_SUFFIXES, OutputPaths, raster_of_disagreement, write_outputs
+from geohr.outputs.write import (
+    RASTER_SUFFIXES,
+    OutputPaths,
+    StripRasters,
+    raster_of_disagreement,
+    write_outputs,
+)
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
@@ -37,6 +43,10 @@ if TYPE_CHECKING:
 
 GEOJSON_CRS = "OGC:CRS84"
 """The one CRS of GeoJSON (RFC 7946, section 4)."""
+
+
+# Seam scores above this are said: at half as much again, lines can be made out in a result.
+SEAMS_SHOW = 1.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Summary:
         """The summary in one line, for a person or a log."""
         found = "" if self.objects is None else f"{self.objects} objects; "
         reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
-        seams = "" if self.seam_score is None else f"; seam score {self.seam_score:.2f}"
+        shown = self.seam_score is not None and self.seam_score > SEAMS_SHOW
+        seams = f"; window lines show, seam score {self.seam_score:.1f}" if shown else ""
         return (
             f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
             f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"
@@ -187,6 +198,8 @@ def _segment_to_files(
         scene, model, options, executor, block_size=block_size, polygons=bool(targets.vectors)
     )
     check_targets(job, targets)
+    if executor.shares_blocks:
+        job = replace(job, rasters=StripRasters.of(job, targets))
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))

@@ -17,7 +17,8 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.options import StitchOptions
-from geohr.outputs.cog import check_creation_options, probability_writer
+from geohr.outputs.cog import probability_writer
+from geohr.outputs.creation_options import check_creation_options
 from geohr.scene import Scene, SceneReader
 from geohr.stitching.mosaic import Mosaic, ProbabilityRows
 
@@ -63,8 +64,10 @@ def stitch(
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise UsageError(f"{out}: stitch writes a .tif; got {out.suffix or 'no extension'}")
     check_creation_options(creation_options or {})
-    check_writable(out, overwrite=overwrite, inputs=tiles)
-    geobox, placed = place([Scene.open(path, options) for path in tiles])
+    scenes = [Scene.open(path, options) for path in tiles]
+    inputs: list[str | Path] = [*tiles, *(name for scene in scenes for name in scene.files)]
+    check_writable(out, overwrite=overwrite, inputs=inputs)
+    geobox, placed = place(scenes)
     names = [f"class_{number}" for number in range(1, len(placed[0].scene.bands) + 1)]
     with probability_writer(out, geobox, names, tags={}, creation_options=creation_options) as sink:
         for rows in join(placed, geobox, options):

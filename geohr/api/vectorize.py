@@ -200,6 +200,12 @@ def _check_classes(source: Any, band: int) -> None:
             f"{source.name}: its bands are red, green and blue, as those of a picture; band 1 is "
             "traced as classes, a polygon for each shade. For a picture use geohr segment"
         )
+    if "geohr_options" in source.tags():
+        warn(
+            f"{source.name}: class ids do not tell touching objects apart, nor which are too "
+            "small, so that there are more polygons than objects of geohr segment; for these, "
+            "vectorize its probabilities"
+        )
     dtype = np.dtype(source.dtypes[band - 1])
     if dtype.kind not in "iub":
         raise InputError(

@@ -23,7 +23,15 @@ from geohr.errors import EngineError, GeohrError, OutputError
 from geohr.inference.checkpoint import WorkFolder
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress, WriteRows
-from geohr.inference.postprocess import Chunk, Strip, chunks_of_strips, cut_strips, needed_blocks
+from geohr.inference.postprocess import (
+    Chunk,
+    Edge,
+    Strip,
+    chunks_of_strips,
+    cut_edges,
+    cut_strips,
+    needed_blocks,
+)
 from geohr.models.model import Model
 from geohr.options import EngineOptions
 from geohr.tiling.blocks import Block, BlockSize, square
@@ -39,7 +47,7 @@ SHARED_SECONDS = 30.0
 class DaskExecutor:
     """Predicts on the workers of a Dask cluster; see `geohr.inference.executor.Executor`.
 
-    Blocks and strips pass through the work folder, which all workers and this machine share;
+    Blocks, strips and edges pass through the work folder, which all workers and this machine share;
     names and numbers pass the scheduler.
 
     Args:
@@ -119,12 +127,19 @@ class DaskExecutor:
         name = f"geohr-{store.folder.parent.name}-{store.folder.name}"
         self._client.register_plugin(JobPlugin(job, folder, model, name))
         strips = cut_strips(job)
-        done = {strip for strip in strips if strip.path(folder).exists()}
+        edges = cut_edges(job, strips)
+        finishing: tuple[Strip | Edge, ...] = (*strips, *edges)
+        done: set[Task] = {each for each in finishing if each.path(folder).exists()}
         blocks = [block for block in job.blocks if block.index not in store.finished]
-        needs = {
+        needs: dict[Task, list[Task]] = {
             strip: [each for each in needed_blocks(job, strip) if each.index not in store.finished]
             for strip in strips
             if strip not in done
+        }
+        needs |= {
+            edge: [strip for strip in (edge.upper, edge.lower) if strip not in done]
+            for edge in edges
+            if edge not in done
         }
         results = TaskQueue(self._client, name, store, stop or Stop()).results(blocks, needs)
         # Workers are given tasks whatever the writing of outputs takes.
@@ -133,7 +148,7 @@ class DaskExecutor:
             depth=len(blocks) + len(needs) + 1,
         )
         try:
-            finished = as_finished(strips, folder, done, arrivals)
+            finished = as_finished(strips, edges, folder, done, arrivals)
             yield from ahead(chunks_of_strips(job, folder, finished), depth=1)
         finally:
             arrivals.close()
@@ -154,15 +169,19 @@ def report(
 
 
 def as_finished(
-    strips: Sequence[Strip], folder: Path, done: set[Strip], arrivals: Iterator[Task]
+    strips: Sequence[Strip],
+    edges: Sequence[Edge],
+    folder: Path,
+    done: set[Task],
+    arrivals: Iterator[Task],
 ) -> Iterator[Strip]:
-    """Strips in order, each when its file is there."""
+    """Strips in order, each when its file and that of its upper edge are there."""
+    above = {edge.lower: edge for edge in edges}
     for strip in strips:
-        while strip not in done:
-            task = next(arrivals)
-            if isinstance(task, Strip):
-                done.add(task)
-        wait_for(strip.path(folder))
+        for task in (strip, above.get(strip, strip)):
+            while task not in done:
+                done.add(next(arrivals))
+            wait_for(task.path(folder))
         yield strip
 
 

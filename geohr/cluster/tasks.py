@@ -18,7 +18,6 @@ from geohr._runtime.stop import Stop, interrupted
 from geohr.cluster.worker import Answer, Task, carry_out
 from geohr.errors import EngineError, GeohrError
 from geohr.inference.checkpoint import WorkFolder, read_journal
-from geohr.inference.postprocess import Strip
 from geohr.tiling.blocks import Block
 
 # The seconds that a run waits for workers when none is left.
@@ -45,7 +44,7 @@ class TaskQueue:
     Attributes:
         client: The client of the cluster.
         name: The name of the job's plugin.
-        store: The work folder of blocks and strips.
+        store: The work folder of blocks, strips and edges.
         stop: When requested, the tasks handed out are finished and no other is.
     """
 
@@ -63,25 +62,25 @@ class TaskQueue:
     _seen: float = field(default_factory=time.monotonic)
 
     def results(
-        self, blocks: Sequence[Block], strips: Mapping[Strip, Sequence[Block]]
+        self, blocks: Sequence[Block], others: Mapping[Task, Sequence[Task]]
     ) -> Iterator[tuple[Task, Answer]]:
-        """Tasks as they are done, each once, in any order but strips after their blocks.
+        """Tasks as they are done, each once, in any order but after those that they need.
 
         Args:
             blocks: To predict, in order.
-            strips: To finish, and of each the blocks among these that it needs.
+            others: Strips and edges to finish, and of each the tasks among these that it needs.
 
         Raises:
             InterruptedRunError: When `stop` was requested before the last task was handed out.
             EngineError: When the cluster is gone, or a task kills its workers.
         """
-        missing = {strip: len(needed) for strip, needed in strips.items()}
-        strips_of: dict[Task, list[Strip]] = {block: [] for block in blocks}
-        for strip, needed in strips.items():
-            for block in needed:
-                strips_of[block].append(strip)
-        # Taken from the end, and strips before blocks, as the driver waits for them.
-        ready: list[Task] = [*reversed(blocks), *(each for each in strips if not missing[each])]
+        missing = {task: len(needed) for task, needed in others.items()}
+        after: dict[Task, list[Task]] = {}
+        for task, needed in others.items():
+            for each in needed:
+                after.setdefault(each, []).append(task)
+        # Taken from the end, and the others before blocks, as the driver waits for them.
+        ready: list[Task] = [*reversed(blocks), *(each for each in others if not missing[each])]
         processors = known_processors(self.store)
         try:
             while ready or self._futures:
@@ -100,10 +99,10 @@ class TaskQueue:
                     continue
                 warn_of_processors(processors, answer)
                 self._note_done(task, answer)
-                for strip in strips_of.pop(task, []):
-                    missing[strip] -= 1
-                    if missing[strip] == 0:
-                        ready.append(strip)
+                for each in after.pop(task, []):
+                    missing[each] -= 1
+                    if missing[each] == 0:
+                        ready.append(each)
                 yield task, answer
         finally:
             with suppress(Exception):
@@ -194,7 +193,7 @@ class TaskQueue:
 
 def label(task: Task) -> dict[str, object]:
     """A task, as the journal names it."""
-    return {"block" if isinstance(task, Block) else "strip": task.index}
+    return {type(task).__name__.lower(): task.index}
 
 
 def known_processors(store: WorkFolder) -> dict[str, str]:

@@ -21,7 +21,7 @@ from geohr.errors import EngineError, GeohrError, InputError
 from geohr.inference.checkpoint import load_block, processor, save_block
 from geohr.inference.job import Job
 from geohr.inference.pipeline import predict_block
-from geohr.inference.postprocess import Strip, finish_strip
+from geohr.inference.postprocess import Edge, Strip, finish_edge, finish_strip
 from geohr.models.model import Model
 from geohr.options import EngineOptions
 from geohr.scene import SceneReader
@@ -29,8 +29,8 @@ from geohr.tiling.blocks import Block
 
 # Models that a worker holds at once.
 MODELS_MAX = 4
-# A task of a worker: a block to predict, or a strip of rows to finish.
-Task = Block | Strip
+# A task of a worker: a block to predict, a strip of rows to finish, an edge of it to draw.
+Task = Block | Strip | Edge
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class JobPlugin(WorkerPlugin):
         self._worker = worker
 
     def carry_out(self, task: Task) -> Answer:
-        """Predict a block or finish a strip, and write it to the work folder.
+        """Predict a block, finish a strip or draw an edge, and write it to the work folder.
 
         Raises:
             InputError: When the scene cannot be read here.
@@ -88,8 +88,10 @@ class JobPlugin(WorkerPlugin):
         windows = 0
         if isinstance(task, Block):
             windows = self._predict(task)
-        else:
+        elif isinstance(task, Strip):
             finish_strip(self._job, task, self._folder, partial(load_block, self._folder))
+        else:
+            finish_edge(self._job, task, self._folder)
         seconds = time.monotonic() - started
         return Answer(windows, processor(), self._worker.address, seconds)
 

@@ -82,10 +82,14 @@ class Agreement:
 
     def describe(self) -> str:
         """The comparison in one line."""
-        return (
-            f"objects overlap {self.overlap:.4f} over {self.objects} pixels; scores differ by "
-            f"{self.mean_difference:.2g} in the mean and {self.largest_difference:.2g} at most"
+        # Noise may hold none, and no object overlaps nothing.
+        found = (
+            f"objects overlap {self.overlap:.4f} over {self.objects} pixels; "
+            if self.objects
+            else ""
         )
+        mean, most = self.mean_difference, self.largest_difference
+        return f"{found}scores differ by {mean:.2g} in the mean and {most:.2g} at most"
 
     def check(self) -> None:
         """Refuse a form that finds something else.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.html import lines
 from geohr._runtime.progress import phase
 from geohr.errors import UsageError
 from geohr.evaluation import metrics
@@ -30,6 +31,9 @@ from geohr.evaluation.options import EvaluateOptions
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 # The percentage of replicates inside an interval.
 LEVEL = 95.0
+
+# Names of measures for a person, where they are not the words of their keys.
+LABELS = {"object_f1_50_95": "object f1, IoU 0.50 to 0.95"}
 
 Sums = Mapping[str, Any]
 Scores = dict[str, NDArray[np.float64]]
@@ -48,6 +52,10 @@ class Evaluation:
     scores: dict[str, float]
     intervals: dict[str, tuple[float, float]]
 
+    def _repr_html_(self) -> str:
+        """The scores in a notebook."""
+        return lines(self.describe())
+
     def to_json(self) -> str:
         """The scores and intervals as JSON."""
         content = {
@@ -59,9 +67,10 @@ class Evaluation:
         return json.dumps(content, indent=2, allow_nan=False)
 
     def describe(self) -> str:
-        """The scores and intervals as text, one line per measure."""
-        width = max(len(name) for name in self.scores)
-        lines = []
+        """The scores as text, a line a measure, with 95% intervals in brackets."""
+        labels = {name: LABELS.get(name, name.replace("_", " ")) for name in self.scores}
+        width = max(map(len, labels.values()))
+        told = []
         for name, value in self.scores.items():
             text = f"{value:.4f}" if abs(value) < 10 else f"{value:,.0f}"
             if math.isnan(value):
@@ -69,8 +78,10 @@ class Evaluation:
             if name in self.intervals:
                 low, high = self.intervals[name]
                 text += f"  [{low:.4f}, {high:.4f}]"
-            lines.append(f"{name.replace('_', ' '):{width}}  {text}")
-        return "\n".join(lines)
+            told.append(f"{labels[name]:{width}}  {text}")
+        if self.intervals:
+            told.append("In brackets: 95% intervals. Errors are shares of the true count and area.")
+        return "\n".join(told)
 
 
 def evaluate(

@@ -252,8 +252,9 @@ def new_grid(layers: list[Layer], gsd: float) -> GeoBox:
     )
     left, bottom, right, top = rasterio.warp.transform_bounds("EPSG:4326", crs, *degrees)
     if not max(right - left, top - bottom) <= SPAN_MAX:
+        named = " and ".join(str(each.path) for each in filled)
         raise InputError(
-            f"{filled[0].path}: objects lie from {west:.4f}, {south:.4f} to {east:.4f}, "
+            f"{named}: objects lie from {west:.4f}, {south:.4f} to {east:.4f}, "
             f"{north:.4f} degrees, which is more than {SPAN_MAX / 1000:.0f} km; is one of them "
             "astray? Say with --aoi where to compare"
         )

@@ -3,6 +3,7 @@
     ROOT/NAME/lock                       held while a run writes the outputs of that name
     ROOT/NAME/FINGERPRINT/block-N.npz    a finished block, whole or not there
     ROOT/NAME/FINGERPRINT/strip-*.npz    finished rows, traced, where that is done apart
+    ROOT/NAME/FINGERPRINT/edge-*.npz     buildings that cross the edge between two strips
     ROOT/NAME/FINGERPRINT/reading-*/     the blocks of a coarser reading, likewise
     ROOT/NAME/FINGERPRINT/reading-*.tif  a coarser reading that is finished
     ROOT/NAME/FINGERPRINT/journal.jsonl  what happened, a line an event
@@ -70,7 +71,7 @@ class WorkFolder:
             found = {int(path.stem.partition("-")[2]): path for path in folder.glob("block-*.npz")}
             self.finished = frozenset(index for index, path in found.items() if is_whole(path))
             damaged = [path for index, path in found.items() if index not in self.finished]
-            strips = folder.glob("strip-*.npz")
+            strips = (*folder.glob("strip-*.npz"), *folder.glob("edge-*.npz"))
             damaged += [path for path in strips if not is_whole(path)]
             for path in (*folder.glob("*.part"), *damaged):
                 path.unlink()

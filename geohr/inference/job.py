@@ -6,8 +6,11 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr import __version__
@@ -30,6 +33,25 @@ from geohr.tiling.normalize import Normalizer
 EVEN = 0.5
 
 
+class RowsEncoder(Protocol):
+    """Makes of finished rows what the files of rasters hold of them, on any machine."""
+
+    @property
+    def digest(self) -> str:
+        """A name for what is made: the same for the same rasters."""
+
+    def __call__(
+        self, start: int, classes: NDArray[np.uint8], probabilities: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        """Encode rows of the job's window.
+
+        Args:
+            start: The first row.
+            classes: `(row, col)` class ids.
+            probabilities: `(class, row, col)`.
+        """
+
+
 @dataclass(frozen=True)
 class Job:
     """A scene, a model and what was asked for, with every default resolved.
@@ -49,6 +71,7 @@ class Job:
         polygons: Whether polygons are wanted; without them nothing is traced.
         coarser: The coarser readings of the scene that are predicted first.
         joined: Probabilities of those readings on the scene's grid, once they are predicted.
+        rasters: Where rows are finished apart, what they become there; None leaves them rows.
     """
 
     scene: Scene
@@ -63,6 +86,7 @@ class Job:
     polygons: bool = True
     coarser: tuple[CoarserJob, ...] = ()
     joined: tuple[Scene, ...] = ()
+    rasters: RowsEncoder | None = None
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:

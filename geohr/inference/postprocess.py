@@ -1,17 +1,18 @@
 """Finished probabilities turned into what outputs are made of: class ids and polygons.
 
 One process does so from top to bottom, with `postprocess`. Strips of rows can be finished apart by
-`finish_strip`, from the blocks that touch them, and put in order by `chunks_of_strips`. What comes
-out is the same, however the rows are cut.
+`finish_strip`, from the blocks that touch them, the edges between them by `finish_edge`, and both
+put in order by `chunks_of_strips`. What comes out is the same, however the rows are cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,15 @@ from geohr.geobox import Window
 from geohr.inference.checkpoint import load_arrays, save_arrays
 from geohr.inference.job import Job
 from geohr.polygons import Polygons, Tracer
-from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.borders import WallDrawings
+from geohr.polygons.fragments import Fragment
+from geohr.polygons.strips import ClassRows, StripJoiner, StripPolygons, draw_edge, trace_strip
 from geohr.polygons.watershed import SQUARE
 from geohr.scene import SceneReader
 from geohr.stitching.blocks import Assembler, BlockScores
 from geohr.stitching.joins import join
 from geohr.stitching.mosaic import ProbabilityRows, classify
+from geohr.stitching.seams import SeamMeter
 from geohr.tiling.blocks import Block, extent
 
 # The number of rows of a strip; the rows around it that are read too are few in comparison.
@@ -47,12 +51,15 @@ class Chunk:
         probabilities: `(class, row, col)` of the same rows.
         polygons: Objects that are now whole, in the CRS in which the scene was read.
         windows: Windows that were predicted since the chunk before.
+        encoded: In place of rows, what `Job.rasters` made of them, and under `seams` what
+            `geohr.stitching.seams.SeamMeter` counts in them.
     """
 
     classes: NDArray[np.uint8]
     probabilities: NDArray[np.uint8]
     polygons: Polygons
     windows: int
+    encoded: Mapping[str, NDArray[Any]] | None = None
 
 
 def postprocess(job: Job, finished: Generator[ProbabilityRows]) -> Generator[Chunk]:
@@ -106,15 +113,52 @@ def no_rows(job: Job) -> ClassRows:
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows `[start, stop)` of a job's window that are finished together."""
+    """Rows `[start, stop)` of a job's window that are finished together.
+
+    Attributes:
+        index: The number of the strip, from the top.
+        start: The first row.
+        stop: The row after the last.
+        form: The name of what its rows become.
+    """
 
     index: int
     start: int
     stop: int
+    form: str
 
     def path(self, folder: Path) -> Path:
         """The file of the strip in a work folder."""
-        return folder / f"strip-{self.start:08d}-{self.stop:08d}.npz"
+        return folder / f"strip-{self.start:08d}-{self.stop:08d}-{self.form}.npz"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The edge between two strips, whose buildings are drawn together."""
+
+    upper: Strip
+    lower: Strip
+
+    @property
+    def index(self) -> int:
+        """The number of the edge: that of the lower strip."""
+        return self.lower.index
+
+    def path(self, folder: Path) -> Path:
+        """The file of the edge in a work folder."""
+        return edge_path(folder, self.lower)
+
+
+def edge_path(folder: Path, lower: Strip) -> Path:
+    """The file of a strip's upper edge in a work folder."""
+    return folder / f"edge-{lower.start:08d}.npz"
+
+
+def cut_edges(job: Job, strips: Sequence[Strip]) -> tuple[Edge, ...]:
+    """The edges between a job's strips; none where nothing is drawn."""
+    if not (job.polygons and job.trace_settings.options.regularize):
+        return ()
+    return tuple(Edge(*pair) for pair in pairwise(strips))
 
 
 def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
@@ -128,7 +172,8 @@ def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
     height, width = job.window.height, job.window.width
     inner = range(rows, height, rows) if rows else strip_edges(height, width)
     edges = pairwise([0, *inner, height])
-    return tuple(Strip(index, start, stop) for index, (start, stop) in enumerate(edges))
+    form = job.rasters.digest if job.rasters else "rows"
+    return tuple(Strip(index, start, stop, form) for index, (start, stop) in enumerate(edges))
 
 
 def strip_edges(height: int, width: int) -> list[int]:
@@ -174,6 +219,8 @@ def finish_strip(
     """
     top = job.window.row
     own: list[NDArray[np.uint8]] = []
+    # The row above comes first, if there is one.
+    above = min(strip.start, 1)
     windows = 0
 
     def rows() -> Iterator[ClassRows]:
@@ -189,27 +236,70 @@ def finish_strip(
                 continue
             ids, scores = class_rows(job, finished)
             first = max(finished.start - top, 0)
-            own.append(scores[:, max(strip.start - first, 0) : max(strip.stop - first, 0)])
+            own.append(scores[:, max(strip.start - above - first, 0) : max(strip.stop - first, 0)])
             yield ids, scores
 
     chunks = rows()
-    arrays = {}
+    arrays: dict[str, Any] = {}
     if job.polygons:
         traced = trace_strip(chunks, strip.start, strip.stop, job.trace_settings)
-        arrays = traced.to_arrays()
+        arrays |= traced.to_arrays()
     for _ in chunks:
         pass
-    arrays |= {"windows": np.array(windows), "probabilities": np.concatenate(own, axis=1)}
+    arrays |= {"windows": np.array(windows), **kept_rows(job, strip, np.concatenate(own, axis=1))}
     save_arrays(strip.path(folder), arrays)
 
 
+def kept_rows(job: Job, strip: Strip, scores: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """What the file of a strip holds of its rows.
+
+    Args:
+        job: The job.
+        strip: Which rows.
+        scores: `(class, row, col)` probabilities, with those of the row above, if there is one.
+    """
+    above = min(strip.start, 1)
+    rows = scores[:, above:]
+    if job.rasters is None:
+        return {"probabilities": rows}
+    classes = classify(scores, job.options.threshold)
+    seams = SeamMeter(job.grid, job.window)
+    if above:
+        seams.begin(strip.start, scores[:, :1], classes[:1])
+    seams.add(rows, classes[above:])
+    return {"seams": seams.counts, **job.rasters(strip.start, classes[above:], rows)}
+
+
+def finish_edge(job: Job, edge: Edge, folder: Path) -> None:
+    """Draw the buildings across the edge between two finished strips, into its file.
+
+    Raises:
+        OutputError: When a strip's file went away, or the folder cannot be written.
+    """
+    upper, lower = (
+        Fragment.from_arrays(load_arrays(each.path(folder))) for each in (edge.upper, edge.lower)
+    )
+    save_arrays(edge.path(folder), draw_edge(upper, lower, job.trace_settings).to_arrays())
+
+
 def chunks_of_strips(job: Job, folder: Path, strips: Iterable[Strip]) -> Generator[Chunk]:
-    """Yield what the outputs receive from all strips in order, each as soon as it is finished."""
+    """Yield what the outputs receive from all strips in order, each as soon as it is finished.
+
+    Args:
+        job: The job.
+        folder: The folder of the files of strips and edges.
+        strips: From top to bottom, each when its file and that of its upper edge are there.
+    """
     joiner = StripJoiner(job.trace_settings) if job.polygons else None
     for strip in strips:
         arrays = load_arrays(strip.path(folder))
-        scores, polygons = arrays["probabilities"], Polygons.none()
+        polygons, windows = Polygons.none(), int(arrays["windows"].item())
         if joiner is not None:
-            polygons = joiner.add(StripPolygons.from_arrays(arrays))
-        ids = classify(scores, job.options.threshold)
-        yield Chunk(ids, scores, polygons, int(arrays["windows"].item()))
+            edge = edge_path(folder, strip)
+            drawn = WallDrawings.from_arrays(load_arrays(edge)) if edge.exists() else None
+            polygons = joiner.add(StripPolygons.from_arrays(arrays), drawn)
+        if job.rasters is None:
+            scores = arrays["probabilities"]
+            yield Chunk(classify(scores, job.options.threshold), scores, polygons, windows)
+        else:
+            yield Chunk(*no_rows(job), polygons, windows, arrays)

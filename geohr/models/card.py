@@ -217,10 +217,12 @@ class Card:
         return len(self.classes) + self.background
 
     def describe(self) -> str:
-        """The card for a person, a line an entry."""
+        """The card for a person, a line an entry; those that say nothing are left out."""
         lines = []
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
+            if value is None or value in ((), ""):
+                continue
             if isinstance(value, Mapping):
                 lines += [
                     f"{each.name} {place}: "
@@ -232,7 +234,8 @@ class Card:
             elif each.name == "sources":
                 lines += [f"source: {s.name}; {s.licence}; {s.attribution}" for s in value]
             elif isinstance(value, tuple):
-                lines.append(f"{each.name}: {', '.join(map(str, value))}")
+                told = (f"{part:.4g}" if isinstance(part, float) else str(part) for part in value)
+                lines.append(f"{each.name}: {', '.join(told)}")
             else:
                 lines.append(f"{each.name}: {value}")
         return "\n".join(lines)

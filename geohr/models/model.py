@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The bundled model that is used where none is named.
 DEFAULT_MODEL = "buildings"
+# Scores that a notebook shows of each place; the card has all.
+SHOWN = {"iou": "IoU", "object_f1": "object F1", "false_area": "false area"}
 
 
 class Model:
@@ -77,7 +79,7 @@ class Model:
         """The model in a notebook: what it finds, in which scenes, and how well."""
         card = self.card
         scores = {
-            place: ", ".join(f"{name} {score:g}" for name, score in each.items())
+            place: ", ".join(f"{SHOWN[name]} {each[name]:.2g}" for name in SHOWN if name in each)
             for place, each in card.metrics.items()
         }
         rows: dict[str, object] = {

@@ -1,15 +1,13 @@
 """Finished rows to cloud-optimised GeoTIFFs that appear whole or not at all.
 
-The COG layout needs the overviews before the pixels, so rows go to a plain tiled GeoTIFF beside
-the target first and are copied when all are there.
+Rows become compressed tiles here (`RasterWriter.write`) or elsewhere (`RasterWriter.add`); the file
+is the same.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,37 +15,20 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning
-from rasterio.io import MemoryFile
-from rasterio.windows import Window as RasterWindow
+from rasterio.io import DatasetWriter, MemoryFile
 
 from geohr._runtime.files import as_output_error, written_whole
-from geohr.encoding import NODATA, PROBABILITY_MAX
-from geohr.errors import InputError, UsageError
+from geohr.encoding import NODATA, PROBABILITY_MAX, Ints
+from geohr.errors import InputError
 from geohr.geobox import GeoBox
-from geohr.scene import CACHE_BYTES
+from geohr.outputs.assembly import CogAssembly
+from geohr.outputs.creation_options import cog_settings
+from geohr.outputs.tiff import read_tags
+from geohr.outputs.tiles import CogPart, TileEncoder, without_georeference
 from geohr.scene.files import FAILURES
 
-# Side in pixels of the output's internal tiles.
-BLOCK = 512
-
-
-# The creation options that may be asked for, as GDAL's COG driver names them, and their values.
-# Those that change pixels or their grid are left out: class ids have nothing between two.
-CREATION_OPTIONS = {
-    "BIGTIFF": "YES|NO|IF_NEEDED|IF_SAFER",
-    "BLOCKSIZE": "[1-9][0-9]*",
-    "COMPRESS": "DEFLATE|ZSTD|LZW|LZMA|NONE",
-    "GEOTIFF_VERSION": "AUTO|1.0|1.1",
-    "INTERLEAVE": "BAND|PIXEL|TILE",
-    "LEVEL": "[1-9][0-9]*",
-    "NUM_THREADS": "ALL_CPUS|[1-9][0-9]*",
-    "OVERVIEWS": "AUTO|NONE",
-    "OVERVIEW_COUNT": "[0-9]+",
-    "PREDICTOR": "YES|NO|STANDARD",
-    "SPARSE_OK": "YES|NO",
-    "STATISTICS": "AUTO|YES|NO",
-}
+# Side in pixels of a raster that has an overview.
+SMALL = 16
 
 
 class RasterWriter:
@@ -64,6 +45,9 @@ class RasterWriter:
         colours: RGB by pixel value, for a raster of classes.
         scale: The factor from pixel values to probabilities.
         creation_options: Options of GDAL's COG driver, as `check_creation_options` allows them.
+
+    Attributes:
+        encoder: How rows become tiles, for those who make parts of the raster elsewhere.
 
     Raises:
         InputError: When a GeoTIFF cannot hold the CRS.
@@ -84,51 +68,32 @@ class RasterWriter:
     ) -> None:
         check_crs(path, geobox)
         self._path = path
-        self._creation_options = dict(creation_options or {})
-        self._resampling = resampling
-        self._bands = len(descriptions)
-        self._width = geobox.width
-        self._profile = {
-            "driver": "GTiff",
-            "dtype": "uint8",
-            "count": self._bands,
-            "height": geobox.height,
-            "width": geobox.width,
-            "crs": geobox.crs,
-            "transform": geobox.transform,
-            "nodata": NODATA,
-            "tiled": True,
-            "blockxsize": BLOCK,
-            "blockysize": BLOCK,
-            # These rows are temporary, and the COG is compressed anew: the quickest that every GDAL
-            # has, of those that make rows of probabilities half as large.
-            "compress": "deflate",
-            "zlevel": 1,
-            # The compressed size is not known before the last row.
-            "bigtiff": "if_safer",
-        }
+        self._geobox = geobox
         self._descriptions = tuple(descriptions)
         self._tags = dict(tags)
         self._colours = colours
         self._scale = scale
+        self.encoder = TileEncoder(
+            geobox.height,
+            geobox.width,
+            len(self._descriptions),
+            resampling,
+            cog_settings(creation_options or {}),
+        )
         self._waiting: list[NDArray[np.uint8]] = []
-        self._row = 0
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         """Open the temporary files."""
         with self._stack as stack:
             self._target = stack.enter_context(written_whole(self._path))
-            # Overviews come first in a COG, so that it can only be made from finished rows.
-            self._rows = self._target.with_suffix(".rows.tif")
-            stack.callback(self._rows.unlink, missing_ok=True)
+            tiles = self._target.with_suffix(".tiles")
+            stack.callback(tiles.unlink, missing_ok=True)
             try:
-                with without_georeference():
-                    opened = rasterio.open(self._rows, "w", **self._profile)
-                self._raster = stack.enter_context(opened)
-            except (*FAILURES, OSError) as error:
+                file = stack.enter_context(tiles.open("w+b"))
+            except OSError as error:
                 raise as_output_error(error, self._path) from error
-            self._describe()
+            self._assembly = CogAssembly(self.encoder, file)
             self._stack = stack.pop_all()
         return self
 
@@ -152,91 +117,94 @@ class RasterWriter:
             OutputError: When the disk is full or went away.
         """
         self._waiting.append(rows if rows.ndim == 3 else rows[None])
-        if sum(each.shape[1] for each in self._waiting) >= BLOCK:
-            self._flush(whole_blocks=True)
+        if sum(each.shape[1] for each in self._waiting) >= self.encoder.tile:
+            self._flush(whole_tiles=True)
 
-    def _flush(self, *, whole_blocks: bool) -> None:
-        """Write what waits, in whole rows of blocks where more is to come."""
-        rows = np.concatenate(self._waiting, axis=1)
-        count = rows.shape[1] // BLOCK * BLOCK if whole_blocks else rows.shape[1]
-        where = RasterWindow(0, self._row, rows.shape[2], count)
+    def add(self, part: CogPart) -> None:
+        """Append rows of which tiles were made elsewhere, by `encoder`.
+
+        Args:
+            part: The rows.
+
+        Raises:
+            OutputError: When the disk is full or went away.
+        """
         try:
-            self._raster.write(rows[:, :count], window=where)
+            self._assembly.add(part)
         except (*FAILURES, OSError) as error:
             raise as_output_error(error, self._path) from error
-        self._waiting = [rows[:, count:]] if count < rows.shape[1] else []
-        self._row += count
 
-    def _describe(self) -> None:
-        """Set names, tags and colours of the bands."""
-        raster = self._raster
+    def _flush(self, *, whole_tiles: bool) -> None:
+        """Make tiles of what waits, in whole rows of them where more is to come."""
+        rows = np.concatenate(self._waiting, axis=1)
+        tile = self.encoder.tile
+        count = rows.shape[1] // tile * tile if whole_tiles else rows.shape[1]
+        self._waiting = [rows[:, count:]] if count < rows.shape[1] else []
+        try:
+            self._assembly.add(self.encoder.part(self._assembly.came, rows[:, :count]))
+        except (*FAILURES, OSError) as error:
+            raise as_output_error(error, self._path) from error
+
+    def _describe(self, raster: DatasetWriter) -> None:
+        """Set names, tags and colours of the bands, and statistics where they are asked for."""
         raster.update_tags(**self._tags)
         for band, name in enumerate(self._descriptions, start=1):
             raster.set_band_description(band, name)
-        raster.scales = (self._scale,) * self._bands
+            if self.encoder.counted:
+                raster.update_tags(band, **statistics(self._assembly.counts[band - 1]))
+        raster.scales = (self._scale,) * len(self._descriptions)
         if self._colours is not None:
             raster.write_colormap(1, {**self._colours, NODATA: (0, 0, 0)})
 
     def _finish(self) -> None:
-        """Copy the finished rows into the COG."""
+        """Write the COG, of the same tags as a small one that GDAL writes."""
+        encoder = self.encoder
+        settings = {name: each for name, each in encoder.settings.items() if name != "STATISTICS"}
+        if len(encoder.shapes) > 1:
+            settings |= {"OVERVIEWS": "AUTO", "OVERVIEW_COUNT": "1"}
         try:
             if self._waiting:
-                self._flush(whole_blocks=False)
-            self._raster.close()
-            # GDAL's cache of blocks would take a share of all memory.
-            with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES + BLOCK * self._width * self._bands):
-                rasterio.shutil.copy(
-                    self._rows,
-                    self._target,
-                    driver="COG",
-                    **cog_settings(self._creation_options),
-                    overview_resampling=self._resampling,
-                )
+                self._flush(whole_tiles=False)
+            with without_georeference(), MemoryFile() as rows, MemoryFile(ext=".tif") as small:
+                with rows.open(
+                    driver="GTiff", dtype="uint8", count=encoder.bands, height=SMALL, width=SMALL,
+                    crs=self._geobox.crs, transform=self._geobox.transform, nodata=NODATA,
+                ) as raster:  # fmt: skip
+                    self._describe(raster)
+                rasterio.shutil.copy(rows.name, small.name, driver="COG", **settings)
+                between, directories = read_tags(small.read())
+            self._assembly.finish(
+                self._target, between, directories, bigtiff=settings["BIGTIFF"].upper()
+            )
         except (*FAILURES, OSError) as error:
             raise as_output_error(error, self._path) from error
 
 
-def cog_settings(creation_options: Mapping[str, str]) -> dict[str, str]:
-    """The settings of GDAL's COG driver: the defaults, and what was asked for."""
-    asked = {name.upper(): value for name, value in creation_options.items()}
-    # A level means something else in each compression.
-    level = {} if "COMPRESS" in asked else {"LEVEL": "6"}
-    return {
-        "COMPRESS": "DEFLATE",
-        "PREDICTOR": "NO",
-        "BLOCKSIZE": str(BLOCK),
-        "NUM_THREADS": "ALL_CPUS",
-        "BIGTIFF": "IF_SAFER",
-        **level,
-        **asked,
-    }
+def statistics(counts: Ints) -> dict[str, str]:
+    """What GDAL keeps of the values of a band.
 
-
-def check_creation_options(creation_options: Mapping[str, str]) -> None:
-    """Refuse options that the COG driver does not take, by writing one pixel with them.
-
-    Raises:
-        UsageError: Naming the option, and what it may be.
+    Args:
+        counts: `(256,)` how often each value comes.
     """
-    if not creation_options:
-        return
-    for name, value in creation_options.items():
-        allowed = CREATION_OPTIONS.get(name.upper())
-        if allowed is None:
-            known = ", ".join(CREATION_OPTIONS)
-            raise UsageError(f"creation option {name}: not one of {known}")
-        if re.fullmatch(allowed, value, re.IGNORECASE) is None:
-            values = allowed.replace("[1-9][0-9]*", "a number").replace("[0-9]+", "a number")
-            raise UsageError(f"creation option {name}={value}: must be {values}")
-    given = " ".join(f"{name}={value}" for name, value in creation_options.items())
-    with without_georeference(), MemoryFile() as first, MemoryFile(ext=".tif") as second:
-        try:
-            with first.open(driver="GTiff", width=1, height=1, count=1, dtype="uint8") as raster:
-                raster.write(np.zeros((1, 1, 1), np.uint8))
-            settings = cog_settings(creation_options)
-            rasterio.shutil.copy(first.name, second.name, driver="COG", **settings)
-        except FAILURES as error:
-            raise UsageError(f"creation options {given}: {error}") from error
+    known = counts[:NODATA]
+    total = int(known.sum())
+    if total == 0:
+        return {}
+    values = np.arange(NODATA)
+    mean = float((values * known).sum()) / total
+    variance = float(((values - mean) ** 2 * known).sum()) / total
+    there = np.flatnonzero(known)
+    found = {
+        "MINIMUM": float(there[0]),
+        "MAXIMUM": float(there[-1]),
+        "MEAN": mean,
+        "STDDEV": variance**0.5,
+    }
+    share = 100 * total / int(counts.sum())
+    return {
+        **{f"STATISTICS_{name}": f"{value:.14g}" for name, value in found.items()},
+        "STATISTICS_VALID_PERCENT": f"{share:.4g}",
+    }
 
 
 def check_crs(path: Path, geobox: GeoBox) -> None:
@@ -261,14 +229,6 @@ def check_crs(path: Path, geobox: GeoBox) -> None:
                     "only; write polygons alone, or bring the scene into another CRS with "
                     "gdalwarp -t_srs EPSG:4326"
                 )
-
-
-@contextmanager
-def without_georeference() -> Iterator[None]:
-    """Say nothing of a raster without a place on the ground; its scene has none either."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
 
 
 def write_raster(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,17 @@ from geohr.geobox import GeoBox
 from geohr.inference.job import Job
 from geohr.inference.pipeline import WriteRows
 from geohr.inference.postprocess import Chunk
-from geohr.outputs.cog import RasterWriter, check_creation_options, class_writer, probability_writer
+from geohr.outputs.cog import RasterWriter, class_writer, probability_writer
+from geohr.outputs.creation_options import check_creation_options
 from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
+from geohr.outputs.tiles import CogPart, TileEncoder
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
 from geohr.polygons.antimeridian import is_cut
 from geohr.stitching.seams import SeamMeter, SeamScore
 
 RASTER_SUFFIXES = (".tif", ".tiff")
+# What the names of arrays begin with that hold parts of rasters.
+CLASSES_PREFIX, PROBABILITIES_PREFIX = "classes_", "probabilities_"
 
 
 @dataclass
@@ -109,6 +115,48 @@ class OutputPaths:
         )
 
 
+@dataclass(frozen=True)
+class StripRasters:
+    """Makes the tiles of a run's rasters; a `geohr.inference.job.RowsEncoder`.
+
+    Attributes:
+        classes: How class ids become tiles; None where no raster of them is wanted.
+        probabilities: How probabilities do, likewise.
+    """
+
+    classes: TileEncoder | None
+    probabilities: TileEncoder | None
+
+    @classmethod
+    def of(cls, job: Job, targets: OutputPaths) -> Self | None:
+        """Those of a run; None where rasters come out on another grid than they are made on."""
+        if job.own_scene is not job.scene:
+            return None
+        box, options = job.geobox, {**targets.creation_options, "NUM_THREADS": "1"}
+        names = [label.name for label in job.card.classes]
+        classes = [class_raster(job, path, box, options).encoder for path in targets.rasters]
+        probabilities = targets.probs and share_raster(job, targets.probs, box, names, options)
+        return cls(
+            classes[0] if classes else None, probabilities.encoder if probabilities else None
+        )
+
+    @property
+    def digest(self) -> str:
+        """A name for what is made: the same for the same rasters."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:8]
+
+    def __call__(
+        self, start: int, classes: NDArray[np.uint8], probabilities: NDArray[np.uint8]
+    ) -> dict[str, NDArray[Any]]:
+        """The parts of the rasters that rows make up, as named arrays; see `RowsEncoder`."""
+        made: dict[str, NDArray[Any]] = {}
+        if self.classes is not None:
+            made |= self.classes.part(start, classes[None]).to_arrays(CLASSES_PREFIX)
+        if self.probabilities is not None:
+            made |= self.probabilities.part(start, probabilities).to_arrays(PROBABILITIES_PREFIX)
+        return made
+
+
 def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> WriteCounts:
     """Write chunks as polygons, classes and probabilities, and look for seams in them.
 
@@ -138,11 +186,18 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
             counts.windows += chunk.windows
             counts.objects += len(chunk.polygons)
             seams.add(chunk.probabilities, chunk.classes)
-            if len(chunk.classes):
-                for raster in probabilities:
-                    raster.write(chunk.probabilities)
-                for raster in classes:
-                    raster.write(chunk.classes)
+            if chunk.encoded is not None:
+                seams.counts += chunk.encoded["seams"]
+            for rasters, prefix, rows in (
+                (probabilities, PROBABILITIES_PREFIX, chunk.probabilities),
+                (classes, CLASSES_PREFIX, chunk.classes),
+            ):
+                for raster in rasters:
+                    if chunk.encoded is not None:
+                        assert isinstance(raster, RasterWriter)  # see StripRasters.of
+                        raster.add(CogPart.from_arrays(chunk.encoded, prefix))
+                    elif len(chunk.classes):
+                        raster.write(rows)
             polygons = job.to_crs(chunk.polygons)
             for vector in vectors:
                 vector.write(polygons)

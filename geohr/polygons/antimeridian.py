@@ -6,6 +6,7 @@ both sides would span the globe.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def transform_polygons(geometry: Geometries, crs: Any, target: Any) -> Geometrie
         target: The CRS of the result.
     """
     known = parse_crs(target)
-    convert = pyproj.Transformer.from_crs(parse_crs(crs), known, always_xy=True)
+    convert = _transformer(parse_crs(crs), known)
 
     def move(points: Floats) -> Floats:
         return np.column_stack(convert.transform(points[:, 0], points[:, 1]))
@@ -56,6 +57,12 @@ def transform_polygons(geometry: Geometries, crs: Any, target: Any) -> Geometrie
         fine = shapely.segmentize(geometry[index], max(east - west, north - south) / PIECES)
         moved[index] = _cut(shapely.transform(fine, move), turn) or moved[index]
     return moved
+
+
+@lru_cache(maxsize=32)
+def _transformer(crs: pyproj.CRS, target: pyproj.CRS) -> pyproj.Transformer:
+    """The way from one CRS to another, x first; PROJ takes milliseconds to find it."""
+    return pyproj.Transformer.from_crs(crs, target, always_xy=True)
 
 
 def is_cut(bounds: Bounds, crs: Any, target: Any) -> bool:

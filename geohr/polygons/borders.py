@@ -3,8 +3,8 @@
 Of two drawings that overlap, the later one yields. A rectangle knows the objects inside of it, and
 not those beyond its edge, nor those that cross it. So an object waits that may come to meet one of
 those, and each later one that may come to meet an object that waits. All others are settled. What
-waits is drawn when the rectangles are joined, among those settled parts that it may have to yield
-to.
+waits is drawn, too, which takes the most time of all, and cut when the rectangles are joined, among
+those settled parts that it may have to yield to.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ import numpy as np
 import shapely
 
 from geohr.encoding import Bools, Floats, Geometries, Ints
-from geohr.geobox import GeoBox, Window
+from geohr.geobox import Window
 from geohr.polygons.attributes import AttributeBuilder
 from geohr.polygons.neighbours import OverlapResolver
-from geohr.polygons.objects import ClosedObjects
-from geohr.polygons.patches import Patch
+from geohr.polygons.objects import ClosedObjects, Statistics, concatenated
 from geohr.polygons.regularize import Drawings
-from geohr.polygons.rings import SUBPIXEL, RaggedArray, unpack
-from geohr.polygons.table import Polygons
+from geohr.polygons.table import Polygons, from_wkb_arrays, wkb_arrays
 
 # How many times the margin of a drawing objects must be apart to meet in no case: once for each of
 # two, and as much again for scales that differ.
@@ -57,10 +55,8 @@ class FixedParts:
 
     def to_arrays(self) -> dict[str, Any]:
         """The fields as named arrays."""
-        written = [bytes(each) for each in shapely.to_wkb(self.shapes)]
         return {
-            "fixed_wkb": np.frombuffer(b"".join(written), np.uint8),
-            "fixed_sizes": np.array([len(each) for each in written], np.int64),
+            **wkb_arrays(self.shapes, "fixed_wkb"),
             "fixed_first": self.first,
             "fixed_bottom": self.bottom,
             "fixed_end": self.end,
@@ -69,10 +65,12 @@ class FixedParts:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
         """Read what `to_arrays` made."""
-        written, stops = arrays["fixed_wkb"].tobytes(), np.cumsum(arrays["fixed_sizes"]).tolist()
-        pieces = [written[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-        shapes = np.asarray(shapely.from_wkb(np.array(pieces, object)), object)
-        return cls(shapes, arrays["fixed_first"], arrays["fixed_bottom"], arrays["fixed_end"])
+        return cls(
+            from_wkb_arrays(arrays, "fixed_wkb"),
+            arrays["fixed_first"],
+            arrays["fixed_bottom"],
+            arrays["fixed_end"],
+        )
 
     @classmethod
     def concatenated(cls, several: Sequence[FixedParts]) -> Self:
@@ -87,61 +85,151 @@ class FixedParts:
 
 
 @dataclass(frozen=True)
+class WallDrawings:
+    """Objects that are drawn, each for itself, before they yield to each other.
+
+    Attributes:
+        statistics: The statistics of the objects.
+        made: Their drawings.
+    """
+
+    statistics: Statistics
+    made: Drawings
+
+    @classmethod
+    def none(cls) -> Self:
+        """No object."""
+        nothing = np.zeros(0, np.int64)
+        shapes = np.zeros(0, object)
+        return cls(Statistics.none(), Drawings(shapes, shapes, nothing, nothing))
+
+    @classmethod
+    def of(cls, whole: ClosedObjects, attributes: AttributeBuilder) -> Self:
+        """Draw those of the closed objects that are large enough."""
+        whole = attributes.large(whole)
+        if len(whole) == 0:
+            return cls.none()
+        made = attributes.regularizer.drawings(attributes.outlines(whole))
+        return cls(whole.statistics, made)
+
+    def __len__(self) -> int:
+        """The number of objects."""
+        return len(self.statistics)
+
+    @property
+    def ends(self) -> Ints:
+        """`(part,)` the last row that each may reach."""
+        return self.statistics.bottom[self.made.owner] + self.made.margin
+
+    def select(self, chosen: Bools) -> WallDrawings:
+        """Some of the objects, `(object,)` True for those."""
+        parts = np.flatnonzero(chosen[self.made.owner])
+        owner = (np.cumsum(chosen) - 1)[self.made.owner[parts]]
+        return WallDrawings(self.statistics.take(chosen), self.made.take(parts, owner))
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The fields as named arrays."""
+        return {
+            **self.statistics.to_arrays("waiting_"),
+            **wkb_arrays(self.made.drawn, "waiting_drawn"),
+            **wkb_arrays(self.made.plain, "waiting_plain"),
+            "waiting_owner": self.made.owner,
+            "waiting_margin": self.made.margin,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Read what `to_arrays` made."""
+        made = Drawings(
+            from_wkb_arrays(arrays, "waiting_drawn"),
+            from_wkb_arrays(arrays, "waiting_plain"),
+            arrays["waiting_owner"],
+            arrays["waiting_margin"],
+        )
+        return cls(Statistics.from_arrays(arrays, "waiting_"), made)
+
+    @classmethod
+    def together(cls, several: Sequence[WallDrawings]) -> Self:
+        """Several as one, in canonical order."""
+        every: list[WallDrawings] = [cls.none(), *several]
+        statistics = concatenated([each.statistics for each in every])
+        before = np.cumsum([0, *map(len, every)])
+        made = [each.made for each in every]
+        joined = Drawings(
+            np.concatenate([each.drawn for each in made]),
+            np.concatenate([each.plain for each in made]),
+            np.concatenate([each.owner + by for each, by in zip(made, before, strict=False)]),
+            np.concatenate([each.margin for each in made]),
+        )
+        order = np.lexsort((statistics.first, statistics.bottom))
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        parts = np.argsort(rank[joined.owner], kind="stable")
+        return cls(statistics.take(order), joined.take(parts, rank[joined.owner[parts]]))
+
+
+@dataclass(frozen=True)
 class SettledWalls:
-    """The objects of a rectangle, drawn as far as that can be.
+    """The objects of a rectangle, drawn and cut as far as that can be.
 
     Attributes:
         polygons: The settled objects.
+        statistics: Their statistics.
         waiting: The objects that wait.
         fixed: Parts of the settled ones that these may have to yield to.
     """
 
     polygons: Polygons
-    waiting: ClosedObjects
+    statistics: Statistics
+    waiting: WallDrawings
     fixed: FixedParts
+
+    @classmethod
+    def none(cls) -> Self:
+        """No object."""
+        return cls(Polygons.none(), Statistics.none(), WallDrawings.none(), FixedParts.none())
 
 
 def settle(
-    whole: ClosedObjects, rest: Patch, place: Window, attributes: AttributeBuilder
+    whole: ClosedObjects, around: Floats, place: Window, attributes: AttributeBuilder
 ) -> SettledWalls:
-    """Draw the objects of a rectangle, but for those that must wait.
+    """Draw the objects of a rectangle, and cut all but those that must wait.
 
     Args:
         whole: All closed objects of the rectangle, in canonical order.
-        rest: Its open objects.
+        around: `(n, 4)` left, top, right and bottom of its open ones, in pixels of the scene.
         place: The rectangle in the scene.
         attributes: Of the scene, with walls.
     """
-    whole = attributes.large(whole)
-    if len(whole) == 0:
-        return SettledWalls(Polygons.none(), whole, FixedParts.none())
-    made = attributes.regularizer.drawings(attributes.outlines(whole))
+    walls = WallDrawings.of(whole, attributes)
+    if len(walls) == 0:
+        return SettledWalls.none()
+    made, ends = walls.made, walls.ends
     boxes = _pixel_boxes(made, attributes)
     later, earlier = _pairs(boxes, made.owner)
-    waits = _waiting(made, boxes, rest, place, attributes, (later, earlier), len(whole))
-    settled = np.flatnonzero(~waits[made.owner])
-    number = np.cumsum(~waits) - 1
-    kept = Drawings(
-        made.drawn[settled], made.plain[settled], number[made.owner[settled]], made.margin[settled]
-    )
-    statistics = whole.statistics
-    ends = statistics.bottom[made.owner] + made.margin
-    polygons, parts = Polygons.none(), np.full(len(made.owner), None, object)
-    if len(settled):
-        left = OverlapResolver().resolve(kept.drawn, kept.plain, ends[settled], needed_from=_BELOW)
-        parts[settled] = left
-        polygons, _ = attributes.measured(kept.united(left), statistics.take(~waits), True)
+    waits = _waiting(made, boxes, around, place, attributes, (later, earlier), len(walls))
+    parts = np.full(len(made.owner), None, object)
+    polygons, statistics = Polygons.none(), Statistics.none()
+    kept = walls.select(~waits)
+    if len(kept):
+        left = OverlapResolver().resolve(
+            kept.made.drawn, kept.made.plain, kept.ends, needed_from=_BELOW
+        )
+        parts[~waits[made.owner]] = left
+        polygons, statistics = attributes.measured(kept.made.united(left), kept.statistics, True)
     near = np.unique(earlier[waits[made.owner[later]] & ~waits[made.owner[earlier]]])
     near = near[~shapely.is_missing(parts[near])]
     of = made.owner[near]
-    fixed = FixedParts(parts[near], statistics.first[of], statistics.bottom[of], ends[near])
-    return SettledWalls(polygons, whole.select(waits), fixed)
+    fixed = FixedParts(
+        parts[near], walls.statistics.first[of], walls.statistics.bottom[of], ends[near]
+    )
+    return SettledWalls(polygons, statistics, walls.select(waits), fixed)
 
 
 def _waiting(
     made: Drawings,
     boxes: Floats,
-    rest: Patch,
+    around: Floats,
     place: Window,
     attributes: AttributeBuilder,
     pairs: tuple[Ints, Ints],
@@ -157,10 +245,8 @@ def _waiting(
     inside = (boxes[:, 0] >= low_col) & (boxes[:, 1] >= low_row)
     inside &= (boxes[:, 2] <= high_col) & (boxes[:, 3] <= high_row)
     near = ~inside
-    outlines = [_boxes_of(rest.rings[0]), _boxes_of(rest.shapes[0]), _strand_boxes(rest, scene)]
-    around = np.concatenate(outlines) + np.array([-margin, -margin, margin, margin])
     if len(around):
-        tree = shapely.STRtree(shapely.box(*around.T))
+        tree = shapely.STRtree(shapely.box(*(around + margin * np.array([-1, -1, 1, 1])).T))
         near[np.unique(tree.query(shapely.box(*boxes.T))[0])] = True
     waits = np.zeros(count, np.bool_)
     waits[made.owner[near]] = True
@@ -170,29 +256,6 @@ def _waiting(
         if len(more) == 0:
             return waits
         waits[more] = True
-
-
-def _boxes_of(items: RaggedArray) -> Floats:
-    """`(item, 4)` left, top, right, bottom of vertices in pixels; infinite where there is none."""
-    boxes = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(items), 1))
-    filled = np.flatnonzero(items.lengths)
-    if len(filled):
-        y, x = unpack(items.flat)
-        starts = items.offsets[:-1][filled]
-        for column, each in enumerate((x, y)):
-            boxes[filled, column] = np.minimum.reduceat(each, starts) / SUBPIXEL
-            boxes[filled, column + 2] = np.maximum.reduceat(each, starts) / SUBPIXEL
-    return boxes
-
-
-def _strand_boxes(rest: Patch, scene: GeoBox) -> Floats:
-    """Likewise for strands, which go straight from their ends to their vertices."""
-    boxes = _boxes_of(rest.strands)
-    for number in (rest.begin, rest.end):
-        row, col = np.divmod(number // 4, scene.width + 1)
-        boxes[:, :2] = np.minimum(boxes[:, :2], np.stack([col, row], axis=1) - 1)
-        boxes[:, 2:] = np.maximum(boxes[:, 2:], np.stack([col, row], axis=1) + 1)
-    return boxes
 
 
 def _pixel_boxes(made: Drawings, attributes: AttributeBuilder) -> Floats:
@@ -224,20 +287,24 @@ class WallJoiner:
         self._attributes = attributes
         self._overlaps = OverlapResolver()
 
-    def draw(self, whole: ClosedObjects, fixed: FixedParts, *, open_from: int) -> Polygons:
-        """Draw the next objects.
+    def draw(
+        self, whole: ClosedObjects, waiting: WallDrawings, fixed: FixedParts, *, open_from: int
+    ) -> tuple[Polygons, Statistics]:
+        """Draw and cut the next objects.
 
         Args:
-            whole: Those that are now whole, in canonical order.
+            whole: Those that are now whole, and not drawn yet.
+            waiting: Those that have waited.
             fixed: The settled parts that these may have to yield to.
             open_from: The first row of what is still to come.
+
+        Returns:
+            Polygons in canonical order, and their statistics.
         """
-        whole = self._attributes.large(whole)
-        if len(whole) == 0:
-            return Polygons.none()
-        statistics = whole.statistics
-        made = self._attributes.regularizer.drawings(self._attributes.outlines(whole))
-        ends = statistics.bottom[made.owner] + made.margin
+        every = WallDrawings.together([WallDrawings.of(whole, self._attributes), waiting])
+        if len(every) == 0:
+            return Polygons.none(), Statistics.none()
+        made, statistics = every.made, every.statistics
         first = np.concatenate([fixed.first, statistics.first[made.owner]])
         bottom = np.concatenate([fixed.bottom, statistics.bottom[made.owner]])
         order = np.lexsort((first, bottom))
@@ -245,10 +312,9 @@ class WallJoiner:
         rest = self._overlaps.resolve(
             np.concatenate([fixed.shapes, made.drawn])[order],
             np.concatenate([fixed.shapes, made.plain])[order],
-            np.concatenate([fixed.end, ends])[order],
+            np.concatenate([fixed.end, every.ends])[order],
             needed_from=open_from - int(made.margin.max()),
             fixed=is_fixed[order],
         )
         drawn = rest[~is_fixed[order]]
-        polygons, _ = self._attributes.measured(made.united(drawn), statistics, True)
-        return polygons
+        return self._attributes.measured(made.united(drawn), statistics, True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from geohr.encoding import Ints
+import numpy as np
+
+from geohr.encoding import Floats, Ints
 from geohr.polygons.objects import Statistics
-from geohr.polygons.rings import RaggedArray
+from geohr.polygons.rings import SUBPIXEL, RaggedArray, unpack
 
 # Fields that are several arrays each.
 _RAGGED = ("rings", "shapes", "strands")
@@ -61,3 +63,30 @@ class OpenOutlines:
             strands=strands,
             **{name: arrays[name] for name in cls._plain()},
         )
+
+    def boxes_between(self, begin: tuple[Ints, Ints], end: tuple[Ints, Ints]) -> Floats:
+        """`(item, 4)` left, top, right and bottom of all that is open, in pixels of the scene.
+
+        Args:
+            begin: Rows and columns near which strands begin, to a pixel; they go straight from
+                there to their first vertex.
+            end: Where they end, likewise.
+        """
+        strands = _boxes(self.strands)
+        for row, col in (begin, end):
+            strands[:, :2] = np.minimum(strands[:, :2], np.stack([col, row], axis=1) - 1)
+            strands[:, 2:] = np.maximum(strands[:, 2:], np.stack([col, row], axis=1) + 1)
+        return np.concatenate([_boxes(self.rings[0]), _boxes(self.shapes[0]), strands])
+
+
+def _boxes(items: RaggedArray) -> Floats:
+    """`(item, 4)` left, top, right, bottom of vertices in pixels; infinite where there is none."""
+    boxes = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(items), 1))
+    filled = np.flatnonzero(items.lengths)
+    if len(filled):
+        y, x = unpack(items.flat)
+        starts = items.offsets[:-1][filled]
+        for column, each in enumerate((x, y)):
+            boxes[filled, column] = np.minimum.reduceat(each, starts) / SUBPIXEL
+            boxes[filled, column + 2] = np.maximum.reduceat(each, starts) / SUBPIXEL
+    return boxes

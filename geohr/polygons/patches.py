@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geohr.encoding import Bools, Ints
+from geohr.encoding import Bools, Floats, Ints
 from geohr.polygons.objects import ClosedObjects, OpenObjects, concatenated
 from geohr.polygons.open_outlines import OpenOutlines
 from geohr.polygons.rings import RaggedArray, canonical, cycles, join, split_touching
@@ -47,6 +47,15 @@ class Patch(OpenOutlines):
     """The numbers of corners that objects share with pixels beyond the edge, `(corner,)`."""
     corner_object: Ints
     """The object of each corner, `(corner,)`."""
+
+    def boxes(self, width: int) -> Floats:
+        """The boxes of all that is open; see `OpenOutlines.boxes_between`.
+
+        Args:
+            width: Columns of the scene.
+        """
+        begin, end = (np.divmod(number // 4, width + 1) for number in (self.begin, self.end))
+        return self.boxes_between(begin, end)
 
 
 def concatenated_patches(patches: Sequence[Patch]) -> Patch:

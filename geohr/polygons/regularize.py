@@ -85,6 +85,10 @@ class Drawings:
     owner: Ints
     margin: Ints
 
+    def take(self, parts: Ints, owner: Ints) -> Drawings:
+        """Some of the parts, as those of the given owners."""
+        return Drawings(self.drawn[parts], self.plain[parts], owner, self.margin[parts])
+
     def united(self, rest: Geometries) -> Geometries:
         """`(object,)` the objects of parts of which something may have been cut; None for nothing.
 

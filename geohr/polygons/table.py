@@ -116,20 +116,29 @@ def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
 
 def to_arrays(polygons: Polygons) -> dict[str, npt.NDArray[Any]]:
     """Polygons as named arrays of numbers and text."""
-    written = [bytes(each) for each in shapely.to_wkb(polygons.geometry)]
     columns = dict(polygons.columns)
     columns["class"] = columns["class"].astype(np.str_)
-    return {
-        "wkb": np.frombuffer(b"".join(written), np.uint8),
-        "wkb_sizes": np.array([len(each) for each in written], np.int64),
-        **columns,
-    }
+    return {**wkb_arrays(polygons.geometry, "wkb"), **columns}
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Polygons:
     """The polygons that `to_arrays` was given."""
-    written = arrays["wkb"].tobytes()
-    stops = np.cumsum(arrays["wkb_sizes"]).tolist()
-    pieces = [written[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
-    geometry = np.asarray(shapely.from_wkb(np.array(pieces, object)), object)
+    geometry = from_wkb_arrays(arrays, "wkb")
     return Polygons(geometry, {name: arrays[name].astype(kind) for name, kind in DTYPES.items()})
+
+
+def wkb_arrays(geometry: Geometries, name: str) -> dict[str, npt.NDArray[Any]]:
+    """Geometries, none of them missing, as two arrays of this name and of one with `_sizes`."""
+    written = [bytes(each) for each in shapely.to_wkb(geometry)]
+    return {
+        name: np.frombuffer(b"".join(written), np.uint8),
+        f"{name}_sizes": np.array([len(each) for each in written], np.int64),
+    }
+
+
+def from_wkb_arrays(arrays: Mapping[str, npt.NDArray[Any]], name: str) -> Geometries:
+    """The geometries that `wkb_arrays` was given."""
+    written = arrays[name].tobytes()
+    stops = np.cumsum(arrays[f"{name}_sizes"]).tolist()
+    pieces = [written[start:stop] for start, stop in zip([0, *stops], stops, strict=False)]
+    return np.asarray(shapely.from_wkb(np.array(pieces, object)), object)

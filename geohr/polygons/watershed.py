@@ -155,7 +155,7 @@ def lines(inside: Bools, scores: Bytes, level: int, least: float) -> Bools:
     Args:
         inside: `(row, col)` the objects.
         scores: `(row, col)` their class's probability in 1/254.
-        level: That middles reach, in 1/254.
+        level: The probability that a core must reach, in 1/254.
         least: Pixels of the smallest middle.
 
     Returns:

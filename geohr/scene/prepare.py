@@ -344,8 +344,8 @@ def on_metric_grid(scene: Scene, wanted: float | None) -> Scene:
         )
     if math.cos(math.radians(max(-south, north))) < NARROW * math.cos(math.radians(y)):
         warnings.warn(
-            f"{scene.path}: reaches so near to a pole that its pixels become slivers there, which "
-            "get no result of their own; bring it into EPSG:3413 or 3031 with gdalwarp",
+            f"{scene.path}: reaches so near to a pole that its pixels become slivers there, of "
+            "which many share one result; bring it into EPSG:3413 or 3031 with gdalwarp",
             stacklevel=2,
         )
     metric = local_metric_crs(scene.crs, x, y)

@@ -13,9 +13,20 @@ from uuid import uuid4
 from geohr._runtime.files import local_part
 from geohr._runtime.redact import redact
 from geohr._runtime.stores import object_address, state_of
+from geohr.scene.files import files_of, open_raster
 
 HTTP_SECONDS = 20.0
 """The seconds that a server may take to say whether a scene has changed."""
+
+
+def files_behind(path: str | Path) -> tuple[str, ...]:
+    """Names of all files that a raster is read from: itself, its sources and its sidecars.
+
+    Raises:
+        InputError: When it cannot be opened.
+    """
+    with open_raster(path) as raster:
+        return tuple(files_of(raster, (str(path),)))
 
 
 def identify(files: Iterable[str]) -> list[list[object]]:

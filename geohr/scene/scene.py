@@ -89,7 +89,7 @@ class Scene:
             "bands": f"{', '.join(map(str, self.bands))} ({self.dtype})",
             "CRS": self.crs,
             "metres a pixel": None if self.gsd is None else f"{self.gsd:.3g}",
-            "bounds": self.geobox.bounds,
+            "bounds": ", ".join(f"{each:.10g}" for each in self.geobox.bounds),
             "nodata": self.nodata,
         }
         return table(f"Scene {redact(self.path)}", rows)

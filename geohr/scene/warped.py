@@ -21,6 +21,7 @@ from rasterio.enums import Resampling
 from geohr._runtime.threads import FILTERS
 from geohr.encoding import Mask, Pixels
 from geohr.geobox import GeoBox, Window
+from geohr.geodesy import local_scale, parse_crs
 from geohr.scene.scene import Scene, SceneReader
 from geohr.scene.source import PixelReader
 
@@ -38,6 +39,11 @@ HALF = 0.5
 # Share of the smaller of two pixels that they must have in common, for the pixel to be valid. Where
 # one has its centre in the other, it is a quarter at least where the grids are not askew.
 COMMON = 0.2
+# How many times as long as wide on the ground pixels are slivers, as in degrees near a pole. GDAL
+# takes for what a pixel covers a box about two of its corners, which does not hold them.
+SLIVER = 8.0
+# Pixels of the source beyond its edge that GDAL is given at most where pixels are slivers.
+REACH_MAX = 512
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,19 @@ class WarpedSource:
         down = np.hypot(col[-side] - col[0], row[-side] - row[0])
         return float(1 / across), float(1 / down)
 
+    def has_slivers(self) -> bool:
+        """Whether pixels of the source are slivers on the ground, in degrees near a pole."""
+        scene, crs = self.scene, self.scene.crs
+        if crs is None or self.geobox.crs is None or not parse_crs(crs).is_geographic:
+            return False
+        rows = np.array([0.5, scene.height / 2, scene.height - 0.5])
+        lon, lat = scene.geobox.to_world(np.full(3, scene.width / 2), rows)
+        a, b, _, d, e, _ = scene.transform[:6]
+        on_earth = np.abs(lat) < 90
+        metres = local_scale(crs, lon[on_earth], lat[on_earth]) @ np.array([[a, b], [d, e]])
+        long, short = np.linalg.svd(metres, compute_uv=False).T
+        return bool((long > SLIVER * short).any())
+
     def source_window(self, window: Window, scale: tuple[float, float]) -> Window | None:
         """The source's pixels that a window is made of; None where the source is not.
 
@@ -166,6 +185,10 @@ class WarpedReader:
         self._dtype = np.dtype(warped.dtype)
         # One for the whole grid, so that no kernel depends on where a block lies.
         self._scale = warped.scale(warped.geobox.extent)
+        self._slivers = not warped.by_centre and warped.has_slivers()
+        if self._slivers:
+            across, down = self._scale
+            self._scale = max(across, RADIUS / REACH_MAX), max(down, RADIUS / REACH_MAX)
 
     def close(self) -> None:
         """Close the source."""
@@ -193,6 +216,15 @@ class WarpedReader:
         pixels, valid = self._read(needed)
         if not valid.any():
             return nothing
+        made, fine = self._weighed(pixels, valid, needed, window)
+        if self._slivers:
+            self._add_slivers(made, fine, pixels, valid, needed, window)
+        return made, fine
+
+    def _weighed(
+        self, pixels: Pixels, valid: Mask, needed: Window, window: Window
+    ) -> tuple[Pixels, Mask]:
+        """The pixels that the kernel makes of the source's window `needed`, and which are valid."""
         weights = valid[None].astype(np.float32)
         covered = self._resampled(weights, needed, window, Resampling.average)
         centres = self._resampled(weights, needed, window, Resampling.nearest)
@@ -215,6 +247,23 @@ class WarpedReader:
             limits = np.iinfo(self._dtype)
             made = np.rint(made).clip(limits.min, limits.max)
         return made.astype(self._dtype), fine
+
+    def _add_slivers(
+        self, made: Pixels, fine: Mask, pixels: Pixels, valid: Mask, needed: Window, window: Window
+    ) -> None:
+        """Give the pixels that hold the centre of a valid one of the source its value, if none."""
+        source, grid = self._warped.scene.geobox, self._warped.geobox
+        row, col = np.nonzero(valid)
+        x, y = source.to_world(col + needed.col + 0.5, row + needed.row + 0.5)
+        x, y = rasterio.warp.transform(source.crs, grid.crs, x, y)
+        right, down = grid.to_pixels(np.asarray(x), np.asarray(y))
+        to_col, to_row = np.floor(right) - window.col, np.floor(down) - window.row
+        inside = (to_row >= 0) & (to_row < window.height) & (to_col >= 0) & (to_col < window.width)
+        place = to_row[inside].astype(int), to_col[inside].astype(int)
+        empty = ~fine[place]
+        lost = place[0][empty], place[1][empty]
+        made[:, *lost] = pixels[:, row[inside][empty], col[inside][empty]]
+        fine[lost] = True
 
     def _read(self, window: Window) -> tuple[Pixels, Mask]:
         """A window of the source that may reach beyond it; there nothing is valid."""

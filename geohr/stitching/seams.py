@@ -92,6 +92,16 @@ class SeamMeter:
         self._last: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
         self._next = 0
 
+    def begin(self, row: int, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
+        """Begin at a row, below one that is counted elsewhere.
+
+        Args:
+            row: The first row that comes.
+            scores: `(class, 1, col)` probabilities of the row above it.
+            classes: `(1, col)` class ids of the row above it.
+        """
+        self._last, self._next = (classes.copy(), scores.copy()), row
+
     def add(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
         """Count the next rows.
 

@@ -13,6 +13,9 @@ from geohr.errors import UsageError
 from geohr.geobox import Window
 from geohr.options import COARSEST_STRIDE
 
+# The windows that lie over a pixel at most along one axis, where `overlap` is at most 3/4 of them.
+DEEPEST = 4
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -169,7 +172,12 @@ def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> t
         return (-(min(max(steps, least), most) if least <= most else steps) * step,)
     # In steps of the lattice: as few windows as reach from one margin to the other, spread evenly.
     spans = least + ceil_div(length + margin - tile, step)
-    gaps = ceil_div(spans, (tile - overlap) // step)
+    pitch = (tile - overlap) // step
+    gaps = ceil_div(spans, pitch)
+    if gaps >= DEEPEST and spans * DEEPEST // gaps * step < tile <= DEEPEST * pitch * step:
+        # Closer together than they need be, more windows would lie over a pixel than can be summed.
+        least += (gaps * pitch - spans) // 2
+        spans = gaps * pitch
     return tuple((spans * index // gaps - least) * step for index in range(gaps + 1))
 
 

@@ -1,7 +1,9 @@
 """The map from scene values to network values, for training, prediction and export alike.
 
 A value is mapped from the scene's scale to [0, 1] and then by the card's mean and standard
-deviation. An invalid pixel becomes 0, which is the mean.
+deviation. Invalid pixels show a reflection of what lies beside them, as the surroundings of a scene
+do: a network that has learnt from images without holes is led astray by a flat colour far into what
+is valid.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from geohr._runtime.messages import warn
 from geohr.encoding import Mask
@@ -21,6 +24,8 @@ from geohr.models.card import Card
 from geohr.scene import Scene, Tile
 from geohr.tiling.grid import Grid
 from geohr.tiling.spread import spread_tiles
+
+Indices = NDArray[np.intp]
 
 # The number of windows that are checked before a run for values that do not fit the card.
 SAMPLES = 16
@@ -67,7 +72,7 @@ class Normalizer:
             np.multiply(source, np.float32(1 / (span * std)), out=target, casting="unsafe")
             target -= np.float32((self.low / span + mean) / std)
         if not valid.all():
-            out[:, ~valid] = 0
+            fill(out, valid)
 
     def fits(self, pixels: NDArray[Any], valid: Mask) -> bool:
         """Whether all valid values are in the range; always true if values are clipped."""
@@ -75,6 +80,35 @@ class Normalizer:
             return True
         seen = pixels[:, valid]
         return seen.size == 0 or bool(self.low <= seen.min() and seen.max() <= self.high)
+
+
+def fill(pixels: NDArray[np.float32], valid: Mask) -> None:
+    """Overwrite invalid pixels by the reflection of valid ones.
+
+    An invalid pixel takes the value that lies as far behind its nearest valid pixel as it lies
+    before it; where that one is not valid either, the value of the nearest.
+
+    Args:
+        pixels: `(band, row, col)`; without a valid pixel all become 0.
+        valid: `(row, col)`, True = valid.
+    """
+    if not valid.any():
+        pixels[:] = 0
+        return
+    rows, cols = np.nonzero(~valid)
+    nearest = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    edge_rows, edge_cols = nearest[:, rows, cols]
+    far_rows = behind(edge_rows, rows, valid.shape[0])
+    far_cols = behind(edge_cols, cols, valid.shape[1])
+    there = valid[far_rows, far_cols]
+    source = np.where(there, far_rows, edge_rows), np.where(there, far_cols, edge_cols)
+    pixels[:, rows, cols] = pixels[:, source[0], source[1]]
+
+
+def behind(edge: Indices, index: Indices, length: int) -> Indices:
+    """Indices as far behind an edge as `index` is before it, reflected at the ends of an axis."""
+    found = 2 * edge - index
+    return np.where(found < 0, -1 - found, np.minimum(found, 2 * length - 1 - found))
 
 
 SCALE_REMEDY = "give the scene's own range with --scale MIN,MAX"

@@ -174,8 +174,8 @@ class AdaptOptions(ViewOptions):
     )
     certainty: float = opt(
         0.9,
-        "Level of the interval of the gain: what is new is taken where its lower end is above 0; "
-        "with 0, where the gain is.",
+        "Confidence level: the fitted model is taken only where the lower end of the interval of "
+        "its gain is above 0; with 0, any gain will do.",
         low=0,
         high=0.999,
     )

@@ -28,7 +28,10 @@ NETWORK_ENTRIES = (
     "dtype",
 )  # fmt: skip
 """Entries of a card that describe the network: a model that is trained further keeps them."""
-OBJECT_ENTRIES = ("tile", "min_area", "instances", "instance_area", "walls", "licence", "notes")
+OBJECT_ENTRIES = (
+    "tile", "min_area", "instances", "instance_area", "walls", "outline", "regularize", "licence",
+    "notes",
+)  # fmt: skip
 """Entries of a card that a model trained further keeps, unless its own card says otherwise."""
 RANGE_REMEDY = 'train with a --card whose "range" is that of the scenes'
 
@@ -151,6 +154,8 @@ def start_network(card: Card, options: TrainOptions) -> tuple[nn.Module, Card]:
         for name in OBJECT_ENTRIES
         if getattr(card, name) == default_of(name)
     }
+    if kept.get("notes"):
+        kept["notes"] = f"Trained further from {model.card.name}, which says: {kept['notes']}"
     sources = tuple(dict.fromkeys((*model.card.sources, *card.sources)))
     card = dataclasses.replace(card, **kept, sources=sources)
     if options.stem_stride in (None, card.stem_stride):

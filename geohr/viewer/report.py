@@ -239,7 +239,7 @@ def run_rows(objects: Path, found: ResultLayer, summary: Summary | None) -> list
             ("Blocks used again", f"{summary.reused:,} of {summary.blocks:,}"),
         ]
         if summary.seam_score is not None:
-            rows.append(("Seam score", f"{summary.seam_score:.2f} (1 is none)"))
+            rows.append(("Seam score", f"{summary.seam_score:.2f} (1: window lines do not show)"))
     return rows
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import rasterio
 
+import geohr as package
 from tests.command import Geohr
 
 pytestmark = pytest.mark.usefixtures("local_predictor")
@@ -95,3 +96,17 @@ def test_cells_give_what_one_run_gives(
     told = json.loads(geohr("cells", "status", tmp_path / "plan.json", "--json").out)
     assert told["done"] == told["cells"] > 3
     assert np.isclose(told["km2_to_go"], 0)
+
+
+def test_cells_from_python(scenes: list[Path], model: Path, tmp_path: Path) -> None:
+    options = package.SegmentOptions(threshold=0.5, instances=1)
+    plan = package.plan_cells(
+        scenes[:2], tmp_path / "to", model=model, options=options,
+        asked=package.CellOptions(cell="50m", classes=False),
+    )  # fmt: skip
+    assert package.run_cells(plan, plan.task(1, 2))["done"] == len(plan.cells) // 2
+    counts = package.run_cells(plan)
+    assert (counts["done"], counts["failed"]) == (len(plan.cells) - counts["skipped"], 0)
+    assert package.cells_status(plan).done == len(plan.cells)
+    joined = package.join_cells(plan, tmp_path / "all.parquet")
+    assert joined.objects == len(objects_of(tmp_path / "all.parquet")) > 10

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import rasterio
 
-from geohr._runtime import file_store
+from geohr._runtime import file_store, stores
 from geohr._runtime.file_store import FolderStore, open_file_store
 from geohr._runtime.stores import gdal_options
 from geohr.errors import LockedError, OutputError
 from geohr.workflows.cells.plan import read_plan
 from tests.cells.test_cells import assert_same, objects_of
 from tests.command import Geohr
-from tests.imagery.servers import put_object
+from tests.imagery.servers import Server, put_object, range_server
 
 pytestmark = pytest.mark.usefixtures("local_predictor")
 OPTIONS = ("--instances", "1", "--threshold", "0.5", "--cell", "60m")
@@ -84,6 +85,63 @@ def test_a_lock_in_a_bucket_is_taken_over_from_the_dead(
         assert bucket.sizes("locks")
     with pytest.raises(OutputError, match="NoSuchBucket"):
         open_file_store("s3://nowhere/a").put("b", b"")
+
+
+@pytest.fixture
+def gateway(store: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server before the store, which cuts connections and refuses as it is told."""
+    with range_server(upstream=store.partition("://")[2]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        yield server
+
+
+def test_a_bucket_without_permission(
+    scenes: list[Path], model: Path, tmp_path: Path, geohr: Geohr, store: str, gateway: Server
+) -> None:
+    """Objects cannot be written, then fragments; then all can, and the same command goes on."""
+    put_object(store, "denied", model)
+    plan = tmp_path / "plan.json"
+    planned(geohr, scenes[:1], model, plan, "--to", "s3://denied/a")
+    read = read_plan(plan)
+    name = read.cells[0].name
+    for refused in ("/objects/", "/fragments/"):
+        gateway.ask(refused=refused)
+        ended = geohr("cells", "run", plan, "--cell", name)
+        assert ended.code == 6, ended.err
+        last = ended.err.strip().splitlines()[-1]
+        assert "the store cannot be written" in last
+        assert "set AWS_ACCESS_KEY_ID" in last
+        assert not read.store.sizes("done")
+        assert not any(each.startswith(refused[1:]) for each in read.store.sizes(""))
+        told = json.loads(geohr("cells", "status", plan, "--json").out)
+        assert told["failures"] == [name]
+    gateway.ask(refused="")
+    assert geohr("cells", "run", plan, "--cell", name).code == 0
+    assert f"1 done, 0 failed, {len(read.cells) - 1} to go" in geohr("cells", "status", plan).out
+
+
+def test_a_bucket_that_drops_the_connection_within_a_part(
+    model: Path, tmp_path: Path, store: str, gateway: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is sent again; where that does not help, nothing has the final name."""
+    put_object(store, "dropped", model)
+    large = tmp_path / "large.tif"
+    large.write_bytes(os.urandom(12 * 2**20))
+    bucket = open_file_store("s3://dropped/a")
+    gateway.ask(cut_uploads=2)
+    bucket.put("classes/r0.tif", large)
+    assert gateway.ask().cut_uploads == 0
+    assert bucket.read("classes/r0.tif") == large.read_bytes()
+    monkeypatch.setattr(stores, "RETRIES", 1)
+    bucket = open_file_store("s3://dropped/a")
+    gateway.ask(cut_uploads=100)
+    with pytest.raises(OutputError, match=r"classes/r1.tif: the store cannot be written") as said:
+        bucket.put("classes/r1.tif", large)
+    assert len(str(said.value).splitlines()) == 1
+    gateway.ask(cut_uploads=0)
+    assert list(bucket.sizes("classes")) == ["classes/r0.tif"]
+    bucket.put("classes/r1.tif", large)
+    assert bucket.sizes("classes")["classes/r1.tif"] == large.stat().st_size
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -15,11 +16,18 @@ from benchmarks.scenes import write_town
 from geohr.encoding import Batch
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.pipeline import predict_rows
-from geohr.inference.postprocess import chunks_of_strips, cut_strips, finish_strip, postprocess
+from geohr.inference.postprocess import (
+    chunks_of_strips,
+    cut_edges,
+    cut_strips,
+    finish_edge,
+    finish_strip,
+    postprocess,
+)
 from geohr.inference.prepare import prepare
 from geohr.models.model import Model
 from geohr.options import SegmentOptions
-from geohr.outputs.write import OutputPaths, WriteCounts, write_outputs
+from geohr.outputs.write import OutputPaths, StripRasters, WriteCounts, write_outputs
 from geohr.polygons.watershed import SQUARE
 from geohr.stitching.blocks import BlockScores
 from geohr.tiling.blocks import Block, BlockSize
@@ -70,6 +78,7 @@ def both_ways(
     for name in ("whole", "strips"):
         into = folder / name
         into.mkdir()
+        targets = OutputPaths((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
         if name == "whole":
             finished = predict_rows(
                 job.scene,
@@ -84,13 +93,15 @@ def both_ways(
             chunks = postprocess(job, finished)
         else:
             # Sent to a worker and back, as on a cluster.
+            job = replace(job, rasters=StripRasters.of(job, targets))
             job = pickle.loads(pickle.dumps(job))
             strips = cut_strips(job, rows)
             assert len(strips) > 2
             for strip in reversed(strips):
                 finish_strip(job, strip, work, held.load)
+            for edge in reversed(cut_edges(job, strips)):
+                finish_edge(job, edge, work)
             chunks = chunks_of_strips(job, work, strips)
-        targets = OutputPaths((into / NAMES[0], into / NAMES[1]), probs=into / NAMES[2])
         counts.append(write_outputs(job, chunks, targets))
     return counts[0], counts[1]
 

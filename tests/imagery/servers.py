@@ -23,6 +23,9 @@ CHUNK = 2**20
 SIGNATURE = "AWS4-HMAC-SHA256 Credential=local/20200101/us-east-1/s3/aws4_request"
 """Tells moto that S3 is meant."""
 
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+"""What S3 says to who may not write."""
+
 
 @dataclass
 class Behaviour:
@@ -35,6 +38,8 @@ class Behaviour:
         latency: Seconds before each answer.
         fail_every: Every so many requests gets a 500; 0 for none.
         cut_every: Every so many answers with a body ends half way; 0 for none.
+        cut_uploads: So many of the next uploads of more than `CHUNK` end half way.
+        refused: Uploads whose path has this in it get a 403; empty for none.
         requests: Requests so far.
         sent: Bytes of bodies sent so far.
         failed: Requests that got a 500.
@@ -47,6 +52,8 @@ class Behaviour:
     latency: float = 0.0
     fail_every: int = 0
     cut_every: int = 0
+    cut_uploads: int = 0
+    refused: str = ""
     requests: int = 0
     sent: int = 0
     failed: int = 0
@@ -91,7 +98,20 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {}, told)
 
     def do_PUT(self) -> None:
-        self.forward(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        behaviour, length = self.behaviour, int(self.headers.get("Content-Length") or 0)
+        with self.guard:
+            cut = behaviour.cut_uploads > 0 and length > CHUNK
+            behaviour.cut_uploads -= cut
+        if cut:
+            self.rfile.read(length // 2)
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        body = self.rfile.read(length)
+        if behaviour.refused and behaviour.refused in self.path:
+            self.answer(403, {"Content-Type": "application/xml"}, DENIED)
+            return
+        self.forward(body)
 
     def do_DELETE(self) -> None:
         self.forward(b"")

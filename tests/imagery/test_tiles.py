@@ -452,6 +452,44 @@ RESOURCE = (
 )
 
 
+@pytest.mark.usefixtures("local_predictor")
+def test_cells_of_a_service_are_one_run_over_it(
+    service: TileServer, model: Path, tmp_path: Path, geohr: Geohr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell asks for its own tiles; what it shares with others comes out of the cache."""
+    monkeypatch.setattr("geohr.workflows.cells.planner.seconds_a_window", lambda *_: 0.5)
+    name = f"{service.address}/{{z}}/{{x}}/{{y}}.png?key={KEY}"
+    bounds = ",".join(map(str, box(1, 1, 5, 7)))
+    options = ["--model", model, "--bbox", bounds, "--rate", 1000, "--threshold", "0.5"]
+    options += ["--instances", "1", "--zoom", ZOOM, "--gsd", "native"]
+    one = tmp_path / "one.parquet", tmp_path / "one.tif"
+    ended = geohr("segment", name, *options, "--out", one[0], "--out", one[1])
+    assert ended.code == 0, ended.err
+    shutil.rmtree(tmp_path / "cache")
+    service.forget()
+    fresh()
+    plan = tmp_path / "plan.json"
+    ended = geohr("cells", "plan", name, *options, "--cell", "60m", "--out", plan)
+    assert ended.code == 0, ended.err
+    told = json.loads(geohr("cells", "status", plan, "--json").out)
+    assert told["cells"] == 4
+    for task in (4, 2, 1, 3):
+        fresh()
+        ended = geohr("cells", "run", plan, "--task", f"{task}/4")
+        assert ended.code == 0, ended.err
+        assert KEY not in ended.err + ended.out
+    ended = geohr("cells", "join", plan, "--out", tmp_path / "all.parquet")
+    assert ended.code == 0, ended.err
+    assert max(service.asked.values()) == 1
+    found = [geopandas.read_parquet(each) for each in (tmp_path / "all.parquet").rglob("*.parquet")]
+    expected = geopandas.read_parquet(one[0])
+    shapes = sorted(bytes(each) for frame in found for each in frame.geometry.to_wkb())
+    assert shapes == sorted(map(bytes, expected.geometry.to_wkb()))
+    assert len(shapes) > 10
+    with rasterio.open(one[1]) as whole, rasterio.open(tmp_path / "all.classes.vrt") as cells:
+        assert (whole.read() == cells.read()).all()
+
+
 @pytest.mark.parametrize("rest", [True, False])
 def test_wmts(service: TileServer, rest: bool) -> None:
     matrices = "".join(

@@ -139,9 +139,11 @@ EDGES: tuple[tuple[str, Affine, str], ...] = (
     ("EPSG:4326", Affine(5e-6, 0, 32.6, 0, -5e-6, 48.2), "auto"),
     ("EPSG:4326", Affine(5e-6, 0, 32.6, 0, -5e-6, 82.0), "1.2"),
     ("EPSG:3031", Affine(0.5, 0, 2e6, 0, -0.5, 1e6), "0.8"),
+    ("EPSG:4326", Affine(2e-4, 0, 32.6, 0, -2e-4, 90.0), "4"),
 )
 
 
+@pytest.mark.filterwarnings("ignore:.*near to a pole")
 @pytest.mark.parametrize("classes", [True, False])
 @pytest.mark.parametrize(("crs", "place", "gsd"), EDGES)
 @pytest.mark.parametrize("size", [(64, 513), (61, 222)])
@@ -169,4 +171,5 @@ def test_every_valid_pixel_gets_a_result(
         back = raster.read(1)
     there = pixels[0] > 0
     assert (back[there] == 100).all()
-    assert (back[10:, 10:][~there[10:, 10:]] == NODATA).any()
+    if place.f < 90:  # near a pole, pixels of a hole share a result with others
+        assert (back[10:, 10:][~there[10:, 10:]] == NODATA).any()

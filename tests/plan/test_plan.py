@@ -32,6 +32,7 @@ def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
     assert plan.predicted == pytest.approx(32, abs=10)
     assert plan.seconds > 0
     assert "windows: " in plan.describe()
+    assert f", {plan.workers * plan.batch} windows at once" in plan.describe()
     assert "expect" not in plan.describe()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, concatenate, frames, strips, tracer, watershed
-from geohr.polygons.strips import StripJoiner, StripPolygons, trace_strip
+from geohr.polygons.strips import StripJoiner, StripPolygons, draw_edge, trace_strip
 from geohr.polygons.tracer import TraceSettings
 from tests.polygons.tracing import METRES, UTM, Bytes, geobox_of, identical, predictions, trace
 
@@ -40,7 +40,8 @@ def trace_apart(
     names = {1: "building", 2: "water"}
     how = TraceSettings(geobox_of(classes, METRES, UTM), options=asked, class_names=names)
     joined = StripJoiner(how)
-    done = []
+    done: list[Polygons] = []
+    above = None
     for start, stop in pairwise(edges):
         first, end = how.reach(start, stop)
         cuts = [first, *range(first + 3, end, 3), end]
@@ -48,7 +49,12 @@ def trace_apart(
         traced = trace_strip(chunks, start, stop, how)
         arrays = traced.to_arrays()
         assert all(np.asarray(each).dtype != object for each in arrays.values())
-        done.append(joined.add(StripPolygons.from_arrays(arrays)))
+        # Buildings across every other edge are left to the joiner.
+        drawn = None
+        if above is not None and asked.regularize and len(done) % 2:
+            drawn = draw_edge(above, traced.fragment, how)
+        done.append(joined.add(StripPolygons.from_arrays(arrays), drawn))
+        above = traced.fragment
     return concatenate(done)
 
 

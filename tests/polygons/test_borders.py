@@ -11,8 +11,7 @@ from scipy import ndimage
 from geohr.geobox import Window
 from geohr.options import PolygonOptions
 from geohr.polygons import Polygons, concatenate
-from geohr.polygons.borders import FixedParts, WallJoiner, settle
-from geohr.polygons.objects import together
+from geohr.polygons.borders import FixedParts, WallDrawings, WallJoiner, settle
 from geohr.polygons.patches import PatchJoiner
 from geohr.polygons.tracer import TraceSettings
 from tests.polygons.test_patches import patch_of
@@ -49,15 +48,18 @@ def in_cells(
             inner = PatchJoiner(eight=False)
             closed = inner.add([patch_of(classes, scores, place, tracing)])
             patches.append(inner.rest())
-            held.append(settle(closed, patches[-1], place, tracing.attributes()))
+            held.append(settle(closed, patches[-1].boxes(SIDE), place, tracing.attributes()))
         settled += sum(len(each.polygons) for each in held)
-        whole = together([joiner.add(patches), *(each.waiting for each in held)])
+        waiting = WallDrawings.together(
+            [WallDrawings.from_arrays(each.waiting.to_arrays()) for each in held]
+        )
+        whole = joiner.add(patches)
         fixed = FixedParts.concatenated(
             [FixedParts.from_arrays(each.fixed.to_arrays()) for each in held]
         )
         open_from = min(joiner.first // SIDE, bottom)
         done += [each.polygons for each in held]
-        done.append(walls.draw(whole, fixed, open_from=open_from))
+        done.append(walls.draw(whole, waiting, fixed, open_from=open_from)[0])
     return concatenate(done), settled
 
 

@@ -89,6 +89,14 @@ def test_a_picture_is_told_from_classes(tmp_path: Path) -> None:
         vectorize(picture, tmp_path / "p.gpkg")
 
 
+def test_classes_of_a_run_are_told_from_its_objects(tmp_path: Path) -> None:
+    mask = write(tmp_path / "mask.tif", blocks())
+    with rasterio.open(mask, "r+") as raster:
+        raster.update_tags(geohr_options="{}")
+    with pytest.warns(UserWarning, match="more polygons than .* vectorize its prob"):
+        vectorize(mask, tmp_path / "p.gpkg")
+
+
 def test_no_object_is_said_and_gives_an_empty_layer(tmp_path: Path, run: Run) -> None:
     mask = write(tmp_path / "mask.tif", np.zeros((9, 9), np.uint8))
     done = run(mask, "--out", tmp_path / "x.fgb")

@@ -93,6 +93,7 @@ def stop_after_two(done: int, _: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.full
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
@@ -169,7 +170,9 @@ def until(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
+)
 def test_no_process_outlives_the_one_that_started_it(
     tmp_path: Path, number: signal.Signals
 ) -> None:

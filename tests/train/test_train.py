@@ -118,7 +118,12 @@ def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("step", "architecture"), [(1, "hrnetv2"), (3, "hrnetv2"), (2, "hrnetocr")]
+    ("step", "architecture"),
+    [
+        pytest.param(1, "hrnetv2", marks=pytest.mark.full),
+        (3, "hrnetv2"),
+        pytest.param(2, "hrnetocr", marks=pytest.mark.full),
+    ],
 )
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     samples: tuple[Sample, ...], tmp_path: Path, step: int, architecture: str
@@ -232,7 +237,7 @@ def test_fine_tuning_carries_on_what_the_initial_card_says(
     theirs, ours = Source("OSM", "ODbL-1.0", "OpenStreetMap"), Source("us", "CC-BY-4.0", "We")
     card = one_class_card(
         min_area=3.0, instances=0.5, instance_area=2.0, walls=0.4, licence="ODbL-1.0",
-        sources=(theirs,),
+        sources=(theirs,), outline="contour", regularize=True, notes="Of one town.",
     )  # fmt: skip
     init = random_model(tmp_path / "init.safetensors", card=card)
     options = dataclasses.replace(QUICK, encoder=None, init=str(init), steps=1)
@@ -240,7 +245,9 @@ def test_fine_tuning_carries_on_what_the_initial_card_says(
     made = train(samples[:1], tmp_path / "m.safetensors", card=new, options=options).card
     assert (made.name, made.walls, made.sources) == ("mine", 0.9, (theirs, ours))
     assert (made.min_area, made.instances, made.instance_area) == (3.0, 0.5, 2.0)
-    assert made.licence == "ODbL-1.0"
+    assert (made.outline, made.regularize, made.licence) == ("contour", True, "ODbL-1.0")
+    assert made.notes.startswith("Trained further from ")
+    assert made.notes.endswith("which says: Of one town.")
 
 
 def test_the_initial_model_is_scored_first_and_the_test_split_last(
@@ -324,7 +331,9 @@ def test_several_classes_are_a_softmax_with_a_background(tmp_path: Path) -> None
         )
 
 
-@pytest.mark.parametrize("architecture", ["hrnetv1", "hrnetocr"])
+@pytest.mark.parametrize(
+    "architecture", [pytest.param("hrnetv1", marks=pytest.mark.full), "hrnetocr"]
+)
 def test_the_other_heads_train_and_are_read_back(
     samples: tuple[Sample, ...], tmp_path: Path, architecture: str
 ) -> None:

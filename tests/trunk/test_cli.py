@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geohr.api.segment import Summary
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
 
@@ -51,6 +53,25 @@ def test_a_scene_becomes_polygons_classes_and_probabilities(
     found = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="a")
     assert found.area_m2.sum() == pytest.approx(area, rel=2e-3)
     assert re.search(rf"{len(found)} objects; \d+ of \d+ windows", ended.out)
+
+
+def test_a_torchvision_for_another_torch_is_told_of(
+    geohr: Geohr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("geohr_cli.main.geohr.main", fail)
+    ended = geohr("segment")
+    assert (ended.code, ended.err.count("\n")) == (7, 1)
+    assert "torchvision does not fit the installed torch; install both" in ended.err
+
+
+def test_window_lines_are_told_of_where_they_show() -> None:
+    summary = Summary("s.tif", ("o.gpkg",), 3, 4, 4, 1.0, "torch", 1, 0, seam_score=1.12)
+    assert "seam" not in summary.describe()
+    shown = dataclasses.replace(summary, seam_score=17.27).describe()
+    assert shown.endswith("; window lines show, seam score 17.3")
 
 
 def test_an_output_that_exists_is_kept_without_overwrite(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geohr.errors import UsageError
 from geohr.geobox import Window
 from geohr.stitching.weights import BLENDS, WEIGHT_MAX, weights
-from geohr.tiling.grid import Grid
+from geohr.tiling.grid import DEEPEST, Grid
 
 
 @st.composite
@@ -46,9 +46,19 @@ def test_pixels_at_the_edge_lie_as_deep_in_a_window_as_others(grid: Grid) -> Non
     if grid.height + 2 * margin + 2 * grid.step <= grid.tile or len(grid.row_starts) > 1:
         assert before >= margin
         assert beyond >= margin
-    if len(grid.row_starts) > 1:
+    if len(grid.row_starts) > 1 and (
+        len(grid.row_starts) <= DEEPEST or grid.overlap < grid.tile // 2
+    ):
         assert before < margin + grid.step
         assert beyond < margin + grid.step
+
+
+@given(grids())
+def test_no_pixel_lies_in_more_windows_than_can_be_summed(grid: Grid) -> None:
+    """Up to 3/4 overlap, as far as the lattice allows."""
+    if (grid.tile - grid.overlap) // grid.step * grid.step * DEEPEST >= grid.tile:
+        for starts in (grid.row_starts, grid.col_starts):
+            assert all(np.subtract(starts[DEEPEST:], starts[:-DEEPEST]) >= grid.tile)
 
 
 @given(grids())

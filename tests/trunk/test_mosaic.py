@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -61,6 +61,7 @@ def test_a_constant_stays_constant(height: int, width: int) -> None:
     st.integers(0, 24),
     st.sampled_from(sorted(BLENDS)),
 )
+@example(0, 33, 33, 24, "flat")
 def test_it_is_the_weighted_mean_and_the_order_does_not_matter(
     seed: int, height: int, width: int, overlap: int, blend: str
 ) -> None:

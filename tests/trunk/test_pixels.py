@@ -4,6 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from geohr.errors import InputError
@@ -27,8 +30,28 @@ def test_values_become_the_cards() -> None:
     pixels, valid = noise(6, 5), np.ones((6, 5), bool)
     valid[2, 3] = False
     expected = (pixels / 255 - np.reshape(CARD.mean, (3, 1, 1))) / np.reshape(CARD.std, (3, 1, 1))
-    expected[:, 2, 3] = 0
-    np.testing.assert_allclose(normalised(pixels, valid), expected, atol=1e-5)
+    found = normalised(pixels, valid)
+    np.testing.assert_allclose(found[:, valid], expected[:, valid], atol=1e-5)
+
+
+def test_invalid_pixels_show_a_reflection() -> None:
+    pixels, valid = noise(6, 10), np.ones((6, 10), bool)
+    whole = normalised(pixels, valid)
+    valid[:, :4] = False
+    np.testing.assert_array_equal(normalised(pixels, valid)[:, :, :4], whole[:, :, 8:4:-1])
+    valid[:, 6:] = False
+    # Two columns are left: behind the nearest there is no other to reflect.
+    expected = whole[:, :, [4, 4, 4, 5, 4, 5, 4, 5, 5, 5]]
+    np.testing.assert_array_equal(normalised(pixels, valid), expected)
+    assert not normalised(pixels, np.zeros((6, 10), bool)).any()
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
+def test_invalid_pixels_take_values_of_valid_ones(valid: NDArray[np.bool_]) -> None:
+    pixels = np.arange(valid.size, dtype=np.uint8).reshape(1, *valid.shape).repeat(3, axis=0)
+    found = normalised(pixels, valid)
+    if valid.any():
+        assert np.isin(found[0], found[0][valid]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.float32, np.float64])

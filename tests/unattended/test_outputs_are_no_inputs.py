@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import geopandas
 import pytest
+from shapely import box
 
 from geohr.api.segment import segment_to_files
 from geohr.errors import InputError, LockedError, OutputError, UsageError
@@ -92,6 +94,33 @@ def test_other_commands_write_over_no_input(own_scene: Path, geohr: Geohr) -> No
     ):
         ended = geohr(*arguments, "--overwrite")
         assert (ended.code, "is an input" in ended.err) == (2, True), ended.err
+
+
+def test_reports_samples_and_plans_write_over_no_input(
+    own_scene: Path, model: Path, tmp_path: Path, geohr: Geohr
+) -> None:
+    own_model, found = tmp_path / "own.safetensors", tmp_path / "found.gpkg"
+    shutil.copy(model, own_model)
+    geopandas.GeoDataFrame(geometry=[box(0, 0, 1, 1)], crs="EPSG:32636").to_file(found)
+    sidecar = tmp_path / "scene.tif.aux.xml"
+    sidecar.write_text('<PAMDataset><Metadata><MDI key="a">b</MDI></Metadata></PAMDataset>')
+    segment = ("segment", own_scene, "--model", own_model, "--out", tmp_path / "a.gpkg")
+    inputs = {path: path.read_bytes() for path in (own_scene, own_model, found, sidecar)}
+    for arguments in (
+        (*segment, "--report", own_scene),
+        (*segment, "--report", own_model),
+        (*segment, "--report", sidecar),
+        ("report", own_scene, found, "--out", sidecar),
+        ("view", own_scene, found, "--html", sidecar),
+        ("models", "card", own_model, "--out", own_model),
+        ("models", "import", own_model, "--out", own_model),
+        ("check", "sample", found, "--probs", own_scene, "--out", found),
+        ("cells", "plan", own_scene, "--model", own_model, "--cell", "20m", "--out", own_scene),
+        ("change", found, found, "--out", tmp_path / "c.gpkg", "--report", found),
+    ):
+        ended = geohr(*arguments, "--overwrite")
+        assert (ended.code, "is an input" in ended.err) == (2, True), (arguments, ended.err)
+    assert {path: path.read_bytes() for path in inputs} == inputs
 
 
 def test_a_scene_that_changes_while_it_is_read_is_refused(

@@ -127,6 +127,18 @@ def test_coordinates_outside_the_crs_are_refused() -> None:
         measure(np.array([shapely.box(0, 0, 1, 1)], object), "EPSG:999999")
 
 
+def test_pixels_that_cannot_be_measured_are_refused() -> None:
+    # A projection that is described, but that PROJ cannot compute.
+    unknown = """PROJCRS["odd",BASEGEOGCRS["own",DATUM["own",ELLIPSOID["GRS80",6378137,298.257]]],
+        CONVERSION["own",METHOD["Spilhaus of another house"]],CS[Cartesian,2],AXIS["x",east],
+        AXIS["y",north],LENGTHUNIT["metre",1]]"""
+    with pytest.raises(InputError, match="PROJ cannot compute longitudes and latitudes from odd"):
+        local_scale(unknown, np.array([0.0]), np.array([0.0]))
+    centre = GeoBox(CRS.from_epsg(4978), Affine(4, 0, -180, 0, -180 / 70, 90), 70, 90)
+    with pytest.raises(InputError, match="no area on the ground in WGS 84"):
+        ground_sampling_distance(centre)
+
+
 @pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031"])
 @pytest.mark.parametrize("metres", [0.0, 3.0, 15.0, 40.0])
 def test_pixels_near_a_pole_are_as_large_as_a_little_farther(crs: str, metres: float) -> None:

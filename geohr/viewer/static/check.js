@@ -84,12 +84,13 @@ async function answer(value) {
 function startTrace(before) {
   startDrawing("polygon", async (id) => {
     const { geometry } = draw.getSnapshotFeature(id);
+    // A square may hold several that the map does not have. The next is traced at once: until this
+    // one is kept, another square may be asked about, whose outlines are not those of this one.
     startDrawing("static", null);
+    startTrace(before);
     const kept = await keepEdit({ layer: "traced", put: [{ id: null, geometry, properties: {} }], drop: [] });
     if (kept) { before.traced.push(kept.undo); await refresh("traced"); }
     drop(id);
-    // A square may hold several that the map does not have.
-    startTrace(before);
   });
   showAnswers();
 }

@@ -12,7 +12,7 @@ from geohr._runtime.stop import Stop
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.outputs.cog import check_creation_options
+from geohr.outputs.creation_options import check_creation_options
 from geohr.workflows.batch.inputs import (
     BatchInput,
     check_template,

@@ -14,12 +14,11 @@ from geohr._runtime.messages import warn
 from geohr.errors import InputError
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
-from geohr.models.model import Model
+from geohr.models.model import resolve_model
 from geohr.outputs.vector import VectorWriter
 from geohr.outputs.write import vector_writer
 from geohr.polygons import Polygons
-from geohr.polygons.borders import FixedParts, WallJoiner
-from geohr.polygons.objects import together
+from geohr.polygons.borders import FixedParts, WallDrawings, WallJoiner
 from geohr.polygons.patches import PatchJoiner
 from geohr.workflows.cells.catalog import write_catalog
 from geohr.workflows.cells.files import FRAGMENTS, objects_name
@@ -90,7 +89,6 @@ def join_cells(
     plan: CellPlan,
     out: str | Path,
     *,
-    model: Model,
     progress: Progress | None = None,
 ) -> JoinSummary:
     """Join the cells that are done into a data set, with virtual rasters and a STAC collection.
@@ -101,11 +99,10 @@ def join_cells(
     Args:
         plan: The plan.
         out: The folder, or the address in an object store, of the data set.
-        model: The plan's model.
         progress: Called with cells joined and cells in all.
 
     Raises:
-        InputError: When no cell is done, or a file of one is gone or damaged.
+        InputError: When no cell is done, a file of one is gone or damaged, or the model is.
         OutputError: When the data set cannot be written.
         LockedError: When another run is joining into it.
     """
@@ -118,7 +115,7 @@ def join_cells(
             f"cells were made by several engines ({', '.join(engines)}), whose scores may differ "
             "in the last bits; objects may not meet at the edges between them"
         )
-    target = open_file_store(out)
+    target, model = open_file_store(out), resolve_model(plan.model)
     with target.locked("join", what=str(out)):
         joined = left = copied = 0
         jobs = [zone_job(plan, zone, [zone.scenes[0]], model) for zone in plan.zones]
@@ -200,10 +197,10 @@ def _joined(
         if walls is None:
             polygons, _ = attributes.polygons(closed, has_scores=True, open_from=0)
         else:
-            whole = together([closed, *(each.waiting for each in fragments)])
+            waiting = WallDrawings.together([each.waiting for each in fragments])
             fixed = FixedParts.concatenated([each.fixed for each in fragments])
             open_from = min(joiner.first // width, zone.rows[row + 1])
-            polygons = walls.draw(whole, fixed, open_from=open_from)
+            polygons, _ = walls.draw(closed, waiting, fixed, open_from=open_from)
         writer.write(job.to_crs(polygons))
         report(len(fragments), 0)
     return len(joiner)

@@ -175,7 +175,7 @@ class PlanEstimate:
         return (
             f"{self.cells} cells of {self.scenes} scenes, {self.km2:.4g} km2; {self.windows} "
             f"windows, {self.core_hours:.3g} core hours; {self.bytes / 1e6:.4g} MB of outputs; "
-            f"costs {self.cost:.3g}, {self.cost_per_km2:.3g} per km2"
+            f"cost {self.cost:.3g} at --price, {self.cost_per_km2:.3g} per km2"
         )
 
 
@@ -289,7 +289,7 @@ def write_plan(plan: CellPlan, out: str | Path, *, overwrite: bool = False) -> N
         overwrite: Replace one that exists.
 
     Raises:
-        UsageError: When it exists and `overwrite` is not set.
+        UsageError: When it exists and `overwrite` is not set, or is one of the scenes.
         OutputError: When it cannot be written.
     """
     if is_object(out):
@@ -298,7 +298,9 @@ def write_plan(plan: CellPlan, out: str | Path, *, overwrite: bool = False) -> N
         open_file_store(folder).put(name, plan.to_json().encode())
         return
     path = Path(out)
-    check_writable(path, overwrite=overwrite)
+    scenes = [scene.name for zone in plan.zones for scene in zone.scenes]
+    named = [zone.options.get("aoi") for zone in plan.zones]
+    check_writable(path, overwrite=overwrite, inputs=[*scenes, *named])
     open_file_store(path.parent).put(path.name, plan.to_json().encode())
 
 

@@ -23,7 +23,7 @@ from geohr.errors import GeohrError, InputError, InterruptedRunError, LockedErro
 from geohr.inference.checkpoint import WORK_FOLDER, work_folder
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.pipeline import Progress, predict_rows
-from geohr.models.model import Model
+from geohr.models.model import Model, resolve_model
 from geohr.tiling.blocks import cut_blocks, downward
 from geohr.workflows.cells.files import CellFiles
 from geohr.workflows.cells.plan import Cell, CellPlan
@@ -234,31 +234,51 @@ def attempt(
 
 
 def run_cells(
-    runner: CellRunner, plan: CellPlan, cells: Sequence[Cell], listener: CellListener
+    plan: CellPlan,
+    cells: Sequence[Cell] | None = None,
+    *,
+    listener: CellListener | None = None,
+    work_dir: Path | None = None,
+    resume: bool = True,
+    stop: Stop | None = None,
 ) -> dict[str, int]:
-    """Make cells one after the other; one that fails does not end the rest.
+    """Make cells of a plan one after the other, in this process.
+
+    One that fails does not end the rest. A cell that is done is skipped, one that was cut short
+    goes on, and one that another task is making is left to it.
 
     Args:
-        runner: What makes them.
         plan: The plan.
-        cells: Which.
+        cells: Which of its cells, such as `plan.task(17, 400)`; by default all.
         listener: Told what becomes of each.
+        work_dir: The folder of finished blocks and of files until they are whole; by default
+            inside of the plan's folder, or the system's for temporary files.
+        resume: Keep finished blocks, and use those of an earlier run.
+        stop: When requested, the blocks in hand are finished and no other is begun.
 
     Returns:
-        How many are done, skipped, locked and failed.
+        How many are `done`, `skipped`, `locked` and `failed`; why these failed says
+        `geohr.cells_status`.
 
     Raises:
+        InputError: When the model is not the one that the plan was made for.
         InterruptedRunError: When asked to stop.
         GeohrError: Where there is one cell, whatever it failed for.
     """
+    runner = CellRunner(
+        plan, resolve_model(plan.model), work_dir=work_dir, resume=resume, stop=stop
+    )
+    cells = plan.cells if cells is None else cells
     counts = dict.fromkeys(STATES, 0)
     for place, cell in enumerate(cells, start=1):
-        listener.began(cell, place=place, count=len(cells))
+        if listener is not None:
+            listener.began(cell, place=place, count=len(cells))
         state, detail, error = attempt(runner, plan, cell)
         if error is not None and len(cells) == 1:
             raise error
         counts[state] += 1
-        listener.ended(cell, state, detail)
+        if listener is not None:
+            listener.ended(cell, state, detail)
     return counts
 
 

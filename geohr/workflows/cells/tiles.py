@@ -88,4 +88,4 @@ def check_tiles(dataset: str | Path, out: Path, *, overwrite: bool = False) -> N
         raise UsageError(f"{dataset}: vector tiles are made of a data set on disk; download it")
     if "w" not in pyogrio.list_drivers().get("PMTiles", ""):
         raise UsageError("this GDAL cannot write PMTiles; install pyogrio as a wheel (pip)")
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[dataset])

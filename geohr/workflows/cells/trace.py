@@ -13,12 +13,11 @@ from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError
 from geohr.geobox import Window
 from geohr.polygons import Polygons
-from geohr.polygons.borders import FixedParts, settle
+from geohr.polygons.borders import FixedParts, WallDrawings, settle
 from geohr.polygons.frames import frame_rows
-from geohr.polygons.objects import ClosedObjects, Statistics, together
+from geohr.polygons.objects import ClosedObjects, together
 from geohr.polygons.patches import Patch, PatchJoiner
 from geohr.polygons.rectangles import halo, trace_patch
-from geohr.polygons.rings import RaggedArray
 from geohr.polygons.tracer import TraceSettings
 from geohr.polygons.watershed import MARGIN
 from geohr.workflows.cells.scene import squares
@@ -30,12 +29,12 @@ class CellFragments:
 
     Attributes:
         patch: The objects that cross its edges.
-        waiting: Objects inside that are drawn when those beyond the edges are known.
+        waiting: Objects inside that are cut when those beyond the edges are known.
         fixed: Parts of finished objects that these may have to yield to.
     """
 
     patch: Patch
-    waiting: ClosedObjects
+    waiting: WallDrawings
     fixed: FixedParts
 
     def to_bytes(self) -> bytes:
@@ -43,7 +42,7 @@ class CellFragments:
         file = io.BytesIO()
         arrays: dict[str, Any] = {
             **self.patch.to_arrays(),
-            **self.waiting.to_arrays("waiting_"),
+            **self.waiting.to_arrays(),
             **self.fixed.to_arrays(),
         }
         np.savez_compressed(file, **arrays)
@@ -65,7 +64,7 @@ class CellFragments:
                 arrays = dict(file)
             return cls(
                 Patch.from_arrays(arrays),
-                ClosedObjects.from_arrays(arrays, "waiting_"),
+                WallDrawings.from_arrays(arrays),
                 FixedParts.from_arrays(arrays),
             )
         except Exception as error:  # zip, zlib and numpy each raise kinds of their own
@@ -124,9 +123,9 @@ class CellTracer:
             last = self._take(*self._splitter.finish())
         rest = self._joiner.rest()
         if not self._tracing.options.regularize:
-            empty = ClosedObjects(RaggedArray.empty(), np.zeros(0, np.int64), Statistics.none())
-            return last, CellFragments(rest, empty, FixedParts.none())
-        walls = settle(together(self._closed), rest, self._place, self._attributes)
+            return last, CellFragments(rest, WallDrawings.none(), FixedParts.none())
+        around = rest.boxes(self._tracing.geobox.width)
+        walls = settle(together(self._closed), around, self._place, self._attributes)
         return walls.polygons, CellFragments(rest, walls.waiting, walls.fixed)
 
     def _splitter_window(self, top: int, columns: tuple[int, int]) -> Window:

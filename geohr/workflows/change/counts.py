@@ -85,7 +85,7 @@ class ChangeCounts:
                 text += f", {before:,.0f} m2 before and {after:,.0f} m2 after"
             if kind not in (SAME, UNSURE) and self.objects[kind]:
                 low, high = self.interval(kind)
-                text += f" (by the confidences {low:.0f} to {high:.0f})"
+                text += f" (95% by their confidences: {low:.0f} to {high:.0f})"
             lines.append(text)
         if self.unseen:
             lines.append(f"not compared, as one date does not show them: {self.unseen}")

@@ -11,7 +11,7 @@ from geohr._runtime.files import check_writable
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import parse_crs
 from geohr.options import SegmentOptions
-from geohr.outputs.cog import check_creation_options
+from geohr.outputs.creation_options import check_creation_options
 from geohr.scene import Scene
 from geohr.scene.features import Box, overlaps
 from geohr.scene.footprints import FootprintLayer, box_in

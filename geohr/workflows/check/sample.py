@@ -108,7 +108,7 @@ def draw_sample(
     options = options or SampleOptions()
     if out.suffix.lower() != ".gpkg":
         raise UsageError(f"{out}: a sample goes to a GeoPackage; name a file that ends in .gpkg")
-    check_writable(out, overwrite=overwrite)
+    check_writable(out, overwrite=overwrite, inputs=[result, probabilities])
     random = np.random.default_rng(options.seed)
     layer = FootprintLayer(str(result))
     if layer.bounds is None:
