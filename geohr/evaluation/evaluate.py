@@ -110,7 +110,7 @@ def evaluate(
         The scores, and their intervals if replicates were asked for.
 
     Raises:
-        InputError: When an input cannot be read or has no CRS.
+        InputError: When an input cannot be read, or but one has a CRS.
         UsageError: When `objects_out` is no GPKG.
         OutputError: When `objects_out` cannot be written.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ import pandas as pd
 import pyogrio
 import pyogrio.errors
 import rasterio
+import rasterio.shutil
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 
@@ -45,6 +48,8 @@ from geohr.scene.vectors import (
 # Metres that compared objects may span: a few times what a zone of 6 degrees is made for. One stray
 # object, such as one at 0, 0, would have millions of empty windows compared.
 SPAN_MAX = 1_000_000.0
+# The CRS of rasters that have none: any in metres will do.
+NOWHERE = CRS.from_epsg(32631)
 # Formats whose spatial index makes reading by place cheap; others are copied into one first.
 INDEXED = (".gpkg", ".fgb")
 # The number of rows of a raster that are traced at a time.
@@ -153,10 +158,11 @@ def open_layers(
         pixels in metres on the ground.
 
     Raises:
-        InputError: When one cannot be read or has no CRS.
+        InputError: When one cannot be read, or but one has a CRS.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="geohr-evaluate-")))
+        predicted, truth = placed(predicted, truth, folder, options)
         layers = [
             open_layer(path, folder / f"{name}.gpkg", class_id, prefer)
             for name, path, class_id, prefer in (
@@ -168,6 +174,33 @@ def open_layers(
         ]
         aoi = layers[2] if options.aoi is not None else None
         yield layers[0], layers[1], aoi, *common_grid(layers, options.gsd)
+
+
+def placed(predicted: str, truth: str, folder: Path, options: EvaluateOptions) -> tuple[str, str]:
+    """Two rasters without a CRS as copies that have one, so that pixels of one lie on the other's.
+
+    Raises:
+        InputError: When they are not of one size.
+    """
+    if options.aoi is not None or is_vector(predicted) or is_vector(truth):
+        return predicted, truth
+    with open_raster(predicted) as found, open_raster(truth) as true:
+        if found.crs is not None or true.crs is not None:
+            return predicted, truth
+        if found.shape != true.shape:
+            sizes = (f"{each.width} x {each.height}" for each in (found, true))
+            raise InputError(
+                f"{predicted} and {truth}: without a CRS they are compared pixel by pixel, but are "
+                f"{' and '.join(sizes)} pixels"
+            )
+        transform = Affine(options.gsd, 0, 500_000, 0, -options.gsd, 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            for raster, name in ((found, "predicted.tif"), (true, "truth.tif")):
+                rasterio.shutil.copy(raster, folder / name, driver="GTiff")
+                with rasterio.open(folder / name, "r+") as copy:
+                    copy.crs, copy.transform = NOWHERE, transform
+    return str(folder / "predicted.tif"), str(folder / "truth.tif")
 
 
 def open_layer(path: str, copy: Path, class_id: int | None, prefer: str) -> Layer:

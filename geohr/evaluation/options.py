@@ -23,7 +23,10 @@ class EvaluateOptions(Options):
         None, "Class to score; by default everything that is not background.", low=1, high=254
     )
     gsd: float = opt(
-        0.25, "Pixel size in metres, where neither input is a raster.", low=0.001, metavar="M"
+        0.25,
+        "Pixel size in metres, where neither input is a raster, or has a CRS.",
+        low=0.001,
+        metavar="M",
     )
     boundary: float = opt(
         1.0, "Width of the band along outlines for boundary IoU, in metres.", low=0.001, metavar="M"

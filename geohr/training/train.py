@@ -22,7 +22,7 @@ from geohr.engines.torch import choose_device
 from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.hrnet import auxiliary_loss
 from geohr.models.card import Card
-from geohr.models.model import Model
+from geohr.models.model import Model, resolve_model
 from geohr.training.augment import check_augmentations
 from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
@@ -96,6 +96,9 @@ def train(
             f"{folder / CHECKPOINT}: the checkpoint of an earlier run; go on with --resume, or "
             "start over with --overwrite"
         )
+    for model in (options.init, options.teacher):
+        if model is not None:
+            resolve_model(model)  # refused here, it leaves no folder behind
     folder.mkdir(exist_ok=True)
     work = partial(take_share, tuple(samples), out, card, options, resume)
     if options.processes == 1:

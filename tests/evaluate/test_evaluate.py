@@ -337,6 +337,25 @@ def test_the_bootstrap_draws_as_many_blocks_as_there_are() -> None:
     assert drawn.std() == pytest.approx(np.sqrt(10) * uneven.std(), rel=0.05)
 
 
+def test_rasters_without_a_crs_are_compared_pixel_by_pixel(tmp_path: Path) -> None:
+    mask = np.zeros((1, 60, 80), np.uint8)
+    mask[:, 10:30, 10:30] = 1
+    moved = np.roll(mask, 5, axis=2)
+    there = write_scene(tmp_path / "t.tif", mask), write_scene(tmp_path / "p.tif", moved)
+    bare = [
+        write_scene(tmp_path / f"bare_{name}.tif", pixels, crs=None)
+        for name, pixels in (("t", mask), ("p", moved))
+    ]
+    options = EvaluateOptions(replicates=0, gsd=0.5)
+    scores = evaluate(bare[1], bare[0], options=options).scores
+    assert scores["iou"] == pytest.approx(15 / 25)
+    known = evaluate(there[1], there[0], options=options).scores
+    assert scores == pytest.approx(known, abs=1e-6, nan_ok=True)
+    small = write_scene(tmp_path / "s.tif", mask[:, 1:], crs=None)
+    with pytest.raises(InputError, match="pixel by pixel, but are 80 x 60 and 80 x 59 pixels"):
+        evaluate(bare[0], small)
+
+
 def test_bad_input_is_named(pair_of_layers: tuple[Path, Path], tmp_path: Path) -> None:
     found, truth = pair_of_layers
     with pytest.raises(InputError, match="no such file"):

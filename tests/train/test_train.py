@@ -250,6 +250,15 @@ def test_fine_tuning_carries_on_what_the_initial_card_says(
     assert made.notes.endswith("which says: Of one town.")
 
 
+def test_a_missing_initial_model_leaves_nothing_behind(
+    samples: tuple[Sample, ...], tmp_path: Path
+) -> None:
+    options = dataclasses.replace(QUICK, encoder=None, init=str(tmp_path / "none.safetensors"))
+    with pytest.raises(InputError, match="no such model file"):
+        train(samples, tmp_path / "m.safetensors", card=one_class_card(), options=options)
+    assert not (tmp_path / "m.run").exists()
+
+
 def test_the_initial_model_is_scored_first_and_the_test_split_last(
     samples: tuple[Sample, ...], tmp_path: Path
 ) -> None:
