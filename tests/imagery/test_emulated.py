@@ -83,7 +83,7 @@ def test_azures_store(
 
 
 def test_what_one_library_understands_is_told_to_the_other() -> None:
-    plain = {"client_options": {"allow_http": True}}
+    plain = {"client_options": {"allow_http": True}, "retry_config": {"max_retries": 10}}
     theirs = {"AZURE_STORAGE_ACCOUNT": "name", "AZURE_STORAGE_ACCESS_KEY": "key"}
     ours = {"AZURE_STORAGE_ACCOUNT_NAME": "name", "AZURE_STORAGE_ACCOUNT_KEY": "key"}
     assert gdal_options(ours) == theirs
