@@ -13,7 +13,8 @@ from geohr.errors import UsageError
 from geohr.geobox import Window
 from geohr.options import COARSEST_STRIDE
 
-# The windows that lie over a pixel at most along one axis, where `overlap` is at most 3/4 of them.
+# The windows that lie over a pixel at most along one axis, where `overlap` is at most 3/4 of them:
+# `geohr.stitching.mosaic` can sum 4 x 4.
 DEEPEST = 4
 
 

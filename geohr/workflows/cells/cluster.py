@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from geohr._runtime.stop import Stop
-from geohr.errors import EngineError, InterruptedRunError
+from geohr._runtime.stop import Stop, interrupted
+from geohr.errors import EngineError
 from geohr.models.model import resolve_model
 from geohr.workflows.cells.plan import Cell, CellPlan, plan_of
 from geohr.workflows.cells.run import STATES, CellListener, CellRunner, attempt
@@ -79,7 +79,7 @@ def run_on_cluster(
             if waiting and not stop.requested:
                 submit()
         if waiting:
-            raise InterruptedRunError("stopped as asked; the same command goes on")
+            raise interrupted()
     return counts
 
 
