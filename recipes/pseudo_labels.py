@@ -1,10 +1,12 @@
 """Labels for the places without any, from what teachers find there at two resolutions.
 
     python -m recipes.pseudo_labels DATA data.json LABELS students.json TEACHER... [--every N]
+        [--listen listeners.json]
 
 DATA is a folder with the data sets' `manifest.json`, data.json the manifest that the teachers
 learnt from, LABELS a folder for the labels, a TEACHER a bundled name or a model file. students.json
-lists what data.json does, and the unlabelled places with these labels.
+lists what data.json does, and the unlabelled places with these labels; listeners.json lists them
+without labels, for students that listen to a teacher there (`geohr train --teacher`).
 
 An image is read at `FINE` and at `COARSE` metres a pixel; what counts is the mean of what the
 teachers say. From the coarse reading only large objects are taken: a window of fine pixels may lie
@@ -37,8 +39,10 @@ LARGE = 150.0
 """Square metres from which the coarse reading is believed."""
 SURE, NOT = 0.65, 0.3
 """Probabilities from which on, and up to which, the teacher is believed."""
-WEIGHTS = {"czech_orthophoto": 2.5, "naip_california": 1.0}
-"""How often windows are drawn from a place of a data set, shared out among its places."""
+WEIGHTS = {"czech_orthophoto": 1.0, "naip_california": 0.5}
+"""How often windows are drawn from a data set with these labels, shared out among its places."""
+LISTEN_WEIGHTS = {"czech_orthophoto": 3.15, "naip_california": 1.5}
+"""The same where its places have no labels, only a teacher."""
 CROPS = "naip_california"
 """A data set of many small images, of which some do."""
 STRIDE = 32
@@ -106,6 +110,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("teachers", nargs="+")
     parser.add_argument("--every", type=int, default=10, help="of the crops of California, 1 in N")
+    parser.add_argument("--listen", type=Path, help="a manifest without these labels, too")
     arguments = parser.parse_args()
     data: Path = arguments.data.resolve()
     models = [resolve_model(each) for each in arguments.teachers]
@@ -120,6 +125,7 @@ def main() -> None:
     crops = [each for each in entries if each["dataset"] == CROPS]
     entries = [each for each in entries if each["dataset"] != CROPS] + crops[:: arguments.every]
     added: list[dict[str, object]] = []
+    heard: list[dict[str, object]] = []
     for entry in entries:
         source = data / entry["image"]
         path = arguments.labels.resolve() / source.name
@@ -138,10 +144,14 @@ def main() -> None:
                 "weight": WEIGHTS[entry["dataset"]] / len(places),
             }
         )
+        weight = LISTEN_WEIGHTS[entry["dataset"]] / len(places)
+        heard.append({**added[-1], "label": None, "weight": weight})
         shares = [f"{float((labels == value).mean()):.3f}" for value in (0, 1, IGNORE)]
         print(source.name, *shares, flush=True)
     learnt = json.loads(arguments.learnt.read_text("utf-8"))
     arguments.out.write_text(json.dumps(learnt + added, indent=1), "utf-8")
+    if arguments.listen is not None:
+        arguments.listen.write_text(json.dumps(learnt + heard, indent=1), "utf-8")
 
 
 if __name__ == "__main__":
