@@ -16,8 +16,9 @@ from geohr.errors import InputError, UsageError
 from geohr.geobox import Window
 from geohr.models.model import Model
 from geohr.scene import Scene
+from geohr.tiling.normalize import Normalizer
 from geohr.training.adapt import FOLDS, Clock, adapt, share_out
-from geohr.training.fit import blend, corner, guidance, mirrored
+from geohr.training.fit import LabelledWindows, blend, corner, guidance, mirrored
 from geohr.training.gain import Choice, judge
 from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_labelled
 from geohr.training.options import AdaptOptions
@@ -124,11 +125,27 @@ def test_the_core_of_objects_moves_with_the_threshold() -> None:
 
 
 def test_the_guide_speaks_where_nothing_is_labelled() -> None:
-    logits, former = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
+    logits, former = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.9)
     known = torch.zeros(1, 2, 2, dtype=torch.uint8)
     assert guidance(logits, former, known) == 0
-    assert guidance(former, former, known + IGNORE) == 0
-    assert guidance(logits, former, known + IGNORE) > 0
+    assert guidance(former.logit(), former, known + IGNORE) < guidance(
+        logits, former, known + IGNORE
+    )
+
+
+def test_former_probabilities_are_turned_and_scaled_with_their_window(town: Town) -> None:
+    pieces, _ = read_labelled(Scene.open(town.image), str(town.polygons), None)
+    known = [np.where(each.valid, np.uint8(1), np.uint8(0)) for each in pieces]
+    marks = [np.zeros(each.valid.shape, np.uint8) for each in pieces]
+    for mark, ids in zip(marks, known, strict=True):
+        mark[:, : mark.shape[1] // 2] = PROBABILITY_MAX
+        ids[:, mark.shape[1] // 2 :] = 0
+    normalizer = Normalizer.of(Model.bundled().card, None)
+    windows = LabelledWindows(pieces, known, marks, normalizer, 64)
+    _, target, former = windows.batch(np.random.default_rng(3), 8)
+    assert former.shape == (8, 1, 64, 64)
+    assert 0 < target[target != IGNORE].float().mean() < 1
+    assert ((former[:, 0] > 0.5) == (target == 1))[target != IGNORE].float().mean() > 0.98
 
 
 def test_weights_are_averaged_and_counters_are_not() -> None:
