@@ -160,7 +160,7 @@ class Trial:
         network.load_state_dict(
             blend(network.state_dict(), mean_weights(self.fitted), choice.share)
         )
-        card = model.card
+        card, found = model.card, self.counts.sum(axis=(1, 2))
         notes = (
             f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
             f"{self.place}: {gain.describe(choice)}."
@@ -169,7 +169,7 @@ class Trial:
             card,
             name=name,
             threshold=choice.threshold,
-            instances=choice.moved(card.instances),
+            instances=choice.core(found[0], found[SHARES.index(choice.share)], card.instances),
             metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
             notes=notes,
         )

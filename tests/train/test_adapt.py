@@ -117,11 +117,16 @@ def test_a_threshold_that_gains_nothing_stays_as_it_was() -> None:
     assert gain.low == gain.high == 0
 
 
-def test_the_core_of_objects_moves_with_the_threshold() -> None:
-    assert Choice(1.0, 0.5, 0.5).moved(0.8) == 0.8
-    assert 0.5 < (Choice(1.0, 0.4, 0.65).moved(0.8) or 0) < 0.7
-    assert Choice(1.0, 0.4, 0.65).moved(None) is None
-    assert Choice(1.0, 0.4, 0.65).moved(1.0) == 1.0
+def test_the_core_of_objects_keeps_its_share_of_what_is_found() -> None:
+    even = np.ones(PROBABILITY_MAX + 1, np.int64)
+    sure = np.arange(PROBABILITY_MAX + 1, dtype=np.int64) ** 6
+    assert Choice(0.0, 0.5, 0.5).core(even, even, 0.8) == 0.8
+    # Where probabilities are nearer to 1, the same share lies above a higher one.
+    raised = Choice(1.0, 0.5, 0.5).core(even, sure, 0.8) or 0
+    assert sure[round(raised * 254) :].sum() / sure[127:].sum() == pytest.approx(0.4, abs=0.03)
+    assert 0.85 < raised < 1
+    assert Choice(1.0, 0.4, 0.65).core(even, sure, None) is None
+    assert Choice(1.0, 0.4, 0.65).core(even, sure, 1.0) == 1.0
 
 
 def test_the_guide_speaks_where_nothing_is_labelled() -> None:
