@@ -118,7 +118,7 @@ def _pieces(shape: Any) -> Geometries:
     """The valid polygons of a geometry."""
     parts = np.asarray(shapely.get_parts(shape), object)
     areas = np.where(shapely.get_type_id(parts) == _POLYGON, shapely.area(parts), 0)
-    return parts[(areas > 0) & shapely.is_valid(parts)]
+    return np.asarray(parts[(areas > 0) & shapely.is_valid(parts)], object)
 
 
 def _along_walls(drawn: Any, taken: Any) -> Any:
