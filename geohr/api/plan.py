@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from geohr._runtime.html import lines
+from geohr._runtime.messages import amount
 from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
 from geohr.engines.cores import cores
@@ -113,9 +114,9 @@ class Plan:
                 f"size: {size} pixels, {self.valid:.0%} valid",
                 f"crs: {self.crs or 'none'}",
                 f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
-                f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
-                f"with {self.overlap} shared",
-                f"engine: {self.engine}, {self.workers * self.batch} windows at once",
+                f"windows: {self.predicted:,} of {self.windows:,} to predict, of "
+                f"{self.tile} pixels with {self.overlap} shared",
+                f"engine: {self.engine}, {amount(self.workers * self.batch, 'window')} at once",
                 f"time: {self.seconds:.0f} s",
                 f"memory: {self.memory / 1e9:.2f} GB",
                 f"disk: {self.temporary / 1e9:.3f} GB while it runs, "
@@ -133,8 +134,9 @@ class Plan:
         """
         seconds = self.seconds * cores() / min(workers, self.blocks)
         return (
-            f"cluster: {seconds:.0f} s to predict with {workers} workers of one core: the time "
-            f"above divided by the cores; {self.blocks} blocks keep as many workers busy"
+            f"cluster: {seconds:.0f} s to predict with {amount(workers, 'worker')} of one core: "
+            f"the time above divided by the cores; {amount(self.blocks, 'block')}, of which a "
+            "worker takes one at a time"
         )
 
 

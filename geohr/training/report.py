@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.messages import amount
 from geohr.training.finish import TrainResult
 from geohr.training.options import NOT_SCORES
 from geohr.training.reliability import reliability
@@ -58,7 +59,7 @@ def write_report(path: Path, state: State, finished: TrainResult) -> None:
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/>'
         f"<title>{escape(card.name)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(card.name)}</h1>"
-        f"<p>{escape(card.architecture)} on {escape(card.encoder)}, {state.step} steps; "
+        f"<p>{escape(card.architecture)} on {escape(card.encoder)}, {amount(state.step, 'step')}; "
         f"best score {state.best:.4f}.</p>"
         f"<table><tr><th>place</th><th>measure</th><th>score</th></tr>{rows}</table>"
         f"{confusions(finished)}{figures}</body></html>"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr._runtime.messages import amount
 from geohr.api.plan import make_plan, memory_bytes
 from geohr.errors import OutputError
 from geohr.inference.disk import OutputCounts, check_disk, check_disks, disk_bytes
@@ -32,7 +33,7 @@ def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
     assert plan.predicted == pytest.approx(32, abs=10)
     assert plan.seconds > 0
     assert "windows: " in plan.describe()
-    assert f", {plan.workers * plan.batch} windows at once" in plan.describe()
+    assert f", {amount(plan.workers * plan.batch, 'window')} at once" in plan.describe()
     assert "expect" not in plan.describe()
 
 

@@ -639,7 +639,7 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_scenes_need_labels_and_a_scale(town: Town, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="2 scenes and 1 labels"):
+    with pytest.raises(UsageError, match="2 scenes and 1 file of labels"):
         pair([town.image, town.image], [town.raster], split="train")
     bare = write_scene(tmp_path / "bare.tif", noise(20, 20), crs=None)
     with pytest.raises(InputError, match=r"no georeference.*--gsd"):
