@@ -16,7 +16,7 @@ from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
 from geohr.engines.cores import cores
 from geohr.engines.predictor import Predictor
-from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
+from geohr.inference.disk import OutputCounts, disk_bytes, reading_bytes, valid_share
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.job import CoarserJob
 from geohr.inference.prepare import prepare
@@ -32,8 +32,6 @@ from geohr.tiling.grid import Grid
 CALIBRATION_SECONDS = 1.0
 # Memory of a run besides what grows with the scene's width: libraries, engine, polygons.
 BASE_BYTES = 430_000_000
-# A coarser reading is kept as a raster of probabilities while the run lasts.
-READING = OutputCounts(classes=1, vectors=0, rasters=0, probabilities=1)
 # Windows' heights of sums that are held: in the making, waiting, and being joined.
 SUM_WINDOWS = 3
 
@@ -204,10 +202,10 @@ def make_plan(
     predicted = math.ceil(touched * len(grid))
     temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
     blocks = len(cut_blocks(grid, block_size or square(grid)))
+    temporary += reading_bytes(coarser, valid, resume=True)
     jobs = [each.job for each in coarser]
     for coarse in jobs:
         predicted += math.ceil(touched * len(coarse.grid))
-        temporary += disk_bytes(coarse.scene, coarse.grid, valid, outputs=READING, resume=True)[0]
         blocks += len(cut_blocks(coarse.grid, block_size or square(coarse.grid)))
     return Plan(
         scene=scene.path,

@@ -210,7 +210,15 @@ def _segment_to_files(
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))
-    check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
+    check_disks(
+        beside,
+        root,
+        job.scene,
+        job.grid,
+        outputs=count_outputs(job, targets),
+        keeps=keeps,
+        readings=job.coarser,
+    )
     with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
