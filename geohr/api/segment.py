@@ -194,8 +194,7 @@ def _segment_to_files(
     check_request(scene, targets, model, options, executor)
     resume = resume and targets.disagreement is None
     name = work_name(targets.paths)
-    beside = targets.paths[0].parent
-    root = work_dir or beside / WORK_FOLDER
+    root = work_dir or targets.paths[0].parent / WORK_FOLDER
     # A run that was cut short while it gave outputs their names has left some of them.
     may_exist = overwrite or (root / name).exists()
     for path in targets.paths:
@@ -210,15 +209,7 @@ def _segment_to_files(
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))
-    check_disks(
-        beside,
-        root,
-        job.scene,
-        job.grid,
-        outputs=count_outputs(job, targets),
-        keeps=keeps,
-        readings=job.coarser,
-    )
+    check_room(job, targets, root, keeps=keeps)
     with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
@@ -334,6 +325,19 @@ def check_targets(job: Job, targets: OutputPaths) -> None:
         check_writable(path, overwrite=True, inputs=inputs)
         if path.suffix.lower() in RASTER_SUFFIXES:
             check_crs(path, job.own_scene.geobox)
+
+
+def check_room(job: Job, targets: OutputPaths, root: Path, *, keeps: bool) -> None:
+    """Refuse a run that the disks have no room for; see `check_disks`."""
+    check_disks(
+        targets.paths[0].parent,
+        root,
+        job.scene,
+        job.grid,
+        outputs=count_outputs(job, targets),
+        keeps=keeps,
+        readings=job.coarser,
+    )
 
 
 def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:

@@ -159,7 +159,7 @@ def process(port: int, scene: Path, objects: Path) -> Iterator[str]:
     )
     assert run.stdout is not None
     try:
-        address = run.stdout.readline().strip()
+        address = run.stdout.readline().partition(" ")[0]
         assert address.startswith("http")
         yield address
     finally:
