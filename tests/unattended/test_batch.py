@@ -86,7 +86,9 @@ def check_two_runs(
         line["scene"] for line in first if line["state"] == "failed"
     )
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.gpkg")} == before
-    assert sorted(each.suffix for each in out.iterdir()) == sorted([".gpkg"] * good + [".jsonl"])
+    assert sorted(each.suffix for each in out.iterdir()) == sorted(
+        [*[".gpkg", ".qml", ".sld"] * good, ".jsonl"]
+    )
 
 
 def test_a_few_broken_scenes_do_not_stop_the_others(
