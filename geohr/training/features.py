@@ -1,6 +1,6 @@
 """Learning a teacher's features, besides what it says of each pixel.
 
-The bundled building model was trained so in its last 25,000 windows; see docs/model-buildings.md
+The bundled building model was trained so in its last 25,000 windows; see docs/buildings-notebook.md
 and `recipes/`.
 """
 

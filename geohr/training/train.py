@@ -24,6 +24,7 @@ from geohr.hrnet import auxiliary_loss
 from geohr.models.card import Card
 from geohr.models.model import Model, resolve_model
 from geohr.training.augment import check_augmentations
+from geohr.training.depthwise import ExactDepthwise
 from geohr.training.finish import finish, with_threshold
 from geohr.training.logs import write_log, write_scalars
 from geohr.training.losses import check_losses, check_weights, distillation, total_loss
@@ -278,7 +279,8 @@ def pass_loss(run: TrainingJob, pixels: Tensor, target: Tensor) -> Tensor:
     """The loss of one pass: the labels' and, with a teacher, what the teacher says and sees."""
     options = run.options
     with torch.autocast(run.device.split(":")[0], torch.bfloat16, enabled=uses_bfloat16(run)):
-        outputs = run.network(pixels)
+        with ExactDepthwise() if run.device == "cpu" and uses_bfloat16(run) else nullcontext():
+            outputs = run.network(pixels)
         taught = None
         if run.teacher is not None:
             with torch.no_grad():
