@@ -102,7 +102,7 @@ class Gain:
 
 
 def judge(
-    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.9, seed: int = 0
+    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.5, seed: int = 0
 ) -> tuple[Choice, Gain]:
     """Choose weights and threshold, and say what they gain.
 

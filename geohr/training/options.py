@@ -177,7 +177,7 @@ class AdaptOptions(ViewOptions):
         0.5, "Weight of the former model's probabilities where nothing is labelled.", low=0
     )
     certainty: float = opt(
-        0.9,
+        0.5,
         "Confidence level: the fitted model is taken only where the lower end of the interval of "
         "its gain is above 0; with 0, any gain will do.",
         low=0,
