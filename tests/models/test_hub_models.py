@@ -20,7 +20,7 @@ from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geohr.evaluation.objects import match
-from geohr.models.card import read_card
+from geohr.models.card import Source, read_card
 from geohr.models.metadata import mlm_item, read_item, to_deepness
 from geohr.models.model import Model, resolve_model
 from geohr.models.registry import remote_models
@@ -135,6 +135,11 @@ def test_a_push_that_is_killed_shows_nothing_and_the_same_command_completes_it(
     assert {each.name for each in (hub.folder / "lab" / "mine").iterdir()} == {
         "README.md", "config.json", "mlm.json", "model.safetensors",
     }  # fmt: skip
+
+
+def test_a_card_names_a_source_whose_licence_is_not_known() -> None:
+    card = one_class_card(sources=(Source("net.ckpt", "", "a lab"),))
+    assert "source: net.ckpt; a lab\n" in card.describe() + "\n"
 
 
 def test_an_item_of_mlm_is_valid_and_read_back(tmp_path: Path) -> None:
