@@ -1,9 +1,10 @@
 """What a few labels of a place are worth: maps of the rest of it, before and after `geohr adapt`.
 
-`python -m benchmarks.adapt --place SCENE LABELS --objects 5,10,20,40 --draws 2 --minutes 10` draws
-objects at random, with the empty land round them, as an analyst would label them; fits the bundled
-model to them; and scores the maps of both models on all that was not labelled. LABELS is a raster
-on the scene's grid: 0, 1, and 255 where nothing is annotated.
+`python -m benchmarks.adapt --place SCENE LABELS --objects 5,10,20,40 --draws 2 --minutes 10` labels
+random squares of 25 m, as an analyst would, until they hold as many objects; fits the bundled model
+to them; and scores the maps of both models on all that was not labelled. LABELS is a raster on the
+scene's grid: 0, 1, and 255 where nothing is annotated. With `--next`, the squares are those that
+`geohr check next` chooses, in its order.
 """
 
 from __future__ import annotations
@@ -24,20 +25,22 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize, shapes
 
-from geohr import Model, segment
+from geohr import Model, segment, segment_to_files
 from geohr.encoding import IGNORE
 from geohr.evaluation.metrics import f1, iou
 from geohr.evaluation.objects import match
+from geohr.options import SegmentOptions
 from geohr.training.adapt import EVEN, SHARES, try_fits
 from geohr.training.gain import judge
 from geohr.training.options import AdaptOptions
+from geohr.workflows.check.candidates import next_windows
+from geohr.workflows.check.options import NextOptions
+from geohr.workflows.check.windows import WINDOW_M
 
-# Metres round the outermost object of a labelled site.
-ROUND = 4.0
-# Objects of a site, and half of its longest side in metres.
-SITE_OBJECTS, SITE_HALF = 5, 40.0
 # Smaller true objects are specks of the labels.
 OBJECT_M2 = 4.0
+# Larger ones are rows of houses, which are drawn as parcels of this side in metres.
+BLOCK_M2, PARCEL = 400.0, 15.0
 # Levels of the interval whose lower end must be above 0; 0 takes what is better in the mean.
 CERTAINTIES = (0.9, 0.5, 0.0)
 HEAD = (
@@ -76,6 +79,29 @@ class Place:
         return polygons[shapely.area(polygons) >= OBJECT_M2]
 
     @cached_property
+    def parcels(self) -> NDArray[np.object_]:
+        """What is drawn as one object: a true object, or a parcel of a row of houses."""
+        large = shapely.area(self.objects) > BLOCK_M2
+        west, south, east, north = shapely.total_bounds(self.objects)
+        cells = [
+            shapely.box(x, y, x + PARCEL, y + PARCEL)
+            for x in np.arange(west, east, PARCEL)
+            for y in np.arange(south, north, PARCEL)
+        ]
+        parts = shapely.intersection(self.objects[large][:, None], np.array(cells, object)).ravel()
+        whole = np.concatenate([self.objects[~large], parts])
+        return whole[shapely.area(whole) >= OBJECT_M2]
+
+    @cached_property
+    def ground(self) -> Any:
+        """What is annotated."""
+        classes, transform, _ = self.grid
+        known = shapes(classes, mask=classes != IGNORE, transform=transform)
+        return shapely.union_all(
+            [shapely.make_valid(shapely.geometry.shape(each)) for each, _ in known]
+        )
+
+    @cached_property
     def former(self) -> NDArray[np.object_]:
         """The objects that the bundled model finds."""
         return self.find(None)
@@ -84,8 +110,9 @@ class Place:
         """The objects that a model finds."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            # Compiling a network for one map takes longer than the map.
             found: NDArray[np.object_] = segment(
-                self.scene, model=model, progress=None
+                self.scene, model=model, options=SegmentOptions(backend="torch"), progress=None
             ).geometry.to_numpy()
         return found
 
@@ -117,42 +144,53 @@ def rest(polygons: NDArray[np.object_], areas: NDArray[np.object_]) -> NDArray[n
     return np.delete(polygons, np.unique(tree.query(shapely.centroid(polygons))[0]))
 
 
-def draw_sites(
-    objects: NDArray[np.object_], wanted: int, random: np.random.Generator
-) -> NDArray[np.object_]:
-    """Squares about random objects until `wanted` objects lie in them, or no more have room."""
-    middles = shapely.get_coordinates(shapely.centroid(objects))
+def next_squares(place: Place, count: int) -> NDArray[np.object_]:
+    """Squares of `geohr check next`, in its order."""
+    with tempfile.TemporaryDirectory() as folder:
+        found, probs, out = (Path(folder) / name for name in ("o.gpkg", "p.tif", "next.gpkg"))
+        segment_to_files(place.scene, [found], probs=probs)
+        next_windows(place.scene, found, probs, out, options=NextOptions(windows=count))
+        squares = geopandas.read_file(out, layer="places").sort_values("turn")
+    shapes: NDArray[np.object_] = squares.to_crs(place.grid[2]).geometry.to_numpy()
+    return shapes
+
+
+def random_squares(place: Place, random: np.random.Generator) -> NDArray[np.object_]:
+    """Squares of the size of those of `geohr check next`, in a random order."""
+    west, south, east, north = place.ground.bounds
+    squares = [
+        shapely.box(x, y, x + WINDOW_M, y + WINDOW_M)
+        for x in np.arange(west, east, WINDOW_M)
+        for y in np.arange(south, north, WINDOW_M)
+    ]
+    return np.array(squares, object)[random.permutation(len(squares))]
+
+
+def first_of(place: Place, squares: NDArray[np.object_], wanted: int) -> NDArray[np.object_]:
+    """The first squares, as far as they are annotated, until they hold `wanted` objects."""
+    tree = shapely.STRtree(place.parcels)
     sites: list[Any] = []
-    taken = np.zeros(len(objects), bool)
-    for index in random.permutation(len(objects)):
-        more = min(SITE_OBJECTS, wanted - int(taken.sum()))
-        if more <= 0:
+    for site in shapely.intersection(squares, place.ground):
+        if site.area > 0:
+            sites.append(site)
+        if len(np.unique(tree.query(sites, predicate="intersects")[1])) >= wanted:
             break
-        apart = np.sort(np.abs(middles - middles[index]).max(axis=1))
-        half = min(apart[more - 1] + ROUND, SITE_HALF)
-        x, y = middles[index]
-        site = shapely.box(x - half, y - half, x + half, y + half)
-        if any(site.intersects(other) for other in sites):
-            continue
-        sites.append(site)
-        taken |= shapely.contains(site, shapely.points(middles))
     return np.array(sites, object)
 
 
 def write_labels(place: Place, areas: NDArray[np.object_], path: Path) -> int:
     """Write what an analyst would draw in some areas, and say how many objects that is."""
     crs = place.grid[2]
-    inside = place.objects[
-        np.unique(shapely.STRtree(place.objects).query(areas, predicate="intersects")[1])
-    ]
+    known = shapely.union_all(areas)
+    inside = shapely.intersection(place.parcels, known)
+    inside = inside[shapely.area(inside) > 0]
     geopandas.GeoDataFrame(geometry=inside, crs=crs).to_file(path, layer="labels")
     geopandas.GeoDataFrame(geometry=areas, crs=crs).to_file(path, layer="labelled")
     return len(inside)
 
 
-def compare(place: Place, wanted: int, draw: int, options: AdaptOptions) -> None:
+def compare(place: Place, areas: NDArray[np.object_], options: AdaptOptions) -> None:
     """Print a row for each rule by which new weights and thresholds are taken."""
-    areas = draw_sites(place.objects, wanted, np.random.default_rng(draw))
     start = Model.bundled()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -164,7 +202,11 @@ def compare(place: Place, wanted: int, draw: int, options: AdaptOptions) -> None
     scored: dict[tuple[float, float], tuple[float, float]] = {}
     for certainty in CERTAINTIES:
         choice, gain = judge(
-            trial.counts, SHARES, start.card.threshold or EVEN, certainty=certainty, seed=draw
+            trial.counts,
+            SHARES,
+            start.card.threshold or EVEN,
+            certainty=certainty,
+            seed=options.seed,
         )
         key = (choice.share, choice.threshold)
         if key not in scored:
@@ -190,16 +232,28 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=AdaptOptions().minutes)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--rate", type=float, default=AdaptOptions().learning_rate)
+    parser.add_argument("--precision", default=AdaptOptions().precision)
+    parser.add_argument("--next", action="store_true")
     given = parser.parse_args()
     print(HEAD, flush=True)
     for scene, labels in given.place:
         place = Place(scene, labels)
         for wanted in map(int, given.objects.split(",")):
-            for draw in range(given.seed, given.seed + given.draws):
-                options = AdaptOptions(
-                    minutes=given.minutes, steps=given.steps, learning_rate=given.rate, seed=draw
+            for seed in range(given.seed, given.seed + given.draws):
+                squares = (
+                    next_squares(place, wanted)
+                    if given.next
+                    else random_squares(place, np.random.default_rng(seed))
                 )
-                compare(place, wanted, draw, options)
+                areas = first_of(place, squares, wanted)
+                options = AdaptOptions(
+                    minutes=given.minutes,
+                    steps=given.steps,
+                    learning_rate=given.rate,
+                    precision=given.precision,
+                    seed=seed,
+                )
+                compare(place, areas, options)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,10 @@ a raster's grid and makes a stand-in: the truth, blurred, with smooth noise; its
 By row: IoU of all area in per cent; F1 of objects at IoU 0.5; mean vertices of the buildings that
 were matched, beside the truth's; median Hausdorff distance and mean PoLiS distance (Avbelj et al.,
 "A metric for polygon comparison and building extraction evaluation", 2015) of the matches, in
-metres. buildingregulariser is run where it is installed. With `--parted`, touching objects are
-parted at that level in every row; with `--instances`, pixel outlines are parted at each of these.
+metres; of all that was drawn, the corners at multiples of 45 degrees and the buildings with right
+angles only, both in per cent and to within `NEAR` degrees. buildingregulariser is run where it is
+installed. With `--parted`, touching objects are parted at that level in every row; with
+`--instances`, pixel outlines are parted at each of these.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from geohr.polygons import Polygons, Tracer, TraceSettings, concatenate
 Geometries = NDArray[np.object_]
 BLUR, NOISE, NOISE_SCALE = 4.0, 0.12, 6.0
 PEER = "buildingregulariser"
+# Degrees by which a corner may differ from a multiple of 45.
+NEAR = 5.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,18 @@ def polis(one: Any, other: Any) -> float:
     return float(np.mean(ways))
 
 
+def corners(polygon: Any) -> tuple[int, int, bool]:
+    """How many corners a polygon in metres has, how many at 45, 90 or 135 degrees; all at 90?"""
+    turns = []
+    for ring in shapely.get_rings(polygon):
+        edge = np.diff(shapely.get_coordinates(ring), axis=0)
+        along = np.degrees(np.arctan2(edge[:, 1], edge[:, 0]))
+        turns.append(np.abs((along - np.roll(along, 1) + 180) % 360 - 180))
+    turn = np.concatenate(turns)
+    near = np.abs(turn[:, None] - [45, 90, 135]) <= NEAR
+    return len(turn), int(near.any(axis=1).sum()), bool(near[:, 1].all())
+
+
 @dataclass(frozen=True)
 class Tally:
     """What is counted where one way was drawn, or several places together."""
@@ -133,6 +149,8 @@ class Tally:
     """`(match, 2)` of the drawing, of the truth."""
     away: NDArray[np.float64]
     """`(match, 2)` Hausdorff and PoLiS distance in metres."""
+    corners: NDArray[np.float64]
+    """`(drawn, 3)`: see `corners`."""
     seconds: float
 
     def __add__(self, other: Tally) -> Tally:
@@ -145,23 +163,26 @@ class Tally:
             self.matched + other.matched,
             np.concatenate([self.vertices, other.vertices]),
             np.concatenate([self.away, other.away]),
+            np.concatenate([self.corners, other.corners]),
             self.seconds + other.seconds,
         )
 
     def row(self, name: str) -> str:
         """As a line of the table."""
         vertices, true_vertices = self.vertices.mean(axis=0)
+        every, near, right = self.corners.sum(axis=0)
         return (
             f"{name:22}{100 * self.shared / self.either:8.2f}"
             f"{200 * self.matched / (self.real + self.drawn):8.2f}{vertices:10.2f}"
             f"{true_vertices:8.2f}{vertices / true_vertices:8.2f}"
-            f"{np.median(self.away[:, 0]):8.2f}{self.away[:, 1].mean():8.2f}{self.seconds:8.2f}"
+            f"{np.median(self.away[:, 0]):8.2f}{self.away[:, 1].mean():8.2f}"
+            f"{100 * near / every:8.1f}{100 * right / self.drawn:8.1f}{self.seconds:8.2f}"
         )
 
 
 HEAD = (
     f"{'':22}{'IoU':>8}{'F1':>8}{'vertices':>10}{'truth':>8}{'ratio':>8}"
-    f"{'Hausd.':>8}{'PoLiS':>8}{'s':>8}"
+    f"{'Hausd.':>8}{'PoLiS':>8}{'45 deg':>8}{'right':>8}{'s':>8}"
 )
 
 
@@ -190,6 +211,7 @@ def score(case: Case, found: Geometries, seconds: float) -> Tally:
         len(set(real.tolist())),
         np.column_stack(counts).astype(float),
         np.column_stack([far, [polis(one, other) for one, other in matched]]),
+        np.array([corners(each) for each in local_frames(found, case.crs).to_metres(found)], float),
         seconds,
     )
 
@@ -209,6 +231,8 @@ def measure(case: Case, ways: dict[str, PolygonOptions]) -> dict[str, Tally]:
     if other is not None:
         tallies[PEER] = score(case, other, time.perf_counter() - begun)
         print(tallies[PEER].row(PEER))
+    tallies["truth"] = score(case, case.truth, 0.0)
+    print(tallies["truth"].row("truth"))
     return tallies
 
 

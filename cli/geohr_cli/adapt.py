@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from geohr.training.options import AdaptOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -34,9 +35,15 @@ from geohr_cli.progress import progress
 @options_of(AdaptOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace a model that exists.")
+@json_option
 @debug_option
 def adapt(
-    scene: tuple[str, ...], labels: str, out: Path, model: str | None, overwrite: bool
+    scene: tuple[str, ...],
+    labels: str,
+    out: Path,
+    model: str | None,
+    overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Fit a model to SCENE with a few labels; it is kept only where it is better there.
 
@@ -52,4 +59,14 @@ def adapt(
         outcome = adapt_model(
             list(scene), labels, out, model=model, options=options, progress=report
         )
-    click.echo(f"{out}: {outcome.describe()}")
+    facts = {
+        "outputs": [out],
+        "objects": outcome.objects,
+        "area_m2": round(outcome.hectares * 10_000, 1),
+        "steps": outcome.steps,
+        "scores": outcome.gain.as_dict(),
+        "threshold": outcome.choice.threshold,
+        "share": outcome.choice.share,
+        "seconds": outcome.seconds,
+    }
+    tell(f"{out}: {outcome.describe()}", facts, as_json=as_json)

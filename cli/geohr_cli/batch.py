@@ -10,10 +10,12 @@ from pathlib import Path
 
 import click
 
+from geohr._runtime.messages import amount
 from geohr.errors import BatchError, GeohrError
 from geohr.options import SegmentOptions
-from geohr.workflows.batch.manifest import Entry, table
+from geohr.workflows.batch.manifest import MANIFEST, Entry, table
 from geohr.workflows.batch.options import BatchOptions
+from geohr_cli.facts import json_option
 from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
@@ -42,7 +44,7 @@ class Reporter:
         if time.monotonic() - self._said >= 10:
             self._said = time.monotonic()
             values: dict[str, object] = {"scene": scene, "done": done, "total": total}
-            self._log.info("progress", f"{scene}: {done} of {total} windows", values)
+            self._log.info("progress", f"{scene}: {done:,} of {amount(total, 'window')}", values)
 
     def ended(self, entry: Entry) -> None:
         """A scene is done, was left out, or failed."""
@@ -83,6 +85,7 @@ class Reporter:
 @options_of(SegmentOptions)
 @options_of(LogOptions)
 @config_option
+@json_option
 @debug_option
 def batch(
     scenes: tuple[str, ...],
@@ -91,6 +94,7 @@ def batch(
     merge: Path | None,
     metrics_file: Path | None,
     co: dict[str, str],
+    as_json: bool,
 ) -> None:
     """Find objects in many SCENES.
 
@@ -103,7 +107,7 @@ def batch(
     from geohr.workflows.batch.run import run_batch
 
     options, segmenting = chosen(BatchOptions), chosen(SegmentOptions)
-    log = Log(chosen(LogOptions))
+    log = Log(chosen(LogOptions), as_json=as_json)
     reporter = Reporter(log)
     with (
         measured(reporter, metrics_file),
@@ -112,6 +116,7 @@ def batch(
     ):
         options = dataclasses.replace(options, dask=dask)
         started = time.monotonic()
+        merged: dict[str, object] | None = None
         try:
             entries = run_batch(
                 scenes,
@@ -123,14 +128,16 @@ def batch(
                 creation_options=co,
                 stop=stop,
             )
+            if merge is not None and any(each.state in ("done", "skipped") for each in entries):
+                merged = join(entries, out_dir, merge, log, model)
         finally:
-            report(log, list(reporter.entries.values()), time.monotonic() - started)
-        if merge is not None and any(each.state in ("done", "skipped") for each in entries):
-            join(entries, out_dir, merge, log, model)
+            seconds = time.monotonic() - started
+            report(log, list(reporter.entries.values()), seconds, out_dir, merged)
         failures = [entry for entry in entries if entry.state == "failed"]
         if failures:
             raise BatchError(
-                f"{len(failures)} of {len(entries)} scenes failed; see {out_dir / 'manifest.jsonl'}"
+                f"{len(failures):,} of {amount(len(entries), 'scene')} failed; "
+                f"see {out_dir / MANIFEST}"
             )
 
 
@@ -164,11 +171,18 @@ def measured(reporter: Reporter, path: Path | None) -> Iterator[None]:
             write_metrics(path, list(reporter.entries.values()), seconds=seconds, code=code)
 
 
-def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
+def report(
+    log: Log,
+    entries: Sequence[Entry],
+    seconds: float,
+    out_dir: Path,
+    merged: dict[str, object] | None,
+) -> None:
     """A table of what is not simply done or skipped, and a line that a program can read."""
     if not entries:
         return
     log.info("table", table(entries), {"scenes": len(entries)})
+    there = [entry for entry in entries if entry.state in ("done", "skipped")]
     states = ("done", "skipped", "failed", "growing")
     counts = {state: sum(entry.state == state for entry in entries) for state in states}
     values: dict[str, object] = {
@@ -177,11 +191,22 @@ def report(log: Log, entries: Sequence[Entry], seconds: float) -> None:
         "seconds": round(seconds, 1),
     }
     text = " ".join(f"{name}={value}" for name, value in values.items())
-    log.summary("batch", f"geohr batch: {text}", values)
+    written = {
+        "outputs": [out_dir / each for entry in there for each in entry.outputs],
+        "manifest": out_dir / MANIFEST,
+        "merged": merged,
+    }
+    log.summary("batch", f"geohr batch: {text}", values, more=written)
 
 
-def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None) -> None:
-    """Join the polygons of all scenes that are done, now or before; anew each time."""
+def join(
+    entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: str | None
+) -> dict[str, object]:
+    """Join the polygons of all scenes that are done, now or before; anew each time.
+
+    Returns:
+        `output`, `objects`, and how many were left out as seen `twice`.
+    """
     from geohr.models.model import resolve_model
     from geohr.outputs.vector import EXTENSIONS
     from geohr.workflows.batch.merge import merge_files
@@ -196,5 +221,6 @@ def join(entries: Sequence[Entry], out_dir: Path, path: Path, log: Log, model: s
     colours = {label.name: label.colour for label in resolve_model(model).card.classes}
     merged = merge_files(files, path, colours=colours, overwrite=True)
     values: dict[str, object] = {"output": str(path), "objects": merged.kept, "twice": merged.twice}
-    text = f"{path}: {merged.kept} objects, {merged.twice} seen twice left out"
+    text = f"{path}: {amount(merged.kept, 'object')}, {merged.twice:,} seen twice left out"
     log.info("merged", text, values)
+    return values

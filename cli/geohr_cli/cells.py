@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from geohr._runtime.messages import amount
 from geohr.errors import BatchError, LockedError, UsageError
 from geohr.options import ResumeOptions, SegmentOptions
 from geohr.workflows.cells.options import CellOptions
-from geohr_cli.flags import Target, chosen, config_option, debug_option, json_option, options_of
+from geohr_cli.facts import json_option, tell
+from geohr_cli.flags import Target, chosen, config_option, debug_option, options_of
 from geohr_cli.logs import Log, LogOptions
 from geohr_cli.signals import stop_on_signals
 
@@ -79,9 +81,8 @@ def plan(
     )
     write_plan(made, out, overwrite=overwrite)
     estimated = made.estimate()
-    click.echo(
-        json.dumps(dataclasses.asdict(estimated)) if as_json else f"{out}: {estimated.describe()}"
-    )
+    facts = {"outputs": [out], **dataclasses.asdict(estimated)}
+    tell(f"{out}: {estimated.describe()}", facts, as_json=as_json)
 
 
 @cells.command()
@@ -100,8 +101,15 @@ def plan(
 @options_of(ResumeOptions)
 @options_of(LogOptions)
 @config_option
+@json_option
 @debug_option
-def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | None) -> None:
+def run(
+    plan: str | Path,
+    task: str | None,
+    names: tuple[str, ...],
+    dask: str | None,
+    as_json: bool,
+) -> None:
     """Make cells of PLAN: all, the share of one task, or those named.
 
     A cell that is done is skipped; one that was cut short goes on; one that another task is making
@@ -109,7 +117,7 @@ def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | 
 
     Example: geohr cells run plan.json --task 17/400
     """
-    kept, log = chosen(ResumeOptions), Log(chosen(LogOptions))
+    kept, log = chosen(ResumeOptions), Log(chosen(LogOptions), as_json=as_json)
 
     from geohr.workflows.cells.plan import read_plan
     from geohr.workflows.cells.run import run_cells
@@ -138,12 +146,13 @@ def run(plan: str | Path, task: str | None, names: tuple[str, ...], dask: str | 
     log.summary("cells", f"geohr cells: {text}", dict(counts))
     if counts["failed"]:
         raise BatchError(
-            f"{counts['failed']} of {len(wanted)} cells failed; see geohr cells status {plan}"
+            f"{counts['failed']:,} of {amount(len(wanted), 'cell')} failed; see geohr cells status "
+            f"{plan}"
         )
     if counts["locked"]:
         raise LockedError(
-            f"{counts['locked']} of {len(wanted)} cells are being made by other tasks; run again "
-            "when these have ended"
+            f"{amount(counts['locked'], 'cell')} left to other tasks that are making them; run "
+            "again when these have ended"
         )
 
 
@@ -206,8 +215,9 @@ def chosen_cells(plan: CellPlan, task: str | None, names: tuple[str, ...]) -> li
 )
 @options_of(LogOptions)
 @config_option
+@json_option
 @debug_option
-def join(plan: str | Path, out: str | Path, pmtiles: Path | None) -> None:
+def join(plan: str | Path, out: str | Path, pmtiles: Path | None, as_json: bool) -> None:
     """Join the cells of PLAN that are done: objects that cross their edges become one.
 
     Beside the data set come virtual rasters (.vrt) over the cells' rasters and a STAC collection.
@@ -215,7 +225,7 @@ def join(plan: str | Path, out: str | Path, pmtiles: Path | None) -> None:
 
     Example: geohr cells join plan.json --out country.parquet
     """
-    log = Log(chosen(LogOptions))
+    log = Log(chosen(LogOptions), as_json=as_json)
 
     from geohr.workflows.cells.join import join_cells
     from geohr.workflows.cells.plan import read_plan
@@ -229,7 +239,10 @@ def join(plan: str | Path, out: str | Path, pmtiles: Path | None) -> None:
         summary = join_cells(read, out, progress=progress)
         if pmtiles is not None:
             write_tiles(out, pmtiles, overwrite=True)
-    log.summary("joined", summary.describe(), dataclasses.asdict(summary))
+    outputs = [summary.out, *summary.files, *([] if pmtiles is None else [pmtiles])]
+    log.summary(
+        "joined", summary.describe(), dataclasses.asdict(summary), more={"outputs": outputs}
+    )
 
 
 @cells.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from geohr.errors import UsageError
 from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
 from geohr.workflows.change.options import ChangeOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 from geohr_cli.progress import progress
 from geohr_cli.signals import stop_on_signals
@@ -68,8 +68,8 @@ from geohr_cli.signals import stop_on_signals
 @options_of(ResumeOptions)
 @options_of(ClusterOptions)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@json_option
 @debug_option
 def change(
     dates: tuple[str, ...],
@@ -83,8 +83,8 @@ def change(
     report: Path | None,
     co: dict[str, str],
     model: str | None,
-    as_json: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Find objects that are new, gone, grown, shrunk or the same between BEFORE and AFTER.
 
@@ -138,4 +138,5 @@ def change(
             from geohr.viewer.change_report import write_change_report
 
             write_change_report(out, report, before=dates[0], after=dates[1])
-    click.echo(json.dumps(counts.as_dict(), indent=1) if as_json else counts.describe())
+    outputs = [each for each in (out, out_raster, out_osm, out_overture, report) if each]
+    tell(counts.describe(), {"outputs": outputs, **counts.as_dict()}, as_json=as_json)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from geohr._runtime.messages import amount
 from geohr.errors import UsageError
 from geohr.workflows.check.options import EstimateOptions, NextOptions, SampleOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 
 probs_option = click.option(
@@ -40,8 +42,9 @@ def check() -> None:
 @options_of(SampleOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@json_option
 @debug_option
-def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
+def sample(result: Path, probs: Path, out: Path, overwrite: bool, as_json: bool) -> None:
     """Draw a sample of objects and places of RESULT to judge.
 
     In QGIS, set `answer` to 1 (yes) or 0 (no). In the layer `objects`: is the object right? In
@@ -54,7 +57,14 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
     from geohr.workflows.check.sample import draw_sample
 
     counts = draw_sample(result, probs, out, options=options, overwrite=overwrite)
-    click.echo(f"{out}: {counts.describe()}")
+    facts = {
+        "outputs": [out],
+        "objects": counts.judged_objects,
+        "places": counts.judged_places,
+        "minutes": round(counts.minutes),
+        "area_m2": round(counts.ground, 1),
+    }
+    tell(f"{out}: {counts.describe()}", facts, as_json=as_json)
 
 
 @check.command("next")
@@ -71,8 +81,9 @@ def sample(result: Path, probs: Path, out: Path, overwrite: bool) -> None:
 @options_of(NextOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@json_option
 @debug_option
-def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> None:
+def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool, as_json: bool) -> None:
     """Choose the windows of SCENE most worth labelling: doubtful ones, unlike each other.
 
     Example: geohr check next scene.tif buildings.gpkg --probs probs.tif --out next.gpkg
@@ -82,7 +93,8 @@ def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> 
     from geohr.workflows.check.candidates import next_windows
 
     count = next_windows(scene, result, probs, out, options=options, overwrite=overwrite)
-    click.echo(f"{out}: {count} windows to label")
+    facts = {"outputs": [out], "windows": count}
+    tell(f"{out}: {amount(count, 'window')} to label", facts, as_json=as_json)
 
 
 @check.command()
@@ -108,16 +120,16 @@ def next_(scene: str, result: Path, probs: Path, out: Path, overwrite: bool) -> 
     metavar="FILE.html",
     help="Write a page that can be printed.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the estimate as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@json_option
 @debug_option
 def estimate(
     judged: Path,
     result: Path | None,
     out_map: Path | None,
     report: Path | None,
-    as_json: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Estimate precision, recall, counts and areas from a judged SAMPLE.
 
@@ -138,9 +150,11 @@ def estimate(
         from geohr.workflows.check.filtered import write_filtered
 
         kept = write_filtered(result, found.threshold, out_map, overwrite=overwrite)
-        click.echo(f"{out_map}: {kept} objects from confidence {found.threshold:.2f} on", err=True)
+        kept_ = amount(kept, "object")
+        click.echo(f"{out_map}: {kept_} from confidence {found.threshold:.2f} on", err=True)
     if report is not None:
         from geohr.viewer.check_report import write_check_report
 
         write_check_report(found, report, name=judged.name, cost=options.cost)
-    click.echo(found.to_json() if as_json else found.describe())
+    outputs = [each for each in (out_map, report) if each is not None]
+    tell(found.describe(), {"outputs": outputs, **found.as_dict()}, as_json=as_json)

@@ -14,7 +14,8 @@ import click
 
 from geohr import __version__
 from geohr.errors import EngineError
-from geohr_cli.flags import debug_option, json_option
+from geohr_cli.facts import json_option
+from geohr_cli.flags import debug_option
 
 LIBRARIES = ("torch", "segmentation-models-pytorch", "rasterio", "pyogrio", "geopandas", "numpy")
 EXTRAS = ("openvino", "onnxruntime", "pyarrow", "matplotlib", "rioxarray", "dask")

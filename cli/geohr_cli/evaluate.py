@@ -9,7 +9,8 @@ import click
 
 from geohr.errors import UsageError
 from geohr.evaluation.options import EvaluateOptions
-from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
+from geohr_cli.facts import json_option
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
 

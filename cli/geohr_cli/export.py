@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from geohr.api.options import ExportOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -22,8 +24,9 @@ from geohr_cli.progress import progress
 @options_of(ExportOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@json_option
 @debug_option
-def export(model: str, out: Path | None, overwrite: bool) -> None:
+def export(model: str, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Convert MODEL, a bundled name or a .safetensors file, for another engine.
 
     Example: geohr export buildings --format openvino --precision int8 --calibrate scene.tif
@@ -36,4 +39,10 @@ def export(model: str, out: Path | None, overwrite: bool) -> None:
     target = out or Path(Path(model).stem + SUFFIXES[options.format])
     with progress(f"export {target.name}"):
         result = write(model, target, options=options, overwrite=overwrite)
-    click.echo(result.describe())
+    facts = {
+        "outputs": result.files,
+        "shape": result.shape,
+        "compared_on": result.compared_on,
+        "agreement": dataclasses.asdict(result.agreement),
+    }
+    tell(result.describe(), facts, as_json=as_json)

@@ -201,10 +201,3 @@ def debug_option(command: Command) -> Command:
     return click.option(
         "--debug", is_flag=True, expose_value=False, help="Show a traceback after an error."
     )(command)
-
-
-def json_option(command: Command) -> Command:
-    """Add `--json`, passed as `as_json`: one JSON value on stdout instead of text."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(
-        command
-    )

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ import click
 from geohr._runtime.progress import Report, heard
 from geohr._runtime.redact import redact, redact_all
 from geohr.options import Options, opt
+from geohr_cli.facts import tell
 from geohr_cli.progress import progress
 
 
@@ -38,9 +39,11 @@ class Log:
 
     Args:
         options: Format and amount.
+        as_json: Whether the summary alone is JSON, as `geohr_cli.facts.tell` prints it.
     """
 
-    def __init__(self, options: LogOptions) -> None:
+    def __init__(self, options: LogOptions, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._json = options.log_format == "json"
         self._quiet = options.quiet
 
@@ -59,9 +62,25 @@ class Log:
         """The same, also where nothing else is said."""
         self._write("warning", event, text, values or {})
 
-    def summary(self, event: str, text: str, values: dict[str, object]) -> None:
-        """The line on stdout that says what was done."""
-        if self._json:
+    def summary(
+        self,
+        event: str,
+        text: str,
+        values: dict[str, object],
+        *,
+        more: Mapping[str, object] | None = None,
+    ) -> None:
+        """What is said on stdout: what was done.
+
+        Args:
+            event: A short name, for machines.
+            text: A sentence, for people.
+            values: What goes with the event.
+            more: What `--json` prints besides, and is too long for a line of a log.
+        """
+        if self._as_json:
+            tell(text, {**values, **(more or {})}, as_json=True)
+        elif self._json:
             click.echo(line("info", event, text, values))
         elif not self._quiet:
             click.echo(redact(text))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from geohr.api.import_options import ImportOptions
-from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
+from geohr_cli.facts import json_option, tell
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
+
+if TYPE_CHECKING:
+    from geohr.api.import_model import ImportResult
 
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), metavar="FILE.safetensors", help="The model file."
@@ -112,8 +117,9 @@ def list_remote(as_json: bool) -> None:
 @options_of(ImportOptions)
 @config_option
 @overwrite_option
+@json_option
 @debug_option
-def import_(source: str, out: Path, card: Path | None, overwrite: bool) -> None:
+def import_(source: str, out: Path, card: Path | None, overwrite: bool, as_json: bool) -> None:
     """Make a model file of SOURCE: a checkpoint of SMP, ONNX, TorchScript, OpenVINO's IR, hf://.
 
     Example: geohr models import net.pth --architecture unet --encoder resnet34 --gsd 0.2,0.3
@@ -124,15 +130,28 @@ def import_(source: str, out: Path, card: Path | None, overwrite: bool) -> None:
     from geohr.api.import_model import import_model
 
     result = import_model(source, out, options=options, card=card, overwrite=overwrite)
-    click.echo(result.describe())
+    tell(result.describe(), import_facts(result), as_json=as_json)
+
+
+def import_facts(result: ImportResult) -> dict[str, object]:
+    """What `--json` prints of a model that was imported."""
+    card = result.model.card
+    return {
+        "outputs": [result.path],
+        "format": result.format,
+        "bands": card.bands,
+        "classes": [each.name for each in card.classes],
+        "assumed": result.assumed,
+    }
 
 
 @models.command("pull")
 @click.argument("name")
 @out_option
 @overwrite_option
+@json_option
 @debug_option
-def pull(name: str, out: Path | None, overwrite: bool) -> None:
+def pull(name: str, out: Path | None, overwrite: bool, as_json: bool) -> None:
     """Fetch the model NAME of `geohr models list --remote` from the Hugging Face hub.
 
     Example: geohr models pull flair-rgb-15
@@ -140,21 +159,24 @@ def pull(name: str, out: Path | None, overwrite: bool) -> None:
     from geohr.api.hub_models import pull_model
 
     target = out or Path(f"{name}.safetensors")
-    click.echo(pull_model(name, target, overwrite=overwrite).describe())
+    result = pull_model(name, target, overwrite=overwrite)
+    tell(result.describe(), import_facts(result), as_json=as_json)
 
 
 @models.command("push")
 @click.argument("model")
 @click.argument("target", metavar="hf://OWNER/NAME")
+@json_option
 @debug_option
-def push(model: str, target: str) -> None:
+def push(model: str, target: str, as_json: bool) -> None:
     """Publish MODEL, a bundled name or a file, on the Hugging Face hub.
 
     Example: geohr models push mine.safetensors hf://me/mine
     """
     from geohr.api.hub_models import push_model
 
-    click.echo(push_model(model, target))
+    page = push_model(model, target)
+    tell(page, {"outputs": [page]}, as_json=as_json)
 
 
 @models.command("card")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
@@ -11,7 +10,8 @@ import click
 from geohr._runtime.progress import phase
 from geohr.errors import UsageError
 from geohr.options import SegmentOptions
-from geohr_cli.flags import chosen, config_option, debug_option, json_option, options_of
+from geohr_cli.facts import json_option, tell
+from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
 
@@ -57,9 +57,7 @@ def plan(
     with progress(f"plan {Path(display_name(scenes)).name}"):
         phase("measuring")
         made = make_plan(scenes, model=model, options=options, block_size=BlockSize.parse(block))
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(made)))
-        return
-    click.echo(made.describe())
+    lines = [made.describe()]
     if workers is not None:
-        click.echo(made.describe_cluster(workers))
+        lines.append(made.describe_cluster(workers))
+    tell("\n".join(lines), dataclasses.asdict(made), as_json=as_json)

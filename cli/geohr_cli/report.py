@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from geohr._runtime.progress import phase
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import debug_option
 from geohr_cli.progress import progress
 
@@ -25,8 +26,11 @@ from geohr_cli.progress import progress
     "--model", metavar="NAME|FILE", help="Model that was used, if it is not a bundled one."
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that exists.")
+@json_option
 @debug_option
-def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: bool) -> None:
+def report(
+    scene: str, objects: Path, out: Path, model: str | None, overwrite: bool, as_json: bool
+) -> None:
     """Write an HTML report on OBJECTS, a .gpkg, that were found in the raster SCENE.
 
     Example: geohr report scene.tif buildings.gpkg --out report.html
@@ -40,4 +44,5 @@ def report(scene: str, objects: Path, out: Path, model: str | None, overwrite: b
     with progress(f"report {out.name}"):
         phase("drawing")
         write_report(scene, objects, out, model=resolve_model(model) if model is not None else None)
-    click.echo(f"{out}: {max(out.stat().st_size // 1000, 1):,} kB")
+    size = out.stat().st_size
+    tell(f"{out}: {max(size // 1000, 1):,} kB", {"outputs": [out], "bytes": size}, as_json=as_json)

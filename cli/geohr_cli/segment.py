@@ -9,6 +9,7 @@ import click
 
 from geohr.errors import UsageError
 from geohr.options import ClusterOptions, ResumeOptions, SegmentOptions
+from geohr_cli.facts import json_option
 from geohr_cli.flags import (
     Target,
     chosen,
@@ -66,6 +67,7 @@ from geohr_cli.signals import stop_on_signals
 @options_of(LogOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@json_option
 @debug_option
 def segment(
     scenes: tuple[str, ...],
@@ -77,6 +79,7 @@ def segment(
     co: dict[str, str],
     model: str | None,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Find objects in the raster SCENE: a file, a URL, or a STAC item.
 
@@ -91,7 +94,7 @@ def segment(
         raise UsageError("--report is made from a GeoPackage on disk; add --out objects.gpkg")
     options, kept = chosen(SegmentOptions), chosen(ResumeOptions)
     where = chosen(ClusterOptions)
-    log = Log(chosen(LogOptions))
+    log = Log(chosen(LogOptions), as_json=as_json)
 
     from geohr._runtime.files import check_writable
     from geohr.api.segment import segment_to_files

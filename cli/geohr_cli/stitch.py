@@ -8,6 +8,7 @@ import click
 
 from geohr.errors import InputError
 from geohr.options import StitchOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, creation_option, debug_option, options_of
 
 
@@ -24,8 +25,11 @@ from geohr_cli.flags import chosen, config_option, creation_option, debug_option
 @options_of(StitchOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@json_option
 @debug_option
-def stitch(tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bool) -> None:
+def stitch(
+    tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bool, as_json: bool
+) -> None:
     """Join TILES, files or folders of georeferenced probabilities, into one raster.
 
     Example: geohr stitch predictions/ --out probs.tif
@@ -41,7 +45,8 @@ def stitch(tiles: tuple[Path, ...], out: Path, co: dict[str, str], overwrite: bo
         creation_options=co,
         overwrite=overwrite,
     )
-    click.echo(f"{out}: {extent.height} x {extent.width} pixels")
+    facts = {"outputs": [out], "height": extent.height, "width": extent.width}
+    tell(f"{out}: {extent.height} x {extent.width} pixels", facts, as_json=as_json)
 
 
 def tile_files(named: tuple[Path, ...]) -> list[Path]:

@@ -11,6 +11,7 @@ import click
 from geohr._runtime.progress import note
 from geohr.errors import UsageError
 from geohr.training.options import NOT_SCORES, TrainOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -76,6 +77,7 @@ from geohr_cli.progress import progress
     is_flag=True,
     help="Replace a model that exists, and start over where there is a checkpoint.",
 )
+@json_option
 @debug_option
 def train(
     out: Path,
@@ -90,6 +92,7 @@ def train(
     card: Path | None,
     resume: bool,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Train a model on scenes and their labels, or fine-tune one with --init.
 
@@ -115,6 +118,7 @@ def train(
     )
     listed = read_manifest(data) if data is not None else ()
     samples = tuple(replace(each, legend=legend) for each in (*listed, *named))
+    watcher = Watcher()
     with progress(f"train {out.name}") as report:
         model = run_training(
             samples,
@@ -124,28 +128,50 @@ def train(
             resume=resume,
             overwrite=overwrite,
             progress=report,
-            watch=Watcher().watch,
+            watch=watcher.watch,
         )
-    for split, measure in (("validation", "iou"), ("test", "test_iou")):
-        scores = [
-            f"{place} {each[measure]:.3f}"
-            for place, each in model.card.metrics.items()
-            if measure in each
-        ]
-        if scores:
-            click.echo(f"{out}: {split} IoU {', '.join(scores)}")
-        elif split == "validation":
-            click.echo(f"{out}: written, not validated")
+    scores = {
+        split: {
+            place: each[measure] for place, each in model.card.metrics.items() if measure in each
+        }
+        for split, measure in (("validation", "iou"), ("test", "test_iou"))
+    }
+    facts = {
+        "outputs": [out, out.with_suffix(".run")],
+        "steps": watcher.step,
+        "loss": watcher.loss,
+        "scores": scores,
+        "threshold": model.card.threshold,
+    }
+    tell(describe(out, scores), facts, as_json=as_json)
+
+
+def describe(out: Path, scores: Mapping[str, Mapping[str, float]]) -> str:
+    """The scores of a model on each split, a line each."""
+    lines = [
+        f"{out}: {split} IoU {', '.join(f'{place} {iou:.3f}' for place, iou in each.items())}"
+        for split, each in scores.items()
+        if each
+    ]
+    return "\n".join(lines if scores["validation"] else [f"{out}: written, not validated", *lines])
 
 
 class Watcher:
-    """Shows loss and last score beside the bar, and says a line a validation."""
+    """Shows loss and last score beside the bar, and says a line a validation.
+
+    Attributes:
+        step: The last step.
+        loss: Its loss; None before the first.
+    """
 
     def __init__(self) -> None:
         self._score = ""
+        self.step = 0
+        self.loss: float | None = None
 
     def watch(self, record: Mapping[str, float]) -> None:
         """Take a step or a validation in; see `geohr.training.train.train`."""
+        self.step, self.loss = int(record["step"]), record.get("loss", self.loss)
         loss = f"loss {record['loss']:.4f}" if "loss" in record else ""
         places = {name: value for name, value in record.items() if name not in NOT_SCORES}
         if places:

@@ -8,6 +8,7 @@ import click
 
 from geohr._runtime.redact import redact
 from geohr.api.options import VectorizeOptions
+from geohr_cli.facts import json_option, tell
 from geohr_cli.flags import chosen, config_option, debug_option, options_of
 from geohr_cli.progress import progress
 
@@ -29,8 +30,9 @@ from geohr_cli.progress import progress
 @options_of(VectorizeOptions)
 @config_option
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@json_option
 @debug_option
-def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> None:
+def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool, as_json: bool) -> None:
     """Trace the objects of a RASTER of any size.
 
     RASTER holds class ids, or probabilities that geohr segment wrote by --probs. Probabilities give
@@ -46,7 +48,7 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
     from geohr.api.vectorize import vectorize as trace
 
     with progress(f"vectorize {redact(Path(raster).name)}") as report:
-        count = trace(
+        result = trace(
             raster,
             out,
             options=options,
@@ -54,7 +56,10 @@ def vectorize(raster: str, out: Path, probs: str | None, overwrite: bool) -> Non
             overwrite=overwrite,
             progress=report,
         )
-    if count == 0:
-        click.echo(f"{out}: no object found; the layer is empty")
-    else:
-        click.echo(f"{out}: {count} polygons")
+    facts = {
+        "outputs": [result.path],
+        "objects": result.objects,
+        "area_m2": result.area_m2,
+        "classes": result.classes,
+    }
+    tell(result.describe(), facts, as_json=as_json)

@@ -27,6 +27,21 @@ CACHE_VARIABLE = "GEOHR_CACHE"
 SHAPEFILE_COMPANIONS = (".cpg", ".prj", ".qix", ".sbn", ".sbx")
 """Extensions of files beside a Shapefile that would be wrong for another one of the same name."""
 
+STYLE_SUFFIXES = (".qml", ".sld")
+"""Extensions of the files beside a vector file that say how it is drawn."""
+
+STYLE_MARK = "A style of geohr, which replaces it with its next result of this name."
+"""What the style files of geohr say, in a comment at their end."""
+
+
+def is_kept_style(path: Path) -> bool:
+    """Whether a file is a style that is not geohr's own, and that no result replaces."""
+    if path.suffix not in STYLE_SUFFIXES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, 2 * len(STYLE_MARK)), os.SEEK_END)
+        return STYLE_MARK.encode() not in file.read()
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
@@ -95,14 +110,18 @@ def staged(paths: Sequence[Path], folder: str) -> Iterator[dict[Path, Path]]:
 
 
 def publish(files: Sequence[Path], folder: Path) -> None:
-    """Move whole files to a folder; those of a Shapefile that was there before go with it."""
+    """Move whole files to a folder; those of a Shapefile that was there before go with it.
+
+    Styles that somebody else made stay as they are.
+    """
     # The .shp comes last: whoever sees it finds its companions.
     for file in sorted(files, key=lambda each: each.suffix == ".shp"):
         if file.suffix == ".shp":
             for suffix in SHAPEFILE_COMPANIONS:
                 if file.with_suffix(suffix) not in files:
                     (folder / file.name).with_suffix(suffix).unlink(missing_ok=True)
-        os.replace(file, folder / file.name)  # noqa: PTH105
+        if not is_kept_style(folder / file.name):
+            os.replace(file, folder / file.name)  # noqa: PTH105
 
 
 def under_final_names(error: OSError, names: Mapping[Path, Path]) -> OSError:

@@ -35,6 +35,12 @@ def as_keywords(message: str) -> str:
     return FLAG.sub(keyword, message)
 
 
+def amount(number: int, noun: str) -> str:
+    """A number with what it counts, such as 1 object or 1,234 classes."""
+    plural = noun + ("es" if noun.endswith("s") else "s")
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 @contextmanager
 def python_words() -> Iterator[None]:
     """Within the block, errors speak of keywords instead of flags, as warnings do."""

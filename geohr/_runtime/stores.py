@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from geohr._runtime.files import STYLE_MARK, STYLE_SUFFIXES
 from geohr._runtime.redact import redact
 from geohr.errors import OutputError, UsageError
 
@@ -241,7 +242,7 @@ def deliver(files: Mapping[str, Path]) -> None:
     """Upload files, with what belongs to them, and then give them their names.
 
     Args:
-        files: By address; a Shapefile's companions go with it.
+        files: By address; a Shapefile's companions and styles go with them.
 
     Raises:
         OutputError: When the store cannot be written; the files stay where they are, and objects
@@ -253,6 +254,8 @@ def deliver(files: Mapping[str, Path]) -> None:
     try:
         for address, path in files.items():
             for each in deliveries(address, path):
+                if is_kept(each.store, each.key):
+                    continue
                 planned.append(each)
                 each.store.put(each.staged, each.path)
         for each in planned:
@@ -279,6 +282,13 @@ def exists(store: Any, key: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def is_kept(store: Any, key: str) -> bool:
+    """Whether an object is a style that somebody else made; see `is_kept_style`."""
+    if not key.endswith(STYLE_SUFFIXES) or not exists(store, key):
+        return False
+    return STYLE_MARK.encode() not in bytes(store.get(key).bytes())
 
 
 def deliveries(address: str, path: Path) -> list[Delivery]:

@@ -13,6 +13,7 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 
 from geohr._runtime.files import check_writable, written_whole
+from geohr._runtime.messages import amount
 from geohr.api.import_options import ImportOptions
 from geohr.encoding import Batch
 from geohr.engines import open_predictor
@@ -56,7 +57,8 @@ class ImportResult:
         card = self.model.card
         assumed = ", ".join(f"{name} {getattr(card, name)}" for name in self.assumed)
         return (
-            f"{self.path}: {self.format}, {len(card.bands)} bands, {len(card.classes)} classes; "
+            f"{self.path}: {self.format}, {amount(len(card.bands), 'band')}, "
+            f"{amount(len(card.classes), 'class')}; "
             f"{self.seen}" + (f"; assumed: {assumed}" if assumed else "")
         )
 
@@ -202,7 +204,7 @@ def complete(
         known["background"] = background = True
     if channels and channels != count + background:
         raise InputError(
-            f"{path}: it gives {channels} channels, but {count} classes"
+            f"{path}: it gives {amount(channels, 'channel')}, but {amount(count, 'class')}"
             + (" and a background" if background else "")
             + " are named; name them all with --classes, in the order of the channels"
         )
@@ -228,7 +230,7 @@ def read_checkpoint(path: Path, kind: str, entries: dict[str, Any], made: Path) 
     bands = bands_of(path, card)
     if bands != len(card.bands):
         raise InputError(
-            f"{path}: reads {bands} bands, but {len(card.bands)} are named; name them "
+            f"{path}: reads {amount(bands, 'band')}, but {len(card.bands)} are named; name them "
             "with --bands, and their --mean and --std"
         )
     Model(load_network(path, card), card).save(made)

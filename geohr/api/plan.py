@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from geohr._runtime.html import lines
+from geohr._runtime.messages import amount
 from geohr._runtime.threads import mapped
 from geohr.encoding import Batch
 from geohr.engines.cores import cores
 from geohr.engines.predictor import Predictor
-from geohr.inference.disk import OutputCounts, disk_bytes, valid_share
+from geohr.inference.disk import OutputCounts, disk_bytes, reading_bytes, valid_share
 from geohr.inference.executor import LocalExecutor
 from geohr.inference.job import CoarserJob
 from geohr.inference.prepare import prepare
@@ -31,8 +32,6 @@ from geohr.tiling.grid import Grid
 CALIBRATION_SECONDS = 1.0
 # Memory of a run besides what grows with the scene's width: libraries, engine, polygons.
 BASE_BYTES = 430_000_000
-# A coarser reading is kept as a raster of probabilities while the run lasts.
-READING = OutputCounts(classes=1, vectors=0, rasters=0, probabilities=1)
 # Windows' heights of sums that are held: in the making, waiting, and being joined.
 SUM_WINDOWS = 3
 
@@ -113,9 +112,9 @@ class Plan:
                 f"size: {size} pixels, {self.valid:.0%} valid",
                 f"crs: {self.crs or 'none'}",
                 f"ground sampling distance: {gsd}; the model's {low:g} to {high:g} m{fit}",
-                f"windows: {self.predicted} of {self.windows} to predict, of {self.tile} pixels "
-                f"with {self.overlap} shared",
-                f"engine: {self.engine}, {self.workers * self.batch} windows at once",
+                f"windows: {self.predicted:,} of {self.windows:,} to predict, of "
+                f"{self.tile} pixels with {self.overlap} shared",
+                f"engine: {self.engine}, {amount(self.workers * self.batch, 'window')} at once",
                 f"time: {self.seconds:.0f} s",
                 f"memory: {self.memory / 1e9:.2f} GB",
                 f"disk: {self.temporary / 1e9:.3f} GB while it runs, "
@@ -133,8 +132,9 @@ class Plan:
         """
         seconds = self.seconds * cores() / min(workers, self.blocks)
         return (
-            f"cluster: {seconds:.0f} s to predict with {workers} workers of one core: the time "
-            f"above divided by the cores; {self.blocks} blocks keep as many workers busy"
+            f"cluster: {seconds:.0f} s to predict with {amount(workers, 'worker')} of one core: "
+            f"the time above divided by the cores; {amount(self.blocks, 'block')}, of which a "
+            "worker takes one at a time"
         )
 
 
@@ -202,10 +202,10 @@ def make_plan(
     predicted = math.ceil(touched * len(grid))
     temporary, final = disk_bytes(scene, grid, valid, outputs=outputs, resume=True)
     blocks = len(cut_blocks(grid, block_size or square(grid)))
+    temporary += reading_bytes(coarser, valid, resume=True)
     jobs = [each.job for each in coarser]
     for coarse in jobs:
         predicted += math.ceil(touched * len(coarse.grid))
-        temporary += disk_bytes(coarse.scene, coarse.grid, valid, outputs=READING, resume=True)[0]
         blocks += len(cut_blocks(coarse.grid, block_size or square(coarse.grid)))
     return Plan(
         scene=scene.path,

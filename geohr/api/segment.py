@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geohr._runtime.files import check_writable, staged
+from geohr._runtime.messages import amount
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
@@ -57,6 +58,8 @@ class Summary:
         scene: The scene's path.
         outputs: Files written.
         objects: Polygons found, or None where no vector output was asked for.
+        area_m2: Their area in square metres; None without them, or without a CRS.
+        classes: `objects` and `area_m2` of each class that was found.
         windows: Windows in all.
         predicted: Windows with a valid pixel, which were predicted.
         seconds: From start to end.
@@ -70,6 +73,8 @@ class Summary:
     scene: str
     outputs: tuple[str, ...]
     objects: int | None
+    area_m2: float | None
+    classes: dict[str, dict[str, float | None]]
     windows: int
     predicted: int
     seconds: float
@@ -80,13 +85,15 @@ class Summary:
 
     def describe(self) -> str:
         """The summary in one line, for a person or a log."""
-        found = "" if self.objects is None else f"{self.objects} objects; "
-        reused = f"; {self.reused} of {self.blocks} blocks reused" if self.reused else ""
+        found = "" if self.objects is None else f"{amount(self.objects, 'object')}; "
+        blocks = amount(self.blocks, "block")
+        reused = f"; {self.reused:,} of {blocks} reused" if self.reused else ""
         shown = self.seam_score is not None and self.seam_score > SEAMS_SHOW
         seams = f"; window lines show, seam score {self.seam_score:.1f}" if shown else ""
         return (
-            f"{', '.join(self.outputs)}: {found}{self.predicted} of {self.windows} windows "
-            f"predicted in {self.seconds:.1f} s on {self.engine}{reused}{seams}"
+            f"{', '.join(self.outputs)}: {found}{self.predicted:,} of "
+            f"{amount(self.windows, 'window')} predicted in {self.seconds:.1f} s on "
+            f"{self.engine}{reused}{seams}"
         )
 
 
@@ -187,8 +194,7 @@ def _segment_to_files(
     check_request(scene, targets, model, options, executor)
     resume = resume and targets.disagreement is None
     name = work_name(targets.paths)
-    beside = targets.paths[0].parent
-    root = work_dir or beside / WORK_FOLDER
+    root = work_dir or targets.paths[0].parent / WORK_FOLDER
     # A run that was cut short while it gave outputs their names has left some of them.
     may_exist = overwrite or (root / name).exists()
     for path in targets.paths:
@@ -203,7 +209,7 @@ def _segment_to_files(
     before = identify(job.scene.files)
     # Where there is but one block, all is done when it is.
     keeps = executor.shares_blocks or (resume and (len(job.blocks) > 1 or bool(job.coarser)))
-    check_disks(beside, root, job.scene, job.grid, outputs=count_outputs(job, targets), keeps=keeps)
+    check_room(job, targets, root, keeps=keeps)
     with work_folder(root, name, job.fingerprint(executor.machine), resume=resume) as work:
         for path in targets.paths:
             check_writable(path, overwrite=overwrite or work.published)
@@ -233,7 +239,9 @@ def _segment_to_files(
     return Summary(
         scene=redact(display_name(scene)),
         outputs=tuple(str(path) for path in targets.paths),
-        objects=counts.objects if targets.vectors else None,
+        objects=counts.found.objects.total() if targets.vectors else None,
+        area_m2=counts.found.area_m2 if targets.vectors else None,
+        classes=counts.found.by_class() if targets.vectors else {},
         windows=job.windows,
         predicted=counts.windows + read.predicted,
         seconds=time.monotonic() - started,
@@ -317,6 +325,19 @@ def check_targets(job: Job, targets: OutputPaths) -> None:
         check_writable(path, overwrite=True, inputs=inputs)
         if path.suffix.lower() in RASTER_SUFFIXES:
             check_crs(path, job.own_scene.geobox)
+
+
+def check_room(job: Job, targets: OutputPaths, root: Path, *, keeps: bool) -> None:
+    """Refuse a run that the disks have no room for; see `check_disks`."""
+    check_disks(
+        targets.paths[0].parent,
+        root,
+        job.scene,
+        job.grid,
+        outputs=count_outputs(job, targets),
+        keeps=keeps,
+        readings=job.coarser,
+    )
 
 
 def count_outputs(job: Job, targets: OutputPaths) -> OutputCounts:

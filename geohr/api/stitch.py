@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geohr._runtime.files import check_writable
+from geohr._runtime.messages import amount
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
 from geohr.options import StitchOptions
@@ -109,8 +110,8 @@ def offset(scene: Scene, first: Scene) -> tuple[int, int]:
         )
     if len(scene.bands) != len(first.bands):
         raise InputError(
-            f"{scene.path}: has {len(scene.bands)} bands, but {first.path} has {len(first.bands)}; "
-            "choose with --bands"
+            f"{scene.path}: has {amount(len(scene.bands), 'band')}, but {first.path} has "
+            f"{len(first.bands)}; choose with --bands"
         )
     local = ~first.transform @ scene.transform
     col, row = local.c, local.f

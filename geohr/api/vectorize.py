@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from geohr import __version__
 from geohr._runtime.files import check_writable
-from geohr._runtime.messages import warn
+from geohr._runtime.messages import amount, warn
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.threads import ahead
@@ -34,6 +34,30 @@ from geohr.scene.files import open_raster, settings
 from geohr.scene.prepare import OFF_GRID
 from geohr.scene.stac import acquired
 from geohr.stitching.mosaic import classify
+
+
+@dataclasses.dataclass(frozen=True)
+class VectorizeResult:
+    """What came of tracing a raster.
+
+    Attributes:
+        path: The file of polygons.
+        objects: Polygons in it.
+        area_m2: Their area in square metres; None without a CRS.
+        classes: `objects` and `area_m2` of each class that was found.
+    """
+
+    path: Path
+    objects: int
+    area_m2: float | None
+    classes: dict[str, dict[str, float | None]]
+
+    def describe(self) -> str:
+        """The result in one line."""
+        if self.objects == 0:
+            return f"{self.path}: no object found; the layer is empty"
+        return f"{self.path}: {amount(self.objects, 'polygon')}"
+
 
 Rows = tuple[Bytes, Bytes | None]
 """Class ids `(row, col)` of some rows, and their probabilities `(class, row, col)` or None."""
@@ -55,7 +79,7 @@ def vectorize(
     probabilities: str | Path | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> int:
+) -> VectorizeResult:
     """Trace the objects of a raster of any size into a vector file.
 
     Nodata (the file's value, its mask, or 255) and the background are not traced. A raster of
@@ -71,9 +95,6 @@ def vectorize(
             no data. Gives confidences, and contours their place.
         overwrite: Replace `out` if it exists.
         progress: Called with rows done and rows in all.
-
-    Returns:
-        How many polygons were written.
 
     Raises:
         UsageError: For an extension, an option or an existing output.
@@ -123,7 +144,8 @@ def vectorize(
             done += count
             if progress is not None:
                 progress(done, source.height)
-    return sink.count
+    found = sink.found
+    return VectorizeResult(out, sink.count, found.area_m2, found.by_class())
 
 
 def _trace_settings(

@@ -13,6 +13,7 @@ from typing import cast
 from distributed import Worker, WorkerPlugin, get_worker
 
 from geohr import __version__
+from geohr._runtime.messages import amount
 from geohr.engines import open_predictor
 from geohr.engines.calibration import Calibration
 from geohr.engines.cores import share_cores
@@ -102,9 +103,9 @@ class JobPlugin(WorkerPlugin):
         here = Engine(predictor.engine, predictor.batch)
         if here != job.engine:
             raise EngineError(
-                f"predicts with {here.name}, {here.batch} windows at once, and others with "
-                f"{job.engine.name}, {job.engine.batch} at once; start workers of one kind, or "
-                "name --backend, --device and --batch"
+                f"predicts with {here.name}, {amount(here.batch, 'window')} at once, and others "
+                f"with {job.engine.name}, {job.engine.batch} at once; start workers of one "
+                "kind, or name --backend, --device and --batch"
             )
         with SceneReader(job.scene) as reader:
             scores = predict_block(

@@ -9,6 +9,7 @@ from itertools import islice
 
 import numpy as np
 
+from geohr._runtime.messages import amount
 from geohr.encoding import Batch
 from geohr.errors import InputError
 from geohr.scene import Scene, Tile
@@ -51,8 +52,9 @@ class Calibration:
         tiles = list(islice(self.tiles(), WINDOWS))
         if not tiles:
             raise InputError(
-                f"{self.scene.path}: no valid pixel in {len(spread(len(self.grid)))} windows "
-                "spread over it; name another scene with --calibrate"
+                f"{self.scene.path}: no valid pixel in "
+                f"{amount(len(spread(len(self.grid))), 'window')} spread over it; "
+                "name another scene with --calibrate"
             )
         windows = np.empty((len(tiles), *tiles[0].pixels.shape), np.float32)
         for tile, target in zip(tiles, windows, strict=True):

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from geohr._runtime.messages import amount
 from geohr.encoding import PROBABILITY_MAX, Batch
 from geohr.engines.cores import PIXELS
 from geohr.engines.predictor import Predictor
@@ -84,7 +85,7 @@ class Agreement:
         """The comparison in one line."""
         # Noise may hold none, and no object overlaps nothing.
         found = (
-            f"objects overlap {self.overlap:.4f} over {self.objects} pixels; "
+            f"objects overlap {self.overlap:.4f} over {amount(self.objects, 'pixel')}; "
             if self.objects
             else ""
         )
@@ -99,9 +100,9 @@ class Agreement:
         """
         if self.objects < OBJECT_PIXELS:
             raise EngineError(
-                f"int8 cannot be checked: the calibration windows show {self.objects} pixels of "
-                f"objects, and {OBJECT_PIXELS} are needed; name a scene with more of them with "
-                "--calibrate, or use --precision float32"
+                "int8 cannot be checked: the calibration windows show "
+                f"{amount(self.objects, 'pixel')} of objects, and {OBJECT_PIXELS} are needed; "
+                "name a scene with more of them with --calibrate, or use --precision float32"
             )
         if self.overlap < LEAST:
             raise EngineError(

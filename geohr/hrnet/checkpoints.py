@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from geohr._runtime.messages import amount
 from geohr.errors import InputError, UsageError
 from geohr.hrnet.backbone import PUBLISHED_STRIDE, HRNet
 from geohr.hrnet.bands import RGB, adapt_bands, check_policy
@@ -209,7 +210,7 @@ def load_trunk(trunk: nn.Module, path: str | Path, *, extra_bands: str = "mean")
     bands = trunk.conv1.in_channels
     given = found["conv1.weight"].shape[1]
     if given != bands and given != RGB:
-        raise InputError(f"{path} was trained on {given} bands, the network takes {bands}")
+        raise InputError(f"{path} takes {amount(given, 'band')}, the network {bands}")
     if given != bands:
         found["conv1.weight"] = adapt_bands(found["conv1.weight"], bands, policy=extra_bands)
     used = _load(trunk, found, layout=find_format(names), path=path, trunk_only=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from geohr.errors import OutputError
+from geohr.inference.job import CoarserJob
 from geohr.scene import Scene
 from geohr.tiling.grid import Grid
 from geohr.tiling.spread import spread_tiles
@@ -71,8 +73,31 @@ def disk_bytes(
     return math.ceil(images * COPIES + polygons + blocks), math.ceil(images + polygons)
 
 
+def reading_bytes(readings: Sequence[CoarserJob], valid: float, *, resume: bool) -> int:
+    """Disk that coarser readings need in the work folder while a run lasts.
+
+    Args:
+        readings: The readings.
+        valid: Share of valid pixels.
+        resume: Whether finished blocks are kept.
+    """
+    total = 0
+    for reading in readings:
+        job = reading.job
+        outputs = OutputCounts(len(job.card.classes), vectors=0, rasters=0, probabilities=1)
+        total += disk_bytes(job.scene, job.grid, valid, outputs=outputs, resume=resume)[0]
+    return total
+
+
 def check_disks(
-    folder: Path, root: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, keeps: bool
+    folder: Path,
+    root: Path,
+    scene: Scene,
+    grid: Grid,
+    *,
+    outputs: OutputCounts,
+    keeps: bool,
+    readings: Sequence[CoarserJob] = (),
 ) -> None:
     """Refuse a run whose disk, or whose work folder's, cannot hold what goes there.
 
@@ -83,20 +108,28 @@ def check_disks(
         grid: The grid of windows of the scene.
         outputs: The outputs to write.
         keeps: Whether finished blocks are kept in the work folder while the run lasts.
+        readings: The coarser readings, whose probabilities lie in the work folder, too.
 
     Raises:
         OutputError: With what is free and what is needed.
     """
     held = next(each for each in (root.resolve(), *root.resolve().parents) if each.exists())
     together = held.stat().st_dev == folder.stat().st_dev
-    check_disk(folder, scene, grid, outputs=outputs, resume=keeps and together)
-    if keeps and not together:
+    here = readings if together else ()
+    check_disk(folder, scene, grid, outputs=outputs, resume=keeps and together, readings=here)
+    if (keeps or readings) and not together:
         blocks = dataclasses.replace(outputs, vectors=0, rasters=0, probabilities=0)
-        check_disk(held, scene, grid, outputs=blocks, resume=True)
+        check_disk(held, scene, grid, outputs=blocks, resume=keeps, readings=readings)
 
 
 def check_disk(
-    folder: Path, scene: Scene, grid: Grid, *, outputs: OutputCounts, resume: bool
+    folder: Path,
+    scene: Scene,
+    grid: Grid,
+    *,
+    outputs: OutputCounts,
+    resume: bool,
+    readings: Sequence[CoarserJob] = (),
 ) -> None:
     """Refuse a run whose disk cannot hold the result.
 
@@ -106,15 +139,21 @@ def check_disk(
         grid: The grid of windows of the scene.
         outputs: The outputs to write.
         resume: Whether finished blocks are kept while it lasts.
+        readings: Coarser readings that go there, too.
 
     Raises:
         OutputError: With what is free and what is needed.
     """
+
+    def needs(valid: float) -> int:
+        needed, _ = disk_bytes(scene, grid, valid, outputs=outputs, resume=resume)
+        return needed + reading_bytes(readings, valid, resume=resume)
+
     free = shutil.disk_usage(folder).free
-    if free >= disk_bytes(scene, grid, 1.0, outputs=outputs, resume=resume)[0]:
+    if free >= needs(1.0):
         return
     valid, _ = valid_share(scene, grid)
-    needed, _ = disk_bytes(scene, grid, valid, outputs=outputs, resume=resume)
+    needed = needs(valid)
     if free < needed:
         raise OutputError(
             f"{folder}: {free / 1e6:.1f} MB free, and the run needs about {needed / 1e6:.1f} MB; "

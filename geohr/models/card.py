@@ -232,7 +232,10 @@ class Card:
             elif each.name == "classes":
                 lines.append("classes: " + ", ".join(f"{c.name} {c.colour}" for c in value))
             elif each.name == "sources":
-                lines += [f"source: {s.name}; {s.licence}; {s.attribution}" for s in value]
+                lines += [
+                    "source: " + "; ".join(filter(None, (s.name, s.licence, s.attribution)))
+                    for s in value
+                ]
             elif isinstance(value, tuple):
                 told = (f"{part:.4g}" if isinstance(part, float) else str(part) for part in value)
                 lines.append(f"{each.name}: {', '.join(told)}")

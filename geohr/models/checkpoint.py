@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from geohr._runtime.messages import amount
 from geohr.errors import InputError, UsageError
 from geohr.hrnet.bands import RGB
 from geohr.hrnet.checkpoints import read_tensors
@@ -118,9 +119,9 @@ def misfit_message(
         ours = tuple(expected[name].shape) if name in expected else "unknown"
         named.append(f"{name} is {theirs}, not {ours}")
     return (
-        f"{path}: not a {card.architecture} on {card.encoder} with {len(card.bands)} bands and "
-        f"{card.channels} channels; {len(misfits)} parameters differ, {len(lacking)} are missing, "
-        f"{len(beyond)} unknown: {'; '.join(named)}"
+        f"{path}: not a {card.architecture} on {card.encoder} with "
+        f"{amount(len(card.bands), 'band')} and {amount(card.channels, 'channel')}; parameters: "
+        f"{len(misfits)} differ, {len(lacking)} missing, {len(beyond)} unknown: {'; '.join(named)}"
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.messages import amount
 from geohr.errors import InputError, UsageError
 from geohr.models.hub import HubAddress, digest_of
 
@@ -62,7 +63,7 @@ class Remote:
     def describe(self) -> str:
         """One line for a person."""
         return (
-            f"{self.name}: {len(self.classes)} classes, {', '.join(self.classes[:4])}"
+            f"{self.name}: {amount(len(self.classes), 'class')}, {', '.join(self.classes[:4])}"
             f"{', ...' if len(self.classes) > 4 else ''}; {self.architecture} on {self.encoder}; "
             f"{', '.join(self.bands)}; {self.gsd[0]:g} to {self.gsd[1]:g} m a pixel; "
             f"{self.licence}; hf://{self.address.repo}"

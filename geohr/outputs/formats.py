@@ -20,7 +20,7 @@ from geohr.encoding import Geometries
 from geohr.geodesy import parse_crs
 from geohr.outputs.geoparquet import parquet_writer
 from geohr.outputs.layers import GPKG_OPTIONS, FormatWriter, LayerInfo
-from geohr.outputs.qgis_style import EPOCH, add_style
+from geohr.outputs.qgis_style import EPOCH, write_style_files
 from geohr.polygons.antimeridian import transform_polygons
 from geohr.polygons.table import Polygons
 
@@ -78,12 +78,11 @@ class _Appender:
 
 @contextmanager
 def gpkg_writer(path: Path, info: LayerInfo) -> Iterator[FormatWriter]:
-    """A GeoPackage with a spatial index, the provenance as metadata, and styles for QGIS."""
+    """A GeoPackage with a spatial index, the provenance as metadata, and its style beside it."""
     with written_whole(path) as part:
         yield _Appender(part, "GPKG", info, {})
         try:
             with closing(sqlite3.connect(part)) as database, database:
-                add_style(database, info)
                 database.execute("UPDATE gpkg_contents SET last_change = ?", (EPOCH,))
                 if info.provenance:
                     database.execute("UPDATE gpkg_metadata_reference SET timestamp = ?", (EPOCH,))
@@ -91,6 +90,7 @@ def gpkg_writer(path: Path, info: LayerInfo) -> Iterator[FormatWriter]:
             full = error.sqlite_errorcode == sqlite3.SQLITE_FULL
             cause = OSError(errno.ENOSPC if full else errno.EIO, str(error))
             raise as_output_error(cause, path) from error
+    write_style_files(path, info)
 
 
 @contextmanager

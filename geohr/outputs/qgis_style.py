@@ -1,12 +1,14 @@
-"""The styles that QGIS and others find inside a GPKG: its table `layer_styles`."""
+"""The styles that QGIS and others find: beside a GeoPackage, or in its table `layer_styles`."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+from geohr._runtime.files import STYLE_MARK, STYLE_SUFFIXES, is_kept_style, written_whole
 from geohr.outputs.layers import (
     CONFIDENCE_COLOURS,
     FALLBACK_COLOUR,
@@ -46,34 +48,33 @@ class Style:
     default: bool
 
 
-def add_style(database: sqlite3.Connection, info: LayerInfo) -> None:
-    """Write two styles for the layer: by class, and by confidence.
+def write_style_files(path: Path, info: LayerInfo) -> None:
+    """Write the style of a GeoPackage beside it: `NAME.qml`, which QGIS reads, and `NAME.sld`.
 
-    The one by class is the default where there are colours for several classes, otherwise the one
-    by confidence.
+    A table `layer_styles` inside it would be a second layer for whoever reads it with GDAL, as
+    geopandas does. Colours are those of the classes where there are several, otherwise those of
+    the confidence. A style that somebody else made stays.
 
     Args:
-        database: The GPKG.
-        info: The description of the layer.
+        path: The GeoPackage.
+        info: The description of its layer.
     """
-    several = len(info.colours) > 1
-    write_styles(
-        database,
-        info.name,
-        (
-            Style(
-                "class",
-                category_style("class", info.colours),
-                category_sld(info.name, "class", info.colours),
-                default=several,
-            ),
-            Style("confidence", confidence_style(), confidence_sld(info.name), default=not several),
-        ),
-    )
+    if len(info.colours) > 1:
+        qml = category_style("class", info.colours)
+        sld = category_sld(info.name, "class", info.colours)
+    else:
+        qml, sld = confidence_style(), confidence_sld(info.name)
+    for suffix, text in zip(STYLE_SUFFIXES, (qml, sld), strict=True):
+        style = path.with_suffix(suffix)
+        if not is_kept_style(style):
+            with written_whole(style) as part:
+                part.write_text(f"{text}\n<!-- {STYLE_MARK} -->\n", encoding="utf-8")
 
 
 def write_styles(database: sqlite3.Connection, layer: str, styles: Sequence[Style]) -> None:
-    """Add the table of styles to a GPKG, for one of its layers.
+    """Add the table of styles to a GPKG of several layers, for one of them.
+
+    QGIS takes a style beside the file for all of its layers.
 
     Args:
         database: The GPKG.

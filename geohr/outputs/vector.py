@@ -15,7 +15,7 @@ from geohr._runtime.files import as_output_error
 from geohr.errors import OutputError, UsageError
 from geohr.outputs.formats import WRITERS
 from geohr.outputs.layers import FormatWriter, LayerInfo
-from geohr.polygons.table import Polygons, concatenate
+from geohr.polygons.table import Polygons, Totals, concatenate
 
 # Polygons written at a time, whatever the sizes of the chunks that come.
 BATCH = 16_384
@@ -92,8 +92,13 @@ class VectorWriter:
         self._opened = opened
         self._writer = opened.__enter__()
         self._waiting: list[Polygons] = []
-        self.count = 0
+        self.found = Totals()
+        """Polygons that came so far, by class."""
+
+    @property
+    def count(self) -> int:
         """Polygons that came so far."""
+        return self.found.objects.total()
 
     def write(self, polygons: Polygons) -> None:
         """Append polygons to the file.
@@ -103,7 +108,7 @@ class VectorWriter:
         """
         if len(polygons) == 0:
             return
-        self.count += len(polygons)
+        self.found.add(polygons)
         self._waiting.append(polygons)
         if sum(len(part) for part in self._waiting) < BATCH:
             return

@@ -24,6 +24,7 @@ from geohr.outputs.reprojected import MakeWriter, ReprojectedWriter, RowWriter
 from geohr.outputs.tiles import CogPart, TileEncoder
 from geohr.outputs.vector import EXTENSIONS, VectorWriter, open_vector
 from geohr.polygons.antimeridian import is_cut
+from geohr.polygons.table import Totals
 from geohr.stitching.seams import SeamMeter, SeamScore
 
 RASTER_SUFFIXES = (".tif", ".tiff")
@@ -36,12 +37,12 @@ class WriteCounts:
     """The numbers of what was written.
 
     Attributes:
-        objects: Polygons.
+        found: Polygons, by class.
         windows: Windows that were predicted.
         seams: Whether tile lines can be seen.
     """
 
-    objects: int = 0
+    found: Totals = field(default_factory=Totals)
     windows: int = 0
     seams: SeamScore = field(default_factory=lambda: SeamScore(None, None))
 
@@ -184,7 +185,7 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
         ]
         for chunk in chunks:
             counts.windows += chunk.windows
-            counts.objects += len(chunk.polygons)
+            counts.found.add(chunk.polygons)
             seams.add(chunk.probabilities, chunk.classes)
             if chunk.encoded is not None:
                 seams.counts += chunk.encoded["seams"]

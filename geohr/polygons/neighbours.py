@@ -9,14 +9,21 @@ import shapely
 
 from geohr.encoding import Bools, Geometries, Ints
 
+# The largest share of a drawing that may go beside an overlap, so that the cut is along its walls.
+SQUARE_SHARE = 0.05
+# By how much such a cut exceeds the overlap, as a share of a wall, so that no sliver is left.
+CLEARANCE = 1e-5
+# The sine of the angle between two walls below which nothing is cut along them.
+PARALLEL = 0.1
 _POLYGON = int(shapely.GeometryType.POLYGON)
 
 
 class OverlapResolver:
     """Removes overlaps between redrawn polygons: of two that overlap, the later one is cut.
 
-    The outlines that were traced do not overlap, so that a building yields no more than what
-    redrawing added.
+    The cut is along the walls of the one that is cut, which keeps its right angles. The outlines
+    that were traced do not overlap, so that a building yields little more than what redrawing
+    added.
     """
 
     def __init__(self) -> None:
@@ -90,13 +97,45 @@ def _meeting(drawn: Geometries, traced: Geometries, before: int) -> tuple[Ints, 
 
 def _rest(drawn: Any, traced: Any, taken: Any) -> Any:
     """The part of a drawing outside occupied ground, or that of the traced outline if it splits."""
+    cut = shapely.difference(drawn, taken)
+    square = _pieces(shapely.difference(drawn, _along_walls(drawn, taken)))
+    if len(square) == 1:
+        more = (shapely.area(cut) - shapely.area(square[0])) / shapely.area(drawn)
+        # Where it takes no more than the clearance, the overlap is along the walls already.
+        if 2 * CLEARANCE < more <= SQUARE_SHARE:
+            return square[0]
     largest = None
-    for shape in (drawn, traced):
-        parts = shapely.get_parts(shapely.difference(shape, taken))
-        areas = np.where(shapely.get_type_id(parts) == _POLYGON, shapely.area(parts), 0)
-        parts = parts[(areas > 0) & shapely.is_valid(parts)]
+    for left in (cut, shapely.difference(traced, taken)):
+        parts = _pieces(left)
         if len(parts) == 1:
             return parts[0]
         if len(parts):
             largest = parts[np.argmax(shapely.area(parts))]
     return largest
+
+
+def _pieces(shape: Any) -> Geometries:
+    """The valid polygons of a geometry."""
+    parts = np.asarray(shapely.get_parts(shape), object)
+    areas = np.where(shapely.get_type_id(parts) == _POLYGON, shapely.area(parts), 0)
+    return np.asarray(parts[(areas > 0) & shapely.is_valid(parts)], object)
+
+
+def _along_walls(drawn: Any, taken: Any) -> Any:
+    """Boxes round what a drawing shares with occupied ground, along its walls.
+
+    With the longest wall and the next one as units a box is upright, in a CRS of degrees, too.
+    Occupied ground itself where these two are nearly parallel.
+    """
+    edges = np.diff(shapely.get_coordinates(shapely.get_exterior_ring(drawn)), axis=0)
+    lengths = np.hypot(edges[:, 0], edges[:, 1])
+    pair = np.argmax(lengths) - np.array([0, len(edges) - 1])
+    walls = edges[pair]
+    if abs(np.linalg.det(walls)) < PARALLEL * lengths[pair].prod():
+        return taken
+    to_walls = np.linalg.inv(walls)
+    shared = shapely.get_parts(shapely.intersection(drawn, taken))
+    shared = shared[shapely.get_type_id(shared) == _POLYGON]
+    low, high = np.split(shapely.bounds(shapely.transform(shared, lambda at: at @ to_walls)), 2, 1)
+    boxes = shapely.box(*(low - CLEARANCE).T, *(high + CLEARANCE).T)
+    return shapely.union_all(shapely.transform(boxes, lambda at: at @ walls))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +71,44 @@ class Polygons:
         import geopandas
 
         return geopandas.GeoDataFrame(dict(self.columns), geometry=self.geometry, crs=crs)
+
+
+@dataclass
+class Totals:
+    """The number of objects and their area, by class.
+
+    Attributes:
+        objects: By class.
+        areas: Square metres by class; NaN without a CRS.
+    """
+
+    objects: Counter[str] = field(default_factory=Counter)
+    areas: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, polygons: Polygons) -> None:
+        """Count polygons too."""
+        names, which = np.unique(polygons.columns["class"].astype(str), return_inverse=True)
+        areas = np.bincount(which, polygons.columns["area_m2"], len(names))
+        for name, count, area in zip(names, np.bincount(which), areas, strict=True):
+            self.objects[str(name)] += int(count)
+            self.areas[str(name)] += float(area)
+
+    @property
+    def area_m2(self) -> float | None:
+        """The area in all, to a tenth of a square metre; None without a CRS."""
+        return tenths(sum(self.areas.values(), 0.0))
+
+    def by_class(self) -> dict[str, dict[str, float | None]]:
+        """`objects` and `area_m2` of each class that was found."""
+        return {
+            name: {"objects": count, "area_m2": tenths(self.areas[name])}
+            for name, count in sorted(self.objects.items())
+        }
+
+
+def tenths(area: float) -> float | None:
+    """An area rounded to a tenth; None for NaN."""
+    return None if math.isnan(area) else round(area, 1)
 
 
 def concatenate(parts: list[Polygons]) -> Polygons:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rasterio.enums import ColorInterp
 
+from geohr._runtime.messages import amount
 from geohr.errors import InputError
 
 # A single block of a file that needs more memory than this is refused.
@@ -77,7 +78,7 @@ def check_georeference(raster: Any, path: str | Path) -> None:
     transform = raster.transform
     if transform.is_identity and raster.gcps[0]:
         raise InputError(
-            f"{path}: is placed by {len(raster.gcps[0])} ground control points only; "
+            f"{path}: is placed by {amount(len(raster.gcps[0]), 'ground control point')} only; "
             "warp it first with gdalwarp"
         )
     if transform.is_identity and has_rpcs(raster):

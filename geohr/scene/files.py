@@ -380,7 +380,7 @@ def members(path: Path) -> str:
     if not held:
         return "nothing is in it"
     shown = next((each for each in held if each.lower().endswith((".tif", ".tiff"))), held[0])
-    return f"name one of the {len(held)} files in it, such as zip://{path}!{shown}"
+    return f"name one of its files, such as zip://{path}!{shown}"
 
 
 def refusal(path: str | Path, error: BaseException) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from geohr._runtime.html import table
+from geohr._runtime.messages import amount
 from geohr._runtime.redact import redact
 from geohr.encoding import NODATA, Mask, Pixels
 from geohr.errors import InputError
@@ -204,8 +205,9 @@ class Scene:
         """
         if len(self.bands) < len(names):
             raise InputError(
-                f"{self.path}: the model needs {len(names)} bands ({', '.join(names)}) and the "
-                f"scene has {len(self.bands)}; give another scene, or another model with --model"
+                f"{self.path}: the model needs {amount(len(names), 'band')} ({', '.join(names)}) "
+                f"and the scene has {len(self.bands)}; give another scene, or another model "
+                "with --model"
             )
         places = list(range(len(names)))
         if set(names) <= set(self.band_names):

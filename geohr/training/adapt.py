@@ -17,7 +17,7 @@ from torch import nn
 
 from geohr._runtime.progress import phase
 from geohr._runtime.stop import Stop
-from geohr.encoding import IGNORE, PROBABILITY_MAX, Ints
+from geohr.encoding import IGNORE, PROBABILITY_MAX, Bytes, Ints
 from geohr.engines.cores import cores
 from geohr.errors import InputError, UsageError
 from geohr.models.model import Model, resolve_model
@@ -38,7 +38,7 @@ from geohr.training.options import AdaptOptions
 
 FOLDS = 3
 """Parts of the labelled ground, each left out once: so many fits share the minutes."""
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.5, 1.0)
 """Shares of the new weights in the mean of old and new that are tried."""
 # The threshold of a card that names none.
 EVEN = 0.5
@@ -160,7 +160,7 @@ class Trial:
         network.load_state_dict(
             blend(network.state_dict(), mean_weights(self.fitted), choice.share)
         )
-        card = model.card
+        card, found = model.card, self.counts.sum(axis=(1, 2))
         notes = (
             f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
             f"{self.place}: {gain.describe(choice)}."
@@ -169,7 +169,7 @@ class Trial:
             card,
             name=name,
             threshold=choice.threshold,
-            instances=choice.moved(card.instances),
+            instances=choice.core(found[0], found[SHARES.index(choice.share)], card.instances),
             metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
             notes=notes,
         )
@@ -203,13 +203,14 @@ def try_fits(
     phase("fitting")
     seconds = options.minutes * 60 * (1 - JUDGE_SHARE) - (time.monotonic() - began)
     clock = Clock(seconds, options.steps, progress)
-    fitted = fit_all(model.network, pieces, folds, normalizer, options, clock)
+    former = [levels(model.network, each, normalizer) for each in pieces]
+    fitted = fit_all(model.network, pieces, former, folds, normalizer, options, clock)
     phase("judging")
     known = sum(int((each.plots != NO_PLOT).sum()) for each in pieces)
     return Trial(
         Path(view.path).stem,
         fitted,
-        count_all(model.network, fitted, pieces, folds, normalizer),
+        count_all(model.network, fitted, pieces, former, folds, normalizer),
         objects,
         known * (view.gsd or 0.0) ** 2 / 1e4,
         min(clock.taken.values()),
@@ -282,6 +283,7 @@ class Clock:
 def fit_all(
     network: nn.Module,
     pieces: Sequence[Piece],
+    former: Sequence[Bytes],
     folds: Sequence[Sequence[int]],
     normalizer: Normalizer,
     options: AdaptOptions,
@@ -296,7 +298,7 @@ def fit_all(
         known = [each.without(folds[number]) for each in pieces]
         return fit(
             network,
-            LabelledWindows(pieces, known, normalizer, options.tile),
+            LabelledWindows(pieces, known, former, normalizer, options.tile),
             options,
             seed=options.seed * FOLDS + number,
             done=partial(clock.done, number),
@@ -314,6 +316,7 @@ def count_all(
     network: nn.Module,
     fitted: Sequence[Weights],
     pieces: Sequence[Piece],
+    former: Sequence[Bytes],
     folds: Sequence[Sequence[int]],
     normalizer: Normalizer,
 ) -> Ints:
@@ -323,11 +326,9 @@ def count_all(
     old = network.state_dict()
     candidate = copy.deepcopy(network).eval()
     every = [plot for fold in folds for plot in fold]
-    for place, share in enumerate(SHARES):
-        if share == 0:
-            for piece in pieces:
-                plot_counts(levels(network, piece, normalizer), piece, every, counts[place])
-            continue
+    for piece, found in zip(pieces, former, strict=True):
+        plot_counts(found, piece, every, counts[0])
+    for place, share in enumerate(SHARES[1:], 1):
         for weights, fold in zip(fitted, folds, strict=True):
             candidate.load_state_dict(blend(old, weights, share))
             for piece in pieces:

@@ -17,7 +17,7 @@ from geohr.encoding import IGNORE, PROBABILITY_MAX, Bytes, Floats32, Ints
 from geohr.tiling.normalize import Normalizer
 from geohr.training.augment import augment
 from geohr.training.ground import Piece
-from geohr.training.losses import log_likelihood, mean_over, probabilities, total_loss
+from geohr.training.losses import log_likelihood, mean_over, total_loss
 from geohr.training.options import AdaptOptions
 from geohr.training.places import pose
 from geohr.training.windows import VALID_SHARE, rescale
@@ -46,44 +46,50 @@ class LabelledWindows:
     Attributes:
         pieces: Labelled ground.
         classes: `(row, col)` class ids of each piece, 255 where they are not known or left out.
+        former: `(row, col)` probabilities of each piece by the former network, in 254ths.
         normalizer: From scene values to network values.
         side: Side of a window in pixels.
     """
 
     pieces: Sequence[Piece]
     classes: Sequence[Bytes]
+    former: Sequence[Bytes]
     normalizer: Normalizer
     side: int
 
-    def batch(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Pixels `(n, band, row, col)`, normalised, and class ids `(n, row, col)`."""
-        drawn = [self.draw(rng) for _ in range(count)]
-        pixels = torch.from_numpy(np.stack([each for each, _ in drawn]))
-        target = torch.from_numpy(np.stack([each for _, each in drawn]))
-        return pixels.contiguous(memory_format=torch.channels_last), target
+    def batch(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised pixels `(n, band, row, col)`, class ids `(n, row, col)`, former probabilities.
 
-    def draw(self, rng: np.random.Generator) -> tuple[Floats32, Bytes]:
+        These are `(n, 1, row, col)`.
+        """
+        drawn = zip(*(self.draw(rng) for _ in range(count)), strict=True)
+        pixels, target, former = (torch.from_numpy(np.stack(each)) for each in drawn)
+        return pixels.contiguous(memory_format=torch.channels_last), target, former
+
+    def draw(self, rng: np.random.Generator) -> tuple[Floats32, Bytes, Floats32]:
         """A window about a labelled pixel, scaled, turned and augmented."""
         index, row, col = self._pick(rng)
         piece, classes = self.pieces[index], self.classes[index]
         side = round(self.side * math.exp(rng.uniform(-1, 1) * math.log(SCALE)))
         top = corner(rng, row, side, classes.shape[0])
         left = corner(rng, col, side, classes.shape[1])
-        bands, valid, classes = (
-            cut_out(each, top, left, side) for each in (piece.bands, piece.valid, classes)
+        bands, valid, classes, former = (
+            cut_out(each, top, left, side)
+            for each in (piece.bands, piece.valid, classes, self.former[index])
         )
         span = np.float32(self.normalizer.high - self.normalizer.low)
         bands = (bands - np.float32(self.normalizer.low)) / span
-        bands = np.concatenate([bands, valid[None]], dtype=np.float32)
+        likely = former[None] / np.float32(PROBABILITY_MAX)
+        bands = np.concatenate([bands, likely, valid[None]], dtype=np.float32)
         bands, classes = rescale(bands, classes, self.side)
         quarters, flipped = int(rng.integers(4)), bool(rng.integers(2))
         bands = np.ascontiguousarray(pose(bands, quarters, mirrored=flipped))
         classes = np.ascontiguousarray(pose(classes, quarters, mirrored=flipped))
         valid = bands[-1] > VALID_SHARE
-        image = augment(rng, bands[:-1], AUGMENT)
+        image = augment(rng, bands[:-2], AUGMENT)
         pixels = np.empty_like(image)
         self.normalizer.apply(image * span + np.float32(self.normalizer.low), valid, pixels)
-        return pixels, np.where(valid, classes, np.uint8(IGNORE))
+        return pixels, np.where(valid, classes, np.uint8(IGNORE)), bands[-2:-1]
 
     def _pick(self, rng: np.random.Generator) -> tuple[int, int, int]:
         """The piece, row and column of a labelled pixel; of an object as often as `OBJECTS`."""
@@ -123,13 +129,11 @@ def fit(
         rise = min(max(share, WARMUP / 10) / WARMUP, 1)
         for group in optimizer.param_groups:
             group["lr"] = options.learning_rate * rise * (1 + math.cos(math.pi * share)) / 2
-        pixels, target = windows.batch(rng, options.batch)
-        logits = learner(pixels)
+        pixels, target, former = windows.batch(rng, options.batch)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
+            logits = learner(pixels).float()
         loss = total_loss(logits, target, LOSSES)
-        if options.guide:
-            with torch.no_grad():
-                former = network(pixels)
-            loss = loss + options.guide * guidance(logits, former, target)
+        loss = loss + options.guide * guidance(logits, former, target)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(learner.parameters(), GRADIENT_NORM_MAX)
         optimizer.step()
@@ -139,10 +143,9 @@ def fit(
 
 
 def guidance(logits: Tensor, former: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy against former probabilities where nothing is labelled, less their entropy."""
-    soft = probabilities(former)
+    """Cross-entropy against former probabilities where nothing is labelled."""
     unknown = (target == IGNORE).unsqueeze(1).to(logits.dtype)
-    return mean_over(log_likelihood(logits, soft) - log_likelihood(former, soft), unknown)
+    return mean_over(log_likelihood(logits, former), unknown)
 
 
 def corner(rng: np.random.Generator, place: int, side: int, length: int) -> int:

@@ -32,12 +32,25 @@ class Choice:
     threshold: float
     former: float
 
-    def moved(self, probability: float | None) -> float | None:
-        """A probability that goes with the threshold, moved with it along the logit."""
+    def core(self, old: Ints, new: Ints, probability: float | None) -> float | None:
+        """The probability that as large a share of what is found exceeds as exceeded the former.
+
+        Fitted probabilities lie nearer to 0 and 1: cores at the former one would run together.
+
+        Args:
+            old: `(level,)` pixels by the old weights.
+            new: `(level,)` pixels by the chosen ones.
+            probability: The former one, above the former threshold.
+        """
         if probability is None or not 0 < probability < 1:
             return probability
-        shift = logit(self.threshold) - logit(self.former)
-        return round(1 / (1 + math.exp(-logit(probability) - shift)), 3)
+        level = math.ceil(probability * PROBABILITY_MAX)
+        share = old[level:].sum() / max(old[math.ceil(self.former * PROBABILITY_MAX) :].sum(), 1)
+        first = math.ceil(self.threshold * PROBABILITY_MAX)
+        found = new[first:][::-1].cumsum()[::-1]
+        at = first + int(np.abs(found - share * found[0]).argmin())
+        # A level that gives the same share as the former one is the former one.
+        return probability if at == level else round(min(at / PROBABILITY_MAX, 0.999), 3)
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,8 @@ class Gain:
         )
 
 
-def logit(probability: float) -> float:
-    """The logit of a probability in (0, 1)."""
-    return math.log(probability / (1 - probability))
-
-
 def judge(
-    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.9, seed: int = 0
+    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.5, seed: int = 0
 ) -> tuple[Choice, Gain]:
     """Choose weights and threshold, and say what they gain.
 

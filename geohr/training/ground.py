@@ -17,6 +17,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from geohr._runtime.messages import amount
 from geohr.encoding import IGNORE, Bytes, Floats32, Geometries, Mask
 from geohr.errors import InputError
 from geohr.geobox import Window
@@ -82,8 +83,9 @@ def read_labelled(scene: Scene, labels: str, areas: str | None) -> tuple[list[Pi
     complete = on_scene(scene, areas or labels, LABELLED)
     if len(objects) == 0 or len(complete) == 0:
         raise InputError(
-            f"{labels}: {len(objects)} objects and {len(complete)} completely labelled areas lie "
-            f"on {scene.path}; some of both are needed"
+            f"{labels}: {amount(len(objects), 'object')} and "
+            f"{amount(len(complete), 'completely labelled area')} on {scene.path}; some of both "
+            "are needed"
         )
     return read_ground(scene, objects, complete), len(objects)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.messages import amount
 from geohr.training.finish import TrainResult
 from geohr.training.options import NOT_SCORES
 from geohr.training.reliability import reliability
@@ -54,12 +55,14 @@ def write_report(path: Path, state: State, finished: TrainResult) -> None:
         figures = "<p>Figures need matplotlib: pip install 'geohr[train]'.</p>"
     else:
         figures = "".join(draw(state, finished))
+    scored = any(name not in NOT_SCORES for name in state.history[-1])
+    best = f"best mean intersection over union {state.best:.4f}" if scored else "not validated"
     page = (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"/>'
         f"<title>{escape(card.name)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(card.name)}</h1>"
-        f"<p>{escape(card.architecture)} on {escape(card.encoder)}, {state.step} steps; "
-        f"best score {state.best:.4f}.</p>"
+        f"<p>{escape(card.architecture)} on {escape(card.encoder)}, {amount(state.step, 'step')}; "
+        f"{best}.</p>"
         f"<table><tr><th>place</th><th>measure</th><th>score</th></tr>{rows}</table>"
         f"{confusions(finished)}{figures}</body></html>"
     )

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from geohr._runtime.messages import amount
 from geohr.encoding import IGNORE, Bytes
 from geohr.errors import InputError, UsageError
 from geohr.geobox import Window
@@ -126,7 +127,8 @@ def pair(
     """
     if len(scenes) != len(labels):
         raise UsageError(
-            f"every scene needs its labels; got {len(scenes)} scenes and {len(labels)} labels"
+            f"every scene needs its labels; got "
+            f"{amount(len(scenes), 'scene')} and {amount(len(labels), 'file')} of labels"
         )
     opened = [Scene.open(path, options) for path in scenes]
     return tuple(

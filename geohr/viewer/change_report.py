@@ -22,6 +22,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 from rasterio.vrt import WarpedVRT
 
+from geohr._runtime.messages import amount
 from geohr._runtime.redact import redact
 from geohr.encoding import Bytes
 from geohr.geobox import Bounds
@@ -105,10 +106,8 @@ def write_change_report(changes: Path, out: Path, *, before: str, after: str) ->
     names = " and ".join(redact(Path(each).name) for each in (before, after))
     unsure = int(np.count_nonzero(found.kinds == UNSURE))
     certain = len(found.kinds) - unsure
-    told = f"{certain:,} change{'' if certain == 1 else 's'}"
-    write_page(
-        out, f"{names}: {told}" + (f", {unsure:,} unsure" if unsure else ""), sections, foot=FOOT
-    )
+    told = amount(certain, "change") + (f", {unsure:,} unsure" if unsure else "")
+    write_page(out, f"{names}: {told}", sections, foot=FOOT)
 
 
 def read_changes(path: Path) -> ChangeLayer:
@@ -198,8 +197,9 @@ def overview_rows(found: ChangeLayer) -> list[tuple[str, str]]:
     """The rows about both dates and what lies between them."""
     facts = found.facts
     windows = int(facts.get("shift_windows", 0))
-    many = "" if windows == 1 else "s"
-    shift = f"{facts['shift_m']:.2f} m, from {windows} window{many}" if windows else "not estimated"
+    shift = "not estimated"
+    if windows:
+        shift = f"{facts['shift_m']:.2f} m, from {amount(windows, 'window')}"
     return [
         ("Before", str(facts.get("before", ""))),
         ("After", str(facts.get("after", ""))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from geohr._runtime.messages import amount
 from geohr.viewer.report import grid, section, table, write_page
 from geohr.workflows.check.estimate import Estimate, numbers, percent
 
@@ -34,7 +35,7 @@ def write_check_report(told: Estimate, out: Path, *, name: str, cost: float) -> 
         ("Objects missed", numbers(told.missed)),
         ("Area found", f"{numbers(told.found_m2)} m²"),
         ("Area missed", f"{numbers(told.missed_m2)} m²"),
-        ("Judged", f"{told.objects:,} objects and {told.places:,} places"),
+        ("Judged", f"{amount(told.objects, 'object')} and {amount(told.places, 'place')}"),
     ]
     parts = [*told.by_class.items(), *told.by_size.items()]
     best = min(told.curve, key=lambda each: abs(each[0] - told.threshold))

@@ -133,6 +133,9 @@ class DrawnLayer:
     def apply(self, edit: Edit) -> tuple[Edit, list[int]]:
         """Write an edit, or nothing of it.
 
+        A new row that is there already, the same in shape and columns, is not put again: a page
+        whose server ended before it could answer sends its edit once more.
+
         Returns:
             The edit that takes it back, and the numbers of the rows that were put.
 
@@ -314,6 +317,8 @@ class DrawnLayer:
         row = {**drawing.values, about.geometry: to_blob(shape, about.srs_id)}
         if drawing.identity is not None:
             row[about.key] = drawing.identity
+        elif (there := self._same(file, about, row)) is not None:
+            return there
         names = ", ".join(quote(name) for name in row)
         marks = ", ".join("?" for _ in row)
         if before is None:
@@ -328,6 +333,14 @@ class DrawnLayer:
             )
         widen(file, self.layer, shape)
         return drawing.identity or int(done.lastrowid or 0)
+
+    def _same(self, file: sqlite3.Connection, about: Table, row: dict[str, Any]) -> int | None:
+        """The number of a row that holds these values already."""
+        test = " AND ".join(f"{quote(name)} IS ?" for name in row)
+        found = file.execute(
+            f"SELECT {quote(about.key)} FROM {quote(self.layer)} WHERE {test}", list(row.values())
+        ).fetchone()
+        return None if found is None else int(found[0])
 
 
 @dataclass(frozen=True)

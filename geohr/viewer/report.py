@@ -25,6 +25,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 
 from geohr._runtime.files import written_whole
+from geohr._runtime.messages import amount
 from geohr.api.segment import Summary
 from geohr.encoding import Bytes
 from geohr.geodesy import parse_crs
@@ -108,7 +109,10 @@ def write_report(
         section("Options", table(options_rows(found))),
     ]
     write_page(
-        out, f"{Path(described.path).name}: {len(found.shapes):,} objects", sections, foot=FOOT
+        out,
+        f"{Path(described.path).name}: {amount(len(found.shapes), 'object')}",
+        sections,
+        foot=FOOT,
     )
 
 
@@ -217,7 +221,7 @@ def confidence_rows(found: ResultLayer) -> list[tuple[str, str]]:
     rows = []
     if len(known):
         rows.append(("Median confidence", f"{np.median(known):.2f}"))
-        rows.append(("Below 0.6", f"{(known < CONFIDENCE_COLOURS[1][0]).sum():,} objects"))
+        rows.append(("Below 0.6", amount(int((known < CONFIDENCE_COLOURS[1][0]).sum()), "object")))
     counts = {name: int((found.reviews == name).sum()) for name in ("accepted", "rejected")}
     rows.append(("Reviewed", f"{counts['accepted']:,} accepted, {counts['rejected']:,} rejected"))
     return rows
@@ -336,8 +340,8 @@ def histogram(confidence: NDArray[np.float64]) -> str:
         at = f"x='{place * 30 + 2}' y='{BAR_HEIGHT - high:.1f}'"
         bars.append(
             f"<rect {at} width='26' height='{high:.1f}' "
-            f"fill='{colour}'><title>{edges[place]:.2f} to {edges[place + 1]:.2f}: {count} objects"
-            "</title></rect>"
+            f"fill='{colour}'><title>{edges[place]:.2f} to {edges[place + 1]:.2f}: "
+            f"{amount(count, 'object')}</title></rect>"
         )
     ticks = "".join(
         f"<text x='{share * BINS * 30}' y='{BAR_HEIGHT + 16}' text-anchor='middle'>{share:g}</text>"

@@ -14,6 +14,7 @@ import shapely
 from pyarrow import parquet
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
+from geohr._runtime.files import STYLE_SUFFIXES
 from geohr._runtime.stop import Stop
 from geohr.errors import InputError, InterruptedRunError, LockedError, UsageError
 from geohr.inference.checkpoint import WORK_FOLDER, work_name
@@ -82,6 +83,7 @@ def test_scenes_are_segmented_kept_and_compared(
     assert kinds(counts) == {"new": 1, "gone": 1, "same": len(HOUSES) - 1}
     kept = {"changes_before.gpkg", "changes_before_probs.tif"}
     kept |= {"changes_after.gpkg", "changes_after_probs.tif"}
+    kept |= {f"changes_{date}{end}" for date in ("before", "after") for end in STYLE_SUFFIXES}
     assert set(contents(tmp_path / "out")) == kept | {each.name for each in out.paths}
     with rasterio.open(tmp_path / "out" / "changes.tif") as raster:
         difference = raster.read(1)

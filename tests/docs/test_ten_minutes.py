@@ -47,7 +47,8 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shape(text: str) -> set[str]:
-    """The words of each line, without numbers, and without the path of a file."""
+    """The words of each line, without numbers and plurals, and without the path of a file."""
+    text = re.sub(r"\b(object|window|polygon|place|minute)s\b", r"\1", text)
     lines = (re.sub(r"[-+\d.,%:()/]+|\[.*\]", " ", line).split() for line in text.splitlines())
     return {" ".join(words) for words in lines if words and words[0] != "file"}
 

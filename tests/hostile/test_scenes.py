@@ -125,7 +125,8 @@ def test_what_can_be_segmented_is(name: str, geohr: Geohr, model: Path, tmp_path
     polygons, classes = out / f"{stem}.gpkg", out / f"{stem}.tif"
     ended = geohr("segment", scene, "--out", polygons, "--out", classes, "--model", model)
     assert ended.code == 0, ended.err
-    assert sorted(out.iterdir()) == sorted([polygons, classes])
+    styles = [polygons.with_suffix(end) for end in (".qml", ".sld")]
+    assert sorted(out.iterdir()) == sorted([polygons, classes, *styles])
     with makers.unplaced(), rasterio.open(scene) as read, rasterio.open(classes) as written_classes:
         found = written_classes.read(1)
         bands = np.stack([read.read(band) for band in (1, 2, 3)])

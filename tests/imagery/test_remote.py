@@ -123,6 +123,7 @@ def test_outputs_appear_in_a_store_whole_and_together(
     held, _ = open_store("s3://results/x")
     listed = {each["path"]: each for part in held.list("out") for each in part}
     expected = {f"out/b.{end}" for end in ("gpkg", "tif", "shp", "shx", "dbf", "prj", "cpg")}
+    expected |= {"out/b.qml", "out/b.sld"}
     assert set(listed) == expected
     for path in plain[:1] + plain[2:]:
         assert bytes(held.get(f"out/{path.name}").bytes()) == path.read_bytes()

@@ -25,6 +25,9 @@ class LocalHub:
         requested: Method and path of every request.
         cut: Bytes after which the next download of a file breaks off, or None.
         lies: Files whose announced digest is not theirs.
+        uploads: What was uploaded, by digest, whether a commit names it or not.
+        held: Keeps an upload that has arrived without an answer until it is set; or None.
+        arrived: Set when such an upload has arrived.
     """
 
     folder: Path
@@ -33,6 +36,8 @@ class LocalHub:
     cut: int | None = None
     lies: set[str] = field(default_factory=set)
     uploads: dict[str, bytes] = field(default_factory=dict)
+    held: threading.Event | None = None
+    arrived: threading.Event = field(default_factory=threading.Event)
 
     def put(self, repo: str, name: str, content: bytes | str) -> None:
         """Put a file into a repository."""
@@ -177,6 +182,11 @@ def handler(hub: LocalHub) -> type[BaseHTTPRequestHandler]:
             hub.requested.append(f"PUT {self.path}")
             content = self.rfile.read(int(self.headers["Content-Length"]))
             hub.uploads[self.path.rsplit("/", 1)[1]] = content
+            if hub.held is not None:
+                hub.arrived.set()
+                hub.held.wait()
+                self.close_connection = True
+                return
             self.reply({})
 
         def log_message(self, format: str, *args: object) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pystac.stac_object import STACObjectType
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from geohr.evaluation.objects import match
-from geohr.models.card import read_card
+from geohr.models.card import Source, read_card
 from geohr.models.metadata import mlm_item, read_item, to_deepness
 from geohr.models.model import Model, resolve_model
 from geohr.models.registry import remote_models
@@ -106,6 +107,39 @@ def test_push_gives_what_smp_opens_and_import_takes_back(
     )
     assert done.returncode == 0, done.stderr
     assert read_card(tmp_path / "b.safetensors").stem_stride == 2
+
+
+def test_a_push_that_is_killed_shows_nothing_and_the_same_command_completes_it(
+    hub: LocalHub, geohr_online: Run, tmp_path: Path
+) -> None:
+    random_model(tmp_path / "mine.safetensors", card=one_class_card(licence="CC-BY-4.0"))
+    hub.held = threading.Event()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "geohr_cli", "models", "push", "mine.safetensors", "hf://lab/mine"],
+        env=os.environ | hub.environment(tmp_path / "cache"),
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert hub.arrived.wait(120)
+    finally:
+        running.kill()
+        running.wait()
+        hub.held.set()
+    # The weights lie in the hub's store; no commit names them.
+    assert hub.uploads
+    assert not list((hub.folder / "lab" / "mine").iterdir())
+    hub.held = None
+    done = geohr_online("models", "push", "mine.safetensors", "hf://lab/mine")
+    assert done.returncode == 0, done.stderr
+    assert {each.name for each in (hub.folder / "lab" / "mine").iterdir()} == {
+        "README.md", "config.json", "mlm.json", "model.safetensors",
+    }  # fmt: skip
+
+
+def test_a_card_names_a_source_whose_licence_is_not_known() -> None:
+    card = one_class_card(sources=(Source("net.ckpt", "", "a lab"),))
+    assert "source: net.ckpt; a lab\n" in card.describe() + "\n"
 
 
 def test_an_item_of_mlm_is_valid_and_read_back(tmp_path: Path) -> None:

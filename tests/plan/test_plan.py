@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from geohr._runtime.messages import amount
 from geohr.api.plan import make_plan, memory_bytes
 from geohr.errors import OutputError
-from geohr.inference.disk import OutputCounts, check_disk, check_disks, disk_bytes
-from geohr.options import ViewOptions
+from geohr.inference.disk import OutputCounts, check_disk, check_disks, disk_bytes, reading_bytes
+from geohr.inference.executor import LocalExecutor
+from geohr.inference.prepare import prepare
+from geohr.models.model import Model
+from geohr.options import SegmentOptions, ViewOptions
 from geohr.scene import Scene
 from geohr.scene.prepare import open_view
 from geohr.tiling.grid import Grid
@@ -32,7 +36,7 @@ def test_a_plan_counts_what_will_be_predicted(tmp_path: Path) -> None:
     assert plan.predicted == pytest.approx(32, abs=10)
     assert plan.seconds > 0
     assert "windows: " in plan.describe()
-    assert f", {plan.workers * plan.batch} windows at once" in plan.describe()
+    assert f", {amount(plan.workers * plan.batch, 'window')} at once" in plan.describe()
     assert "expect" not in plan.describe()
 
 
@@ -95,6 +99,30 @@ def test_blocks_on_another_disk_are_counted_there(
     room[scratch] = 0
     with pytest.raises(OutputError, match=r"/dev/shm: 0\.0 MB free"):
         check(scratch)
+
+
+def test_coarser_readings_are_counted_where_the_work_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", noise(160, 160))
+    model = Model.load(random_model(tmp_path / "m.safetensors"))
+    options = SegmentOptions(readings=(1.0,), backend="torch", gsd="native")
+    job = prepare(scene, model, options, LocalExecutor())
+    own, _ = disk_bytes(job.scene, job.grid, 1.0, outputs=OUTPUTS, resume=True)
+    coarse = reading_bytes(job.coarser, 1.0, resume=True)
+    assert 0 < coarse < own
+    room = {tmp_path: own + coarse, Path("/dev/shm"): 2**40}
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(room[Path(path)]))
+    check = partial(
+        check_disks, tmp_path, scene=job.scene, grid=job.grid, outputs=OUTPUTS, keeps=True,
+        readings=job.coarser,
+    )  # fmt: skip
+    check(tmp_path / "work")
+    room[tmp_path] -= 1
+    with pytest.raises(OutputError, match="MB free, and the run needs about"):
+        check(tmp_path / "work")
+    check(Path("/dev/shm"))
 
 
 def test_disk_covers_real_outputs(tmp_path: Path) -> None:

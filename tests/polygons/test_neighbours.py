@@ -89,3 +89,22 @@ def test_the_later_building_yields_also_in_another_frame() -> None:
     assert rest.equals(shapely.box(10, 0, 20, 10))
     (alone,) = resolver.resolve(later, later, np.array([10]), needed_from=30)
     assert alone.equals(later[0])
+
+
+@pytest.mark.parametrize("stretch", [1.0, 0.5])
+def test_what_a_neighbour_askew_takes_leaves_right_angles(stretch: float) -> None:
+    """In a CRS of degrees, too, whose units are of two lengths on the ground."""
+    tilt = np.radians(20)
+    turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
+    later = shapely.transform(shapely.box(9, 1, 20, 10), lambda at: at @ turn * [1, stretch])
+    earlier = shapely.transform(shapely.box(0, -3, 11.3, 8), lambda at: at * [1, stretch])
+    resolver = OverlapResolver()
+    pair = np.array([earlier, later], object)
+    first, rest = resolver.resolve(pair, pair, np.array([8, 10]), needed_from=0)
+    assert first.equals(earlier)
+    assert shapely.relate_pattern(first, rest, "F********")
+    assert rest.area > 0.9 * later.difference(earlier).area
+    ground = shapely.get_coordinates(rest) / [1, stretch]
+    walls = np.diff(ground, axis=0)
+    walls /= np.hypot(*walls.T)[:, None]
+    assert np.abs((walls * np.roll(walls, 1, axis=0)).sum(axis=1)).max() < 1e-6

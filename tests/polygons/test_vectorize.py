@@ -130,7 +130,7 @@ def test_probabilities_give_confidence_and_place_contours(tmp_path: Path) -> Non
     mask = write(tmp_path / "mask.tif", (scores >= 127).astype(np.uint8))
     probs = write(tmp_path / "probs.tif", scores, nodata=255)
     options = VectorizeOptions(outline="contour")
-    assert vectorize(mask, tmp_path / "x.gpkg", options=options, probabilities=probs) == 1
+    assert vectorize(mask, tmp_path / "x.gpkg", options=options, probabilities=probs).objects == 1
     (row,) = geopandas.read_file(tmp_path / "x.gpkg", layer="x").itertuples()
     assert row.confidence == pytest.approx(scores[scores >= 127].mean() / 254, abs=1e-5)
     assert shapely.hausdorff_distance(row.geometry, row.geometry.centroid.buffer(20)) < 0.4
@@ -176,7 +176,7 @@ def test_probabilities_elsewhere_are_refused(transform: Affine, tmp_path: Path) 
     with pytest.raises(InputError, match="must have the CRS of"):
         vectorize(mask, tmp_path / "x.gpkg", probabilities=elsewhere)
     near = write(tmp_path / "near.tif", scores, crs=crs, transform=transform)
-    assert vectorize(mask, tmp_path / "x.gpkg", probabilities=near) > 0
+    assert vectorize(mask, tmp_path / "x.gpkg", probabilities=near).objects > 0
 
 
 @pytest.mark.parametrize("which", ["classes", "probabilities"])
@@ -218,7 +218,7 @@ def test_other_bad_input_is_refused(tmp_path: Path) -> None:
     plain = write(tmp_path / "plain.tif", blocks(), crs=None, transform=Affine(2, 0, 5, 0, -2, 7))
     with pytest.raises(InputError, match="in metres, and the raster has no CRS"):
         vectorize(plain, tmp_path / "x.gpkg", options=VectorizeOptions(min_area=2))
-    assert vectorize(plain, tmp_path / "x.gpkg") > 0
+    assert vectorize(plain, tmp_path / "x.gpkg").objects > 0
     with pytest.raises(UsageError, match="exists"):
         vectorize(plain, tmp_path / "x.gpkg")
 

@@ -62,7 +62,7 @@ def test_gives_what_segment_gives(
     expected, rows = told(run(work, f"s{threshold}{regularize}.gpkg", options))
     out = work / f"v{threshold}{regularize}.gpkg"
     asked = VectorizeOptions(threshold=threshold, regularize=regularize)
-    assert vectorize(work / "probs.tif", out, options=asked) == len(rows) > 1
+    assert vectorize(work / "probs.tif", out, options=asked).objects == len(rows) > 1
     found, again = told(out)
     assert again == rows
     for name in ("geohr_model", "geohr_model_sha256", "geohr_scene", "geohr_engine"):
@@ -79,7 +79,7 @@ def test_a_picture_is_measured_by_the_resolution_that_was_told(work: Path, tmp_p
     out, probs = tmp_path / "s.gpkg", tmp_path / "probs.tif"
     segment_to_files(picture, [out], probs=probs, model=work / "model.safetensors", options=options)
     rows = told(out)[1]
-    assert vectorize(probs, tmp_path / "v.gpkg") == len(rows) > 1
+    assert vectorize(probs, tmp_path / "v.gpkg").objects == len(rows) > 1
     assert told(tmp_path / "v.gpkg")[1] == rows
 
 

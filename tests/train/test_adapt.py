@@ -16,8 +16,9 @@ from geohr.errors import InputError, UsageError
 from geohr.geobox import Window
 from geohr.models.model import Model
 from geohr.scene import Scene
+from geohr.tiling.normalize import Normalizer
 from geohr.training.adapt import FOLDS, Clock, adapt, share_out
-from geohr.training.fit import blend, corner, guidance, mirrored
+from geohr.training.fit import LabelledWindows, blend, corner, guidance, mirrored
 from geohr.training.gain import Choice, judge
 from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_labelled
 from geohr.training.options import AdaptOptions
@@ -116,19 +117,40 @@ def test_a_threshold_that_gains_nothing_stays_as_it_was() -> None:
     assert gain.low == gain.high == 0
 
 
-def test_the_core_of_objects_moves_with_the_threshold() -> None:
-    assert Choice(1.0, 0.5, 0.5).moved(0.8) == 0.8
-    assert 0.5 < (Choice(1.0, 0.4, 0.65).moved(0.8) or 0) < 0.7
-    assert Choice(1.0, 0.4, 0.65).moved(None) is None
-    assert Choice(1.0, 0.4, 0.65).moved(1.0) == 1.0
+def test_the_core_of_objects_keeps_its_share_of_what_is_found() -> None:
+    even = np.ones(PROBABILITY_MAX + 1, np.int64)
+    sure = np.arange(PROBABILITY_MAX + 1, dtype=np.int64) ** 6
+    assert Choice(0.0, 0.5, 0.5).core(even, even, 0.8) == 0.8
+    # Where probabilities are nearer to 1, the same share lies above a higher one.
+    raised = Choice(1.0, 0.5, 0.5).core(even, sure, 0.8) or 0
+    assert sure[round(raised * 254) :].sum() / sure[127:].sum() == pytest.approx(0.4, abs=0.03)
+    assert 0.85 < raised < 1
+    assert Choice(1.0, 0.4, 0.65).core(even, sure, None) is None
+    assert Choice(1.0, 0.4, 0.65).core(even, sure, 1.0) == 1.0
 
 
 def test_the_guide_speaks_where_nothing_is_labelled() -> None:
-    logits, former = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 2.0)
+    logits, former = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.9)
     known = torch.zeros(1, 2, 2, dtype=torch.uint8)
     assert guidance(logits, former, known) == 0
-    assert guidance(former, former, known + IGNORE) == 0
-    assert guidance(logits, former, known + IGNORE) > 0
+    assert guidance(former.logit(), former, known + IGNORE) < guidance(
+        logits, former, known + IGNORE
+    )
+
+
+def test_former_probabilities_are_turned_and_scaled_with_their_window(town: Town) -> None:
+    pieces, _ = read_labelled(Scene.open(town.image), str(town.polygons), None)
+    known = [np.where(each.valid, np.uint8(1), np.uint8(0)) for each in pieces]
+    marks = [np.zeros(each.valid.shape, np.uint8) for each in pieces]
+    for mark, ids in zip(marks, known, strict=True):
+        mark[:, : mark.shape[1] // 2] = PROBABILITY_MAX
+        ids[:, mark.shape[1] // 2 :] = 0
+    normalizer = Normalizer.of(Model.bundled().card, None)
+    windows = LabelledWindows(pieces, known, marks, normalizer, 64)
+    _, target, former = windows.batch(np.random.default_rng(3), 8)
+    assert former.shape == (8, 1, 64, 64)
+    assert 0 < target[target != IGNORE].float().mean() < 1
+    assert ((former[:, 0] > 0.5) == (target == 1))[target != IGNORE].float().mean() > 0.98
 
 
 def test_weights_are_averaged_and_counters_are_not() -> None:

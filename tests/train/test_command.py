@@ -49,14 +49,19 @@ def test_trains_from_scenes_and_goes_on(run: Run, town: Town, tmp_path: Path) ->
     code, _, error = run(*command)
     assert code == 2
     assert "exists" in error
-    code, printed, _ = run(*command, "--overwrite", "--resume")
+    code, printed, _ = run(*command, *validation, "--overwrite", "--resume", "--json")
     assert code == 0
+    made = json.loads(printed)
+    assert made["outputs"] == [str(out), str(out.with_suffix(".run"))]
+    assert made["steps"] == 0  # none was left to take
+    assert 0 <= made["scores"]["validation"]["town"] <= 1
+    assert made["scores"]["test"] == {}
 
 
-def test_trains_from_a_manifest_and_a_card(run: Run, town: Town, tmp_path: Path) -> None:
-    data, card = tmp_path / "data.json", tmp_path / "card.json"
-    entry = {"image": str(town.image), "label": str(town.raster), "place": "a", "split": "train"}
-    data.write_text(json.dumps([entry]))
+def test_trains_from_chips_and_a_card(run: Run, town: Town, tmp_path: Path) -> None:
+    data, card = tmp_path / "manifest.json", tmp_path / "card.json"
+    chips = ("--labels", town.polygons, "--out", tmp_path, "--tile", "128", "--overlap", "0")
+    assert run("tile", town.image, *chips)[0] == 0
     card.write_text(json.dumps({"licence": "CC0", "notes": "a test"}))
     out = tmp_path / "mine.safetensors"
     code, printed, _ = run("train", "--data", data, "--card", card, "--out", out, *QUICK)
@@ -74,7 +79,7 @@ def test_says_what_is_missing(run: Run, town: Town, tmp_path: Path) -> None:
     )
     code, _, error = run("train", "--scene", town.image, "--out", out)
     assert code == 2
-    assert "1 scenes and 0 labels" in error
+    assert "1 scene and 0 files of labels" in error
 
 
 def test_evaluates_and_writes_both_outputs(run: Run, town: Town, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from geohr.errors import InputError, InterruptedRunError, UsageError
 from geohr.geobox import Window
 from geohr.models.card import Card, ClassLabel, Source, start_card
 from geohr.models.model import Model
+from geohr.training.logs import scalars
 from geohr.training.options import TrainOptions
 from geohr.training.run import as_segmented
 from geohr.training.samples import Sample, pair, read_manifest
@@ -114,7 +115,10 @@ def test_learns_what_a_roof_is(samples: tuple[Sample, ...], tmp_path: Path) -> N
     with Image.open(io.BytesIO(figures[2])) as picture:
         assert picture.format == "PNG"
     events = EventAccumulator(str(tmp_path / "m.run" / "tensorboard")).Reload()
-    assert [each.step for each in events.Scalars("score")] == [20, 40]
+    assert [each.step for each in events.Scalars("IoU/mean")] == [20, 40]
+    assert {"score", "seconds"}.isdisjoint(events.Tags()["scalars"])
+    # Without validation the score is the number of the step, and no curve.
+    assert scalars({"step": 4.0, "score": 4.0, "loss": 1.0}) == {"loss": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -639,7 +643,7 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
 
 
 def test_scenes_need_labels_and_a_scale(town: Town, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="2 scenes and 1 labels"):
+    with pytest.raises(UsageError, match="2 scenes and 1 file of labels"):
         pair([town.image, town.image], [town.raster], split="train")
     bare = write_scene(tmp_path / "bare.tif", noise(20, 20), crs=None)
     with pytest.raises(InputError, match=r"no georeference.*--gsd"):

@@ -16,6 +16,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from geohr._runtime.messages import amount
 from geohr.api.segment import Summary
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
@@ -52,7 +53,7 @@ def test_a_scene_becomes_polygons_classes_and_probabilities(
         area = (classes.read(1) == 1).sum() * 0.25
     found = pyogrio.read_dataframe(tmp_path / "a.gpkg", layer="a")
     assert found.area_m2.sum() == pytest.approx(area, rel=2e-3)
-    assert re.search(rf"{len(found)} objects; \d+ of \d+ windows", ended.out)
+    assert re.search(rf"{amount(len(found), 'object')}; \d+ of \d+ windows", ended.out)
 
 
 def test_a_torchvision_for_another_torch_is_told_of(
@@ -68,10 +69,16 @@ def test_a_torchvision_for_another_torch_is_told_of(
 
 
 def test_window_lines_are_told_of_where_they_show() -> None:
-    summary = Summary("s.tif", ("o.gpkg",), 3, 4, 4, 1.0, "torch", 1, 0, seam_score=1.12)
+    summary = Summary("s.tif", ("o.gpkg",), 3, 9.5, {}, 4, 4, 1.0, "torch", 1, 0, seam_score=1.12)
     assert "seam" not in summary.describe()
     shown = dataclasses.replace(summary, seam_score=17.27).describe()
     assert shown.endswith("; window lines show, seam score 17.3")
+
+
+def test_one_thing_is_singular() -> None:
+    assert [amount(number, "class") for number in (0, 1, 2, 1234)] == [
+        "0 classes", "1 class", "2 classes", "1,234 classes"
+    ]  # fmt: skip
 
 
 def test_an_output_that_exists_is_kept_without_overwrite(

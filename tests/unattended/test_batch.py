@@ -86,7 +86,9 @@ def check_two_runs(
         line["scene"] for line in first if line["state"] == "failed"
     )
     assert {path: path.stat().st_mtime_ns for path in out.glob("*.gpkg")} == before
-    assert sorted(each.suffix for each in out.iterdir()) == sorted([".gpkg"] * good + [".jsonl"])
+    assert sorted(each.suffix for each in out.iterdir()) == sorted(
+        [*[".gpkg", ".qml", ".sld"] * good, ".jsonl"]
+    )
 
 
 def test_a_few_broken_scenes_do_not_stop_the_others(
@@ -149,7 +151,9 @@ def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: 
     assert ended.code == 0, ended.err
     out = tmp_path / "out"
     files = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    assert files == ["a.tif", "b.tif", "drop/a_x.gpkg", "drop/b_x.gpkg", "manifest.jsonl"]
+    assert [each for each in files if not each.endswith((".qml", ".sld"))] == [
+        "a.tif", "b.tif", "drop/a_x.gpkg", "drop/b_x.gpkg", "manifest.jsonl"
+    ]  # fmt: skip
     assert 'geohr_batch_scenes{state="done"} 2' in (tmp_path / "geohr.prom").read_text()
     with rasterio.open(out / "a.tif") as raster:
         assert raster.profile["compress"] == "zstd"

@@ -61,5 +61,5 @@ def test_a_crs_that_geotiff_cannot_hold_is_refused_before_predicting(
         segment_to_files(scene, [raster], model=model, options=options)
     with pytest.raises(InputError, match=r"cannot hold the scene's CRS.*gdalwarp"):
         segment_to_files(scene, [], probs=raster, model=model, options=options)
-    kept = {"scene.tif", "scene.tif.aux.xml", "m.safetensors", "a.gpkg"}
+    kept = {"scene.tif", "scene.tif.aux.xml", "m.safetensors", "a.gpkg", "a.qml", "a.sld"}
     assert {path.name for path in tmp_path.iterdir()} - kept == set()

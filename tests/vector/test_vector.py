@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
@@ -13,6 +14,7 @@ import pyogrio
 import pytest
 import shapely
 
+from geohr._runtime.files import staged
 from geohr.errors import OutputError, UsageError
 from geohr.options import PolygonOptions
 from geohr.outputs import vector
@@ -102,20 +104,46 @@ def test_a_geopackage_has_index_style_and_provenance(tmp_path: Path) -> None:
     written(path, polygons())
     with sqlite3.connect(path) as database:
         (count,) = database.execute("SELECT count(*) FROM rtree_out_geom").fetchone()
-        styles = dict(database.execute("SELECT styleName, useAsDefault FROM layer_styles"))
         (kept,) = database.execute("SELECT metadata FROM gpkg_metadata").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        slds = dict(database.execute("SELECT styleName, styleSLD FROM layer_styles"))
     # GDAL 3.6 warns of 1.4.
     assert version == 10300
-    for name, rules in (("class", 3), ("confidence", 6)):
-        sld = Xml.fromstring(slds[name])
+    assert count == len(polygons())
+    assert "geohr_model" in kept
+    text = path.with_suffix(".sld").read_text("utf-8")
+    assert all(colour in text for colour in COLOURS.values())
+    assert "categorizedSymbol" in path.with_suffix(".qml").read_text("utf-8")
+    one = tmp_path / "one.gpkg"
+    written(one, polygons(), colours={"building": "#ff0000"})
+    for each, rules in ((path, 3), (one, 6)):
+        sld = Xml.fromstring(each.with_suffix(".sld").read_text("utf-8"))
         assert sld.get("version") == "1.1.0"
         assert len(list(sld.iter("{http://www.opengis.net/se}Rule"))) == rules
-    assert all(colour in slds["class"] for colour in COLOURS.values())
-    assert count == len(polygons())
-    assert styles == {"class": 1, "confidence": 0}
-    assert "geohr_model" in kept
+
+
+def test_a_geopackage_has_one_layer_and_is_read_without_a_warning(tmp_path: Path) -> None:
+    path = tmp_path / "out.gpkg"
+    written(path, polygons())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(geopandas.read_file(path, engine="pyogrio")) == len(polygons())
+    assert pyogrio.list_layers(path)[:, 0].tolist() == ["out"]
+
+
+@pytest.mark.parametrize("suffix", [".qml", ".sld"])
+def test_a_style_that_somebody_else_made_stays(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.gpkg"
+    written(path, polygons(), colours={"building": "#ff0000"})
+    old = path.with_suffix(suffix).read_bytes()
+    written(path, polygons())
+    assert path.with_suffix(suffix).read_bytes() != old
+    # That of a raster of the same name, for example, which QGIS keeps there, too.
+    path.with_suffix(suffix).write_text("<qgis/>")
+    written(path, polygons())
+    with staged([path], "stage") as names:
+        written(names[path], polygons())
+    assert path.with_suffix(suffix).read_text() == "<qgis/>"
+    assert not (tmp_path / "stage").exists()
 
 
 def test_geojson_is_rfc_7946(tmp_path: Path) -> None:

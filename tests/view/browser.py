@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -146,3 +148,21 @@ def serving(server: PageServer) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def process(port: int, scene: Path, objects: Path) -> Iterator[str]:
+    """The address of a server in a process of its own, which is killed at the end."""
+    command = [sys.executable, "-m", "geohr_cli", "view", str(scene), str(objects)]
+    run = subprocess.Popen(
+        [*command, "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    try:
+        address = run.stdout.readline().partition(" ")[0]
+        assert address.startswith("http")
+        yield address
+    finally:
+        run.kill()
+        run.wait()
+        run.stdout.close()

@@ -26,7 +26,7 @@ from geohr.viewer import ObjectTable, page_server
 from geohr.viewer.database import from_blob, to_blob
 from geohr.viewer.drawn import DrawnLayer, DrawnPolygon, Edit
 from tests.makers import ORIGIN, UTM
-from tests.view.browser import serving
+from tests.view.browser import process, serving
 from tests.view.makers import write_result
 from tests.view.test_server import Client
 
@@ -229,6 +229,21 @@ def test_the_server_keeps_an_edit_and_says_how_to_take_it_back(client: Client) -
     assert send(client, told["undo"])[1]["count"] == 0
     assert client.ask(f"/drawn/labels/{zoom}/{col}/{row}")[2] == b""
     assert client.ask("/drawn/labels/1")[0] == 404
+
+
+def test_an_edit_that_is_sent_again_after_a_kill_is_kept_once(tmp_path: Path) -> None:
+    scene, objects = write_result(tmp_path, 4)
+    geometry = shapely.geometry.mapping(square(10, 10))
+    drawn = {"id": None, "geometry": geometry, "properties": {"class": "building"}}
+    edit = {"layer": "labels", "put": [drawn], "drop": []}
+    # The server is killed after it has written, and its first answer may never have come.
+    with process(0, scene, objects) as address:
+        first = send(Client(address, scene, objects), edit)
+    with process(0, scene, objects) as address:
+        again = send(Client(address, scene, objects), edit)
+    assert first == again
+    assert (again[0], again[1]["count"], again[1]["undo"]["drop"]) == (200, 1, [1])
+    assert len(pyogrio.read_dataframe(tmp_path / "scene.labels.gpkg", layer="labels")) == 1
 
 
 def tile_of(shape: Any) -> tuple[int, int, int]:

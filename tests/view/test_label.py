@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +14,7 @@ import shapely
 from selenium.webdriver.common.action_chains import ActionChains
 
 from geohr.viewer import page_server
-from tests.view.browser import Page, chromium, serving
+from tests.view.browser import Page, chromium, process, serving
 from tests.view.makers import write_result
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "data"
@@ -94,23 +89,6 @@ def kept(page: Page, count: int) -> Callable[[], bool]:
 
 def corners(shape: Any) -> list[tuple[float, float]]:
     return [(x, y) for x, y in shape.exterior.coords[:-1]]
-
-
-@contextmanager
-def process(port: int, scene: Path, objects: Path) -> Iterator[subprocess.Popen[str]]:
-    """A server in a process of its own, which can be killed."""
-    command = [sys.executable, "-m", "geohr_cli", "view", str(scene), str(objects)]
-    run = subprocess.Popen(
-        [*command, "--port", str(port), "--no-browser"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert run.stdout is not None
-        assert run.stdout.readline().startswith("http")
-        yield run
-    finally:
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
-        run.stdout.close()  # type: ignore[union-attr]
 
 
 @pytest.mark.full

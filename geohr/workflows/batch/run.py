@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geohr._runtime.files import local_part
 from geohr._runtime.locks import locked
+from geohr._runtime.messages import amount
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr.errors import InputError, InterruptedRunError, UsageError
@@ -96,7 +97,8 @@ def run_batch(
             batch.stop.sleep(options.watch)
         if batch.stop.requested:
             raise InterruptedRunError(
-                f"stopped as asked after {len(batch.entries)} scenes; the same command goes on"
+                f"stopped as asked after {amount(len(batch.entries), 'scene')}; the same command "
+                "goes on"
             )
     return list(batch.entries.values())
 

@@ -14,6 +14,7 @@ from typing import Any
 import shapely
 
 from geohr._runtime.file_store import FileStore, FolderStore, open_file_store
+from geohr._runtime.messages import amount
 from geohr._runtime.redact import redact
 from geohr._runtime.stores import is_object
 from geohr.encoding import PROBABILITY_MAX
@@ -186,7 +187,7 @@ def _collection(
         "stac_extensions": [],
         "id": stem,
         "description": f"Objects in {redact(Path(plan.zones[0].title).name)}, found by "
-        f"{card.name} {card.version} in {len(items)} cells",
+        f"{card.name} {card.version} in {amount(len(items), 'cell')}",
         "license": "other",
         "extent": {
             "spatial": {"bbox": [whole]},

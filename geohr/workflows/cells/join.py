@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geohr._runtime.file_store import FileStore, FolderStore, open_file_store
-from geohr._runtime.messages import warn
+from geohr._runtime.messages import amount, warn
 from geohr.errors import InputError
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
@@ -61,13 +61,12 @@ class JoinSummary:
 
     def describe(self) -> str:
         """The summary in one line."""
-        cells = f"{self.done} of {self.cells} cells" if self.done < self.cells else (
-            f"{self.cells} cells"
-        )  # fmt: skip
+        done = f"{self.done:,} of " if self.done < self.cells else ""
+        cells = done + amount(self.cells, "cell")
         left = f"; {self.open} left out that go on in cells not done" if self.open else ""
         return (
-            f"{self.out}: {self.objects} objects of {cells}, {self.joined} of them at edges"
-            f"{left}; {self.copied} cells copied"
+            f"{self.out}: {amount(self.objects, 'object')} of {cells}, {self.joined:,} of them "
+            f"at edges{left}; {amount(self.copied, 'cell')} copied"
         )
 
 
@@ -130,7 +129,10 @@ def join_cells(
             copied = _copy(plan, [each for each in plan.cells if each.name in results], target)
         files = write_catalog(plan, results, jobs, target, str(out))
     if left and len(results) == len(plan.cells):
-        warn(f"{left} objects do not meet at the edges of cells, and were left out")
+        warn(
+            f"{amount(left, 'object')} left out, whose parts in different cells do not meet at "
+            "the cells' edges"
+        )
     return JoinSummary(
         out=str(out),
         cells=len(plan.cells),

@@ -23,6 +23,7 @@ from rasterio.crs import CRS
 from geohr import __version__
 from geohr._runtime.file_store import FolderStore, open_file_store
 from geohr._runtime.files import check_writable
+from geohr._runtime.messages import amount
 from geohr._runtime.stores import check_absent, is_object
 from geohr.errors import InputError, UsageError
 from geohr.geobox import GeoBox, Window
@@ -173,8 +174,9 @@ class PlanEstimate:
     def describe(self) -> str:
         """The estimate for a person."""
         return (
-            f"{self.cells} cells of {self.scenes} scenes, {self.km2:.4g} km2; {self.windows} "
-            f"windows, {self.core_hours:.3g} core hours; {self.bytes / 1e6:.4g} MB of outputs; "
+            f"{amount(self.cells, 'cell')} of {amount(self.scenes, 'scene')}, {self.km2:.4g} km2; "
+            f"{amount(self.windows, 'window')}, {self.core_hours:.3g} core hours; "
+            f"{self.bytes / 1e6:.4g} MB of outputs; "
             f"cost {self.cost:.3g} at --price, {self.cost_per_km2:.3g} per km2"
         )
 

@@ -15,6 +15,7 @@ import rasterio
 
 from geohr import __version__
 from geohr._runtime.file_store import FolderStore
+from geohr._runtime.messages import amount
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
@@ -230,7 +231,7 @@ def attempt(
         return "failed", reason, error
     if result is None:
         return "skipped", "", None
-    return "done", f"{result.objects} objects, {result.seconds:.1f} s", None
+    return "done", f"{amount(result.objects, 'object')}, {result.seconds:.1f} s", None
 
 
 def run_cells(

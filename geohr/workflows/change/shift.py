@@ -99,7 +99,7 @@ class ShiftField:
             + (
                 "from 1 window"
                 if self.windows == 1
-                else f"from {self.windows} windows that agree to {self.spread:.2f} m"
+                else f"from {self.windows:,} windows that agree to {self.spread:.2f} m"
             )
         )
 

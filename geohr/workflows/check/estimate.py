@@ -18,6 +18,7 @@ import pyogrio
 import pyogrio.errors
 import shapely
 
+from geohr._runtime.messages import amount
 from geohr.encoding import Floats, Ints
 from geohr.errors import InputError
 from geohr.geodesy import areas
@@ -139,7 +140,7 @@ class Estimate:
         """A description: estimates with their 95% intervals."""
         return "\n".join(
             [
-                f"judged: {self.objects} objects and {self.places} places",
+                f"judged: {amount(self.objects, 'object')} and {amount(self.places, 'place')}",
                 f"precision: {percent(self.precision)} of the map's objects are right",
                 f"recall: {percent(self.recall)} of the objects that are there are in the map",
                 f"objects there: {numbers(self.count)}, missed: {numbers(self.missed)}",
@@ -195,8 +196,9 @@ def read_judgements(sample: Path) -> Judgements:
     objects = objects[known]
     if len(objects) == 0 or not seen.any():
         raise InputError(
-            f"{sample}: {len(objects)} objects and {seen.sum()} places have an answer; judge some "
-            "of both, 1 for yes and 0 for no in the column answer, or in geohr view"
+            f"{sample}: {amount(len(objects), 'object')} and {amount(int(seen.sum()), 'place')} "
+            "with an answer; judge some of both, 1 for yes and 0 for no in the column answer, "
+            "or in geohr view"
         )
     return Judgements(
         right=objects["answer"].to_numpy(np.float64),

@@ -14,6 +14,7 @@ import pyproj
 import shapely
 
 from geohr._runtime.files import check_writable, written_whole
+from geohr._runtime.messages import amount
 from geohr.encoding import Floats, Geometries, Ints
 from geohr.errors import InputError, UsageError
 from geohr.geodesy import areas
@@ -52,12 +53,27 @@ class SampleCounts:
     places: dict[str, tuple[int, int]]
     ground: float
 
+    @property
+    def judged_objects(self) -> int:
+        """Objects to judge."""
+        return sum(number for number, _ in self.objects.values())
+
+    @property
+    def judged_places(self) -> int:
+        """Places to judge."""
+        return sum(number for number, _ in self.places.values())
+
+    @property
+    def minutes(self) -> float:
+        """How long that may take."""
+        return (self.judged_objects * OBJECT_SECONDS + self.judged_places * WINDOW_SECONDS) / 60
+
     def describe(self) -> str:
         """A description in one line."""
-        objects = sum(number for number, _ in self.objects.values())
-        places = sum(number for number, _ in self.places.values())
-        minutes = (objects * OBJECT_SECONDS + places * WINDOW_SECONDS) / 60
-        return f"{objects} objects and {places} places to judge, about {minutes:.0f} minutes"
+        return (
+            f"{amount(self.judged_objects, 'object')} and {amount(self.judged_places, 'place')} to "
+            f"judge, about {amount(round(self.minutes), 'minute')}"
+        )
 
 
 @dataclass(frozen=True)
