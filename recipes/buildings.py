@@ -2,7 +2,7 @@
 
     python -m recipes.buildings manifest DATA data.json [--unlabelled SCENE]
     geohr train --data data.json --card recipes/buildings.json --out run.safetensors ...
-    python -m recipes.buildings publish DATA run.safetensors buildings.safetensors
+    python -m recipes.buildings publish DATA run.safetensors out.safetensors [--card FILE.json]
 
 DATA is a folder with the data sets' `manifest.json`. `recipes.choices` tells what the card should
 say of resolutions, threshold and smallest object; Kampala b is only reported.
@@ -39,7 +39,7 @@ from geohr.training.validate import LEVELS, count_pixels
 CARD = Path(__file__).with_suffix(".json")
 """What the model is trained with, and what was chosen after that by `recipes.choices`."""
 CHOSEN = (
-    "notes", "sources", "version", "gsd", "gsd_best", "readings", "join",
+    "name", "notes", "sources", "version", "gsd", "gsd_best", "readings", "join",
     "threshold", "instances", "min_area", "walls", "outline", "regularize",
 )  # fmt: skip
 """The entries of the card that a trained model takes from there."""
@@ -385,18 +385,18 @@ def compare_forms(exact: Model, shipped: Model, places: Mapping[str, Place]) -> 
         print(name, *(f"{form} {iou:.4f}" for form, iou in found.items()), flush=True)
 
 
-def read_trained(path: Path) -> Model:
-    """A trained model with what `CARD` says of reading, of objects and in its notes."""
+def read_trained(path: Path, card: Path = CARD) -> Model:
+    """A trained model with what a recipe's card says of reading, of objects and in its notes."""
     trained = Model.load(path)
-    written = start_card(CARD, trained.card.name)
+    written = start_card(card, trained.card.name)
     told = {name: getattr(written, name) for name in CHOSEN}
     return Model(trained.network, dataclasses.replace(trained.card, **told))
 
 
-def publish(data: Path, trained: Path, out: Path, *, folder: Path) -> None:
+def publish(data: Path, trained: Path, out: Path, *, chosen: Path, folder: Path) -> None:
     """Score everywhere, and write the model as float16 with its scores in the card."""
     folder.mkdir(exist_ok=True)
-    model = read_trained(trained)
+    model = read_trained(trained, chosen)
     reported = {
         "Kampala a (chosen on)": kampala(data, folder, "a"),
         "Lyon (chosen on)": lyon(data, folder),
@@ -434,6 +434,7 @@ def main() -> None:
     parser.add_argument("command", choices=["manifest", "publish"])
     parser.add_argument("paths", nargs="+", type=Path)
     parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--card", type=Path, default=CARD, help="what was chosen for the model")
     parser.add_argument("--unlabelled", type=Path, help="a scene that a student sees, too")
     arguments = parser.parse_args()
     if arguments.command == "manifest":
@@ -441,7 +442,7 @@ def main() -> None:
         write_manifest(data, out, unlabelled=arguments.unlabelled)
     else:
         data, trained, out = arguments.paths
-        publish(data, trained, out, folder=arguments.work)
+        publish(data, trained, out, chosen=arguments.card, folder=arguments.work)
 
 
 if __name__ == "__main__":
