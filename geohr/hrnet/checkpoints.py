@@ -210,7 +210,9 @@ def load_trunk(trunk: nn.Module, path: str | Path, *, extra_bands: str = "mean")
     bands = trunk.conv1.in_channels
     given = found["conv1.weight"].shape[1]
     if given != bands and given != RGB:
-        raise InputError(f"{path} takes {amount(given, 'band')}, the network {bands}")
+        raise InputError(
+            f"{path} was trained on {amount(given, 'band')}, the network takes {bands}"
+        )
     if given != bands:
         found["conv1.weight"] = adapt_bands(found["conv1.weight"], bands, policy=extra_bands)
     used = _load(trunk, found, layout=find_format(names), path=path, trunk_only=True)

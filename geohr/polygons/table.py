@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     import geopandas
 
 
+# Square centimetres in a square metre.
+CM2 = 1e4
 # The columns, in order, and their types; `class` holds str.
 DTYPES: dict[str, str] = {
     "class": "object",
@@ -79,36 +80,39 @@ class Totals:
 
     Attributes:
         objects: By class.
-        areas: Square metres by class; NaN without a CRS.
+        areas: Square centimetres by class: whole numbers, whose sum is the same in any order.
+        measured: Whether areas are known; not without a CRS.
     """
 
     objects: Counter[str] = field(default_factory=Counter)
-    areas: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    areas: Counter[str] = field(default_factory=Counter)
+    measured: bool = True
 
     def add(self, polygons: Polygons) -> None:
         """Count polygons too."""
         names, which = np.unique(polygons.columns["class"].astype(str), return_inverse=True)
-        areas = np.bincount(which, polygons.columns["area_m2"], len(names))
-        for name, count, area in zip(names, np.bincount(which), areas, strict=True):
+        areas = np.rint(polygons.columns["area_m2"] * CM2)
+        self.measured = self.measured and not np.isnan(areas).any()
+        sums = np.bincount(which, np.nan_to_num(areas), len(names))
+        for name, count, area in zip(names, np.bincount(which), sums, strict=True):
             self.objects[str(name)] += int(count)
-            self.areas[str(name)] += float(area)
+            self.areas[str(name)] += int(area)
 
     @property
     def area_m2(self) -> float | None:
         """The area in all, to a tenth of a square metre; None without a CRS."""
-        return tenths(sum(self.areas.values(), 0.0))
+        return self._tenths(self.areas.total())
 
     def by_class(self) -> dict[str, dict[str, float | None]]:
         """`objects` and `area_m2` of each class that was found."""
         return {
-            name: {"objects": count, "area_m2": tenths(self.areas[name])}
+            name: {"objects": count, "area_m2": self._tenths(self.areas[name])}
             for name, count in sorted(self.objects.items())
         }
 
-
-def tenths(area: float) -> float | None:
-    """An area rounded to a tenth; None for NaN."""
-    return None if math.isnan(area) else round(area, 1)
+    def _tenths(self, area: int) -> float | None:
+        """An area in square metres, rounded to a tenth; None where it is not known."""
+        return round(area / CM2, 1) if self.measured else None
 
 
 def concatenate(parts: list[Polygons]) -> Polygons:

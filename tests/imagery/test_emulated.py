@@ -15,6 +15,7 @@ from tests.imagery.emulators import make_bucket, make_container
 from tests.makers import noise, write_scene
 
 OUTPUTS = ("b.gpkg", "b.tif")
+STYLES = ("b.qml", "b.sld")
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +44,8 @@ def segmented_there(geohr: Geohr, scene: Path, model: Path, root: str, folder: P
         ended = geohr("segment", source, *outputs, "--model", model)
         assert ended.code == 0, ended.err
     listed = sorted(each["path"] for part in store.list("out") for each in part)
-    assert listed == [f"out/{name}" for name in OUTPUTS]
-    for name in OUTPUTS:
+    assert listed == sorted(f"out/{name}" for name in (*OUTPUTS, *STYLES))
+    for name in (*OUTPUTS, *STYLES):
         found = bytes(store.get(f"out/{name}").bytes())
         assert found == (folder / "read" / name).read_bytes()
     with (

@@ -31,7 +31,7 @@ from qgis.core import (
 
 from .command import run
 
-MODELS = ("buildings", "land_cover")
+MODELS = ("buildings", "buildings_lite0", "land_cover")
 NUMBERS = {
     "THRESHOLD": ("Threshold (by default the model's)", "--threshold"),
     "MIN_AREA": ("Smallest object, in square metres (by default the model's)", "--min-area"),
