@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geohr._runtime.files import check_writable, staged
 from geohr._runtime.messages import amount
@@ -37,10 +36,6 @@ from geohr.outputs.write import (
 from geohr.scene.prepare import SceneLike, display_name
 from geohr.scene.provenance import changed, identify
 from geohr.tiling.blocks import BlockSize
-
-if TYPE_CHECKING:
-    pass
-
 
 GEOJSON_CRS = "OGC:CRS84"
 """The one CRS of GeoJSON (RFC 7946, section 4)."""

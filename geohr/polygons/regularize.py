@@ -212,12 +212,12 @@ def _draw(filled: Geometries, tolerance: Floats, direction: Floats) -> Geometrie
     area = shapely.area(filled)
     outline = Outline.of(filled, tolerance)
     drawings, misses, vertices = [], [], []
-    for drawing, price in _candidates(filled, tolerance, direction):
+    for drawing, price, each in _candidates(filled, tolerance, direction):
         sized = with_area(drawing, area)
         away, count = outline.compare(sized)
         drawings.append(sized)
         misses.append(away)
-        vertices.append(price + count * (price != CIRCLE_PRICE))
+        vertices.append(price + each * count)
     chosen = outline.choose(np.stack(misses), np.stack(vertices))
     every = np.arange(len(filled))
     usable = np.isfinite(np.stack(misses)[chosen, every])
@@ -226,8 +226,8 @@ def _draw(filled: Geometries, tolerance: Floats, direction: Floats) -> Geometrie
 
 def _candidates(
     filled: Geometries, tolerance: Floats, direction: Floats
-) -> list[tuple[Geometries, float]]:
-    """All drawings of polygons without holes, and the price of each way in vertices."""
+) -> list[tuple[Geometries, float, int]]:
+    """All drawings of polygons without holes, with the price of each and of a vertex of it."""
     centre = middles(filled)
     level = turn(filled, -direction, centre)
     walls = [(rectangles(level), 0.0)] + [
@@ -236,12 +236,12 @@ def _candidates(
         for angle in ANGLES
     ]
     free = [
-        (np.asarray(shapely.simplify(filled, detail * tolerance), object), FREE_PRICE)
+        (np.asarray(shapely.simplify(filled, detail * tolerance), object), FREE_PRICE, 1)
         for detail in DETAILS
     ]
     return [
-        *((turn(each, direction, centre), price) for each, price in walls),
-        (circles(centre, shapely.area(filled)), CIRCLE_PRICE),
+        *((turn(each, direction, centre), price, 1) for each, price in walls),
+        (circles(centre, shapely.area(filled)), CIRCLE_PRICE, 0),
         *free,
     ]
 
