@@ -93,7 +93,7 @@ def write_manifest(data: Path, out: Path, *, unlabelled: Path | None = None) -> 
         if entry["split"] == "train"
     ]
     folder = out.with_suffix("")
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     held = {str(data / each["image"]) for each in accra_images(data)}
     entries = [each for each in entries if each["image"] not in held]
     entries.extend(
@@ -395,7 +395,7 @@ def read_trained(path: Path, card: Path = CARD) -> Model:
 
 def publish(data: Path, trained: Path, out: Path, *, chosen: Path, folder: Path) -> None:
     """Score everywhere, and write the model as float16 with its scores in the card."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     model = read_trained(trained, chosen)
     reported = {
         "Kampala a (chosen on)": kampala(data, folder, "a"),
@@ -433,7 +433,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=["manifest", "publish"])
     parser.add_argument("paths", nargs="+", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--work", type=Path, default=Path("build/validation"))
     parser.add_argument("--card", type=Path, default=CARD, help="what was chosen for the model")
     parser.add_argument("--unlabelled", type=Path, help="a scene that a student sees, too")
     arguments = parser.parse_args()

@@ -153,10 +153,10 @@ def main() -> None:
     parser.add_argument("--ways", default=WAYS)
     parser.add_argument("--thresholds", default=THRESHOLDS)
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--work", type=Path, default=Path("build/validation"))
     arguments = parser.parse_args()
     folder = arguments.work
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     places = chosen_on(arguments.data, folder)
     forest = forests(arguments.data)[FOREST]
     thresholds = [float(each) for each in arguments.thresholds.split(",")]

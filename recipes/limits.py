@@ -67,10 +67,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--work", type=Path, default=Path("build/validation"))
     arguments = parser.parse_args()
     data, folder = arguments.data, arguments.work
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     places = as_read(data, folder)
     farther = " | ".join(f"beyond {metres:g} m" for metres in NEAR)
     print(f"| model | place | card's threshold | best threshold | {farther} |")

@@ -186,10 +186,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--work", type=Path, default=Path("build/validation"))
     parser.add_argument("--metres", default=",".join(f"{each:g}" for each in METRES))
     arguments = parser.parse_args()
-    arguments.work.mkdir(exist_ok=True)
+    arguments.work.mkdir(parents=True, exist_ok=True)
     metres = [float(each) for each in arguments.metres.split(",")]
     for name in arguments.models:
         model = resolve_model(name)

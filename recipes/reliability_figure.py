@@ -28,10 +28,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("validation"))
+    parser.add_argument("--work", type=Path, default=Path("build/validation"))
     arguments = parser.parse_args()
     data, folder = arguments.data, arguments.work
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     places = as_read(data, folder)
     model = Model.load(arguments.model)
     figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
