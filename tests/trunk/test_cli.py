@@ -22,17 +22,6 @@ from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Path:
-    return write_scene(tmp_path / "scene.tif", noise(100, 120))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    """Random, with a threshold in the middle of what it says, so that there are objects."""
-    return random_model(tmp_path / "model.safetensors", card=one_class_card(threshold=0.5))
-
-
 def test_a_scene_becomes_polygons_classes_and_probabilities(
     geohr: Geohr, scene: Path, model: Path, tmp_path: Path
 ) -> None:

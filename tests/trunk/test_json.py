@@ -17,21 +17,11 @@ from geohr.geobox import Window
 from geohr_cli.facts import plain
 from geohr_cli.main import geohr as group
 from tests.command import Geohr
-from tests.makers import UTM, noise, one_class_card, random_model, write_scene
+from tests.makers import UTM, noise, write_scene
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "json.md"
 SILENT = {"geohr view", "geohr completion", "geohr models card"}
 """A server, a script of the shell, and a command that prints JSON as it is."""
-
-
-@pytest.fixture
-def scene(tmp_path: Path) -> Path:
-    return write_scene(tmp_path / "scene.tif", noise(100, 120))
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return random_model(tmp_path / "model.safetensors", card=one_class_card(threshold=0.5))
 
 
 def facts(geohr: Geohr, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
