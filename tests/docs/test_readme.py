@@ -17,6 +17,8 @@ from rasterio.windows import Window
 
 from tests.command import Geohr
 
+# A reader is warned of what is odd about a scene, and the command goes on.
+pytestmark = pytest.mark.filterwarnings("default")
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
