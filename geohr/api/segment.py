@@ -292,11 +292,7 @@ def check_request(
 
 
 def check_unchanged(job: Job, before: list[list[object]]) -> None:
-    """Refuse a result of files of which some were written while they were read.
-
-    Args:
-        job: The run.
-        before: What identified its files when they were opened.
+    """Refuse a result of files that have changed since `before` was noted.
 
     Raises:
         InputError: Naming the file.

@@ -370,13 +370,7 @@ def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
 def _provenance(
     raster: str | Path, options: VectorizeOptions, tags: dict[str, str]
 ) -> dict[str, str]:
-    """The provenance of the output: the program, its options, and the time of its input.
-
-    Args:
-        raster: The input.
-        options: The options of tracing.
-        tags: The provenance in the raster of the run that predicted it.
-    """
+    """The output's provenance: program, options, and `tags`, those of the run that predicted it."""
     made = {**_recorded(tags), **dataclasses.asdict(options)}
     path, changed = Path(raster), ""
     if path.is_file():

@@ -142,14 +142,7 @@ def predict_block(
 ) -> BlockScores:
     """Predict one block in the calling thread, with the result that `predict_rows` would have.
 
-    Args:
-        reader: The open scene.
-        grid: How it is cut into windows.
-        block: Which of its blocks.
-        predictor: Scores of windows.
-        normalizer: From the scene's values to the network's.
-        classes: Channels of the scores.
-        blend: A name in `geohr.stitching.weights.BLENDS`.
+    The arguments are those of `predict_rows`, with an open scene.
 
     Raises:
         InputError: When the scene cannot be read or its values are out of the card's range.
