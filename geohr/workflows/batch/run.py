@@ -131,10 +131,7 @@ def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Bat
 def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None:
     """Process all scenes that have stopped growing.
 
-    Args:
-        batch: The batch.
-        sources: The scenes.
-        last: Whether those that grow are waited for once, and then left to the next run.
+    In the last pass those that grow are waited for once, and then left to the next run.
     """
     check_outputs(batch, sources)
     settle, growing = batch.options.settle, []
