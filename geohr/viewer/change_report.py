@@ -156,7 +156,7 @@ def outlined(pixels: Bytes, bounds: Bounds, found: ChangeLayer, crs: pyproj.CRS)
     )
     picture = pixels.copy()
     for kind, place in number.items():
-        picture[drawn == place] = (*rgb(COLOURS[kind]), 255)
+        picture[drawn == place] = (*bytes.fromhex(COLOURS[kind][1:]), 255)
     return picture
 
 
@@ -166,12 +166,6 @@ def in_crs(shapes: Any, crs: pyproj.CRS, target: pyproj.CRS) -> Any:
         return shapes
     change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
     return shapely.transform(shapes, lambda points: np.column_stack(change.transform(*points.T)))
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """The numbers of a colour such as #1a9641."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return red, green, blue
 
 
 def legend() -> str:

@@ -178,7 +178,7 @@ def draw(
     )
     picture = pixels.copy()
     for step, (_, colour) in enumerate(CONFIDENCE_COLOURS, start=1):
-        picture[drawn == step] = (*(int(colour[at : at + 2], 16) for at in (1, 3, 5)), 255)
+        picture[drawn == step] = (*bytes.fromhex(colour[1:]), 255)
     return picture
 
 
