@@ -31,11 +31,7 @@ INPUT, OUTPUT = "input", "output"
 
 
 class DeepnessNetwork(nn.Module):
-    """Values divided by 255 to a background and scores, the likeliest of which is meant.
-
-    Args:
-        model: Network and card.
-    """
+    """Values divided by 255 to a background and scores, the likeliest of which is meant."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -72,13 +68,7 @@ def affine(card: Card) -> tuple[Batch, Batch]:
 
 
 class DeepnessPredictor:
-    """A file for Deepness, asked as these tools ask it, for comparison with the network.
-
-    Args:
-        path: Of the file.
-        card: Of the model.
-        batch: Windows at once.
-    """
+    """A file for Deepness, asked as these tools ask it, for comparison with the network."""
 
     workers = 1
 
