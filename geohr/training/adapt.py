@@ -38,14 +38,16 @@ from geohr.training.options import AdaptOptions
 
 FOLDS = 3
 """Parts of the labelled ground, each left out once: so many fits share the minutes."""
-SHARES = (0.0, 0.5, 1.0)
-"""Shares of the new weights in the mean of old and new that are tried."""
+SHARE = 0.5
+"""Share of the fitted weights in the mean of old and fitted ones: alone they forget too much."""
+# Square metres of labelled ground: what is fitted to less can be worse without being seen to be.
+GROUND_MIN = 1000.0
 # The threshold of a card that names none.
 EVEN = 0.5
 # Of the minutes, for reading and for judging the candidates.
 JUDGE_SHARE = 0.15
-# More steps than this change nothing that matters.
-STEPS_MAX = 600
+# More steps than this were not measured to gain more, and take longer.
+STEPS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,10 @@ def adapt(
     """Fit a model to a place with a few labels.
 
     All weights are fitted at a low rate, several times, with a part of the labelled ground left out
-    each time; where nothing is labelled, the former model's probabilities guide them. The share of
-    new weights in the mean of old and new, and the threshold, are those that suit the ground left
-    out. Where the new weights are not shown to be better there, the old ones are kept, with a
-    threshold that is chosen again; where that is not either, the model stays as it was.
+    each time; where nothing is labelled, the former model's probabilities guide them. The mean of
+    these and the old weights is taken, with the threshold that suits the ground left out. Where
+    that ground shows a loss, the old weights are kept, with a threshold that is chosen again; where
+    that is not shown to be better either, the model stays as it was.
 
     Args:
         scene: The scene, or several that are one mosaic.
@@ -115,7 +117,7 @@ def adapt(
     trial = try_fits(scene, labels, resolved, options, progress)
     choice, gain = judge(
         trial.counts,
-        SHARES,
+        SHARE,
         card.threshold or EVEN,
         certainty=options.certainty,
         seed=options.seed,
@@ -134,7 +136,7 @@ class Trial:
     Attributes:
         place: The name of the scene.
         fitted: Weights, each fitted without a part of the labelled ground.
-        counts: `(share, plot, truth, level)` pixels; see `count_all`.
+        counts: `(2, plot, truth, level)` pixels; see `count_all`.
         objects: Labelled objects.
         hectares: Labelled ground.
         steps: Steps of the fit with the fewest.
@@ -169,7 +171,7 @@ class Trial:
             card,
             name=name,
             threshold=choice.threshold,
-            instances=choice.core(found[0], found[SHARES.index(choice.share)], card.instances),
+            instances=choice.core(found[0], found[int(choice.share > 0)], card.instances),
             metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
             notes=notes,
         )
@@ -199,6 +201,12 @@ def try_fits(
     normalizer = Normalizer.of(card, options.scale)
     check_range(view, normalizer)
     pieces, objects = read_labelled(view, str(labels), options.areas)
+    ground = sum(int((each.plots != NO_PLOT).sum()) for each in pieces) * (view.gsd or 0.0) ** 2
+    if ground < GROUND_MIN:
+        raise InputError(
+            f"{labels}: {ground:.0f} square metres of labelled ground say too little of a place; "
+            f"label {GROUND_MIN:.0f} or more, in several places"
+        )
     folds = share_out(pieces)
     phase("fitting")
     seconds = options.minutes * 60 * (1 - JUDGE_SHARE) - (time.monotonic() - began)
@@ -206,13 +214,12 @@ def try_fits(
     former = [levels(model.network, each, normalizer) for each in pieces]
     fitted = fit_all(model.network, pieces, former, folds, normalizer, options, clock)
     phase("judging")
-    known = sum(int((each.plots != NO_PLOT).sum()) for each in pieces)
     return Trial(
         Path(view.path).stem,
         fitted,
         count_all(model.network, fitted, pieces, former, folds, normalizer),
         objects,
-        known * (view.gsd or 0.0) ** 2 / 1e4,
+        ground / 1e4,
         min(clock.taken.values()),
     )
 
@@ -320,18 +327,20 @@ def count_all(
     folds: Sequence[Sequence[int]],
     normalizer: Normalizer,
 ) -> Ints:
-    """`(share, plot, truth, level)` pixels of every plot, by weights that have not seen it."""
+    """`(2, plot, truth, level)` pixels of every plot, by the old weights and by new ones.
+
+    The new ones are the mean of the old and of those that were fitted without the plot.
+    """
     plots = 1 + max(int(each.plots.max()) for each in pieces)
-    counts = np.zeros((len(SHARES), plots, 2, PROBABILITY_MAX + 1), np.int64)
+    counts = np.zeros((2, plots, 2, PROBABILITY_MAX + 1), np.int64)
     old = network.state_dict()
     candidate = copy.deepcopy(network).eval()
     every = [plot for fold in folds for plot in fold]
     for piece, found in zip(pieces, former, strict=True):
         plot_counts(found, piece, every, counts[0])
-    for place, share in enumerate(SHARES[1:], 1):
-        for weights, fold in zip(fitted, folds, strict=True):
-            candidate.load_state_dict(blend(old, weights, share))
-            for piece in pieces:
-                if np.isin(piece.plots, fold).any():
-                    plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[place])
+    for weights, fold in zip(fitted, folds, strict=True):
+        candidate.load_state_dict(blend(old, weights, SHARE))
+        for piece in pieces:
+            if np.isin(piece.plots, fold).any():
+                plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[1])
     return counts

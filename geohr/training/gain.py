@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from geohr.options import THRESHOLD_MIN
 
 REPLICATES = 1000
 # Scores of a few plots that differ by less say nothing.
-AS_GOOD = 0.005
+AS_GOOD = 0.01
 
 
 @dataclass(frozen=True)
@@ -88,31 +87,39 @@ class Gain:
             f"({100 * self.low:+.0f} to {100 * self.high:+.0f})"
         )
         if choice.share:
-            return f"{told}, with {choice.share:.0%} new weights and threshold {choice.threshold:g}"
+            taken = (
+                f"{told}, with {choice.share:.0%} new weights and threshold {choice.threshold:g}"
+            )
+            return taken if self.low > 0 else f"{taken}; it may be a loss: check the new map"
         better, low, high = (100 * each for each in self.weights)
         kept = (
-            f"the old weights are kept, as new ones are not shown to be better ({better:+.0f} "
-            f"points, {low:+.0f} to {high:+.0f})"
+            f"the old weights are kept, as new ones are worse on labelled ground that was left out "
+            f"({better:+.0f} points, {low:+.0f} to {high:+.0f})"
         )
         if choice.threshold == choice.former:
-            return f"{kept}, and neither is another threshold: the model is as it was"
+            return (
+                f"{kept}, and another threshold is not shown to be better: the model is as it was"
+            )
         return (
             f"{kept}; with the threshold {choice.threshold:g} instead of {choice.former:g}, {told}"
         )
 
 
 def judge(
-    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.5, seed: int = 0
+    counts: Ints, share: float, former: float, *, certainty: float = 0.95, seed: int = 0
 ) -> tuple[Choice, Gain]:
     """Choose weights and threshold, and say what they gain.
 
-    Each plot is scored with the choice that the other plots make, and the intervals draw plots with
-    replacement. New weights are chosen where the lower end of what they gain over the old ones, at
-    a threshold that was chosen again, is above 0; that threshold, where its own lower end is.
+    Each plot is scored with the threshold that the other plots choose, and the intervals draw plots
+    with replacement. New weights are taken unless all of the interval of what they gain over the
+    old ones, both at a threshold that was chosen again, lies below 0: a few plots seldom show a
+    gain that the rest of a place has. Else that threshold is taken where all of the interval of
+    what it gains lies above 0.
 
     Args:
-        counts: `(share, plot, truth, level)` pixels, by weights that have not seen the plot.
-        shares: The first is 0, the old weights.
+        counts: `(2, plot, truth, level)` pixels by the old weights, and by new ones that have not
+            seen the plot.
+        share: Of the fitted weights in the new ones.
         former: The old threshold.
         certainty: Level of the intervals.
         seed: Of the bootstrap.
@@ -125,20 +132,21 @@ def judge(
     again, new = np.empty_like(old), np.empty_like(old)
     for plot in range(counts.shape[1]):
         others = whole - counts[:, plot]
-        place, at = best(others, at_former)
-        new[plot] = outcome(counts[place, plot], at)
-        again[plot] = outcome(counts[0, plot], best(others[:1], at_former)[1])
+        again[plot], new[plot] = (
+            outcome(counts[which, plot], best(others[which], at_former)) for which in (0, 1)
+        )
     better = difference(new, again, certainty, seed)
-    # What may be a loss is not taken: neither new weights nor a new threshold.
-    place, at = best(whole, at_former) if better[1] > 0 else best(whole[:1], at_former)
-    after = new if shares[place] else again
-    threshold = max(math.floor(at / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN)
-    if shares[place] == 0 and difference(again, old, certainty, seed)[1] <= 0:
+    taken = int(better[2] >= 0)
+    after = new if taken else again
+    threshold = max(
+        math.floor(best(whole[taken], at_former) / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN
+    )
+    if not taken and difference(again, old, certainty, seed)[1] <= 0:
         after, threshold = old, former
     gained = difference(after, old, certainty, seed)
     before = score(old.sum(axis=0))
     return (
-        Choice(shares[place], threshold, former),
+        Choice(share if taken else 0.0, threshold, former),
         Gain(float(before), float(before) + gained[0], gained[1], gained[2], better),
     )
 
@@ -154,18 +162,17 @@ def score(totals: NDArray[np.int64]) -> Floats:
     return iou(totals[..., 0], totals[..., 1], totals[..., 2])
 
 
-def best(counts: Ints, former: int) -> tuple[int, int]:
-    """The place of the share and the level with the best score of `(share, truth, level)`.
+def best(counts: Ints, former: int) -> int:
+    """The level with the best score, of pixels `(truth, level)`.
 
     Of levels that are as good within `AS_GOOD`, it is the one nearest to the former.
     """
-    from_level = counts[..., ::-1].cumsum(axis=-1)[..., ::-1]
-    false, true = from_level[:, 0], from_level[:, 1]
+    from_level = counts[:, ::-1].cumsum(axis=1)[:, ::-1]
+    false, true = from_level
     # Level 0 is everything, and no threshold.
-    scores = iou(true, false, counts[:, 1].sum(axis=-1, keepdims=True) - true)[:, 1:]
-    place = int(scores.max(axis=1).argmax())
-    good = np.flatnonzero(scores[place] >= scores[place].max() - AS_GOOD) + 1
-    return place, int(good[np.abs(good - former).argmin()])
+    scores = iou(true, false, counts[1].sum() - true)[1:]
+    good = np.flatnonzero(scores >= scores.max() - AS_GOOD) + 1
+    return int(good[np.abs(good - former).argmin()])
 
 
 def difference(new: Ints, old: Ints, certainty: float, seed: int) -> tuple[float, float, float]:

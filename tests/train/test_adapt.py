@@ -20,7 +20,7 @@ from geohr.tiling.normalize import Normalizer
 from geohr.training.adapt import FOLDS, Clock, adapt, share_out
 from geohr.training.fit import LabelledWindows, blend, corner, guidance, mirrored
 from geohr.training.gain import Choice, judge
-from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_labelled
+from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_ground, read_labelled
 from geohr.training.options import AdaptOptions
 from tests.command import Geohr
 from tests.makers import ORIGIN, UTM
@@ -53,6 +53,16 @@ def test_only_ground_that_was_marked_as_complete_or_drawn_is_known(town: Town) -
     for each in pieces:
         assert ((each.plots == NO_PLOT) == (each.classes == IGNORE)).all()
         assert each.bands.shape == (3, *each.valid.shape)
+
+
+def test_slivers_at_the_edge_of_an_area_are_no_ground(town: Town) -> None:
+    scene = Scene.open(town.image)
+    west, north = ORIGIN
+    area = shapely.box(west + 10, north - 40, west + 40, north - 10)
+    # As outlines that were cut at the edge lie beyond it by rounding.
+    outside = shapely.box(west + 40 + 1e-9, north - 20, west + 40 + 1e-8, north - 15)
+    pieces = read_ground(scene, np.array([shapely.box(*area.bounds), outside]), np.array([area]))
+    assert len(pieces) == 1
 
 
 def test_folds_part_the_plots_and_share_the_objects(town: Town) -> None:
@@ -89,32 +99,50 @@ def counts(old: list[int], new: list[int], plots: int, noise: float = 0.0) -> np
 
 
 def test_weights_that_are_better_everywhere_are_chosen() -> None:
-    choice, gain = judge(counts([10, 200], [10, 120], 8), (0.0, 1.0), 0.65, seed=0)
-    assert choice.share == 1.0
+    choice, gain = judge(counts([10, 200], [10, 120], 8), 0.5, 0.65, seed=0)
+    assert choice.share == 0.5
     assert 10 < choice.threshold * 254 <= 120
     assert gain.after == 1.0
     assert gain.low > 0
-    assert "100% new weights" in gain.describe(choice)
+    assert gain.describe(choice).endswith("with 50% new weights and threshold 0.472")
 
 
-def test_weights_that_may_be_worse_are_refused_and_that_is_said() -> None:
-    same = counts([10, 100], [10, 100], 8, noise=0.3)
-    same[1] = same[0]
-    choice, gain = judge(same, (0.0, 1.0), 0.65, seed=0)
-    assert choice.share == 0.0
-    # The old threshold misses every object; the one chosen again finds most.
-    assert choice.threshold * 254 <= 100
-    assert gain.after > gain.before == 0.0
-    assert "the old weights are kept" in gain.describe(choice)
+def uneven(better: int, worse: int, gained: int, lost: int) -> np.ndarray:
+    """Plots where new weights find as many more pixels of objects, or fewer, than old ones."""
+    made = counts([10, 200], [10, 200], better + worse, noise=0.3)
+    made[0] = made[1]
+    for plot in range(better + worse):
+        change = gained if plot < better else -lost
+        made[1, plot, 1, 200] += change
+        made[1, plot, 1, 0] -= change
+    return made
 
 
-def test_a_threshold_that_gains_nothing_stays_as_it_was() -> None:
-    good = counts([10, 200], [10, 200], 8)
-    good[0] = good[1]
-    choice, gain = judge(good, (0.0, 1.0), 0.65, seed=0)
+def test_weights_that_may_be_worse_are_taken_and_that_is_said() -> None:
+    choice, gain = judge(uneven(3, 5, 150, 120), 0.5, 0.65, seed=0)
+    assert choice.share == 0.5
+    assert gain.low < 0 < gain.high
+    assert gain.describe(choice).endswith("it may be a loss: check the new map")
+    # At this level any loss is enough.
+    assert judge(uneven(3, 5, 150, 120), 0.5, 0.65, certainty=0.0)[0].share == 0.0
+
+
+def test_weights_that_are_worse_are_refused_and_that_is_said() -> None:
+    worse = uneven(0, 8, 0, 200)
+    choice, gain = judge(worse, 0.5, 0.65, seed=0)
     assert (choice.share, choice.threshold) == (0.0, 0.65)
     assert gain.after == gain.before
     assert gain.low == gain.high == 0
+    assert gain.weights[2] < 0
+    assert "the model is as it was" in gain.describe(choice)
+    # Where the old threshold misses every object, one that is chosen again finds most.
+    worse[:, :, 1] = np.roll(worse[:, :, 1], -100, axis=-1)
+    worse[1, :, 0, 100] += 900
+    choice, gain = judge(worse, 0.5, 0.65, seed=0)
+    assert choice.share == 0.0
+    assert choice.threshold * 254 <= 100
+    assert gain.after > gain.before == 0.0
+    assert "the old weights are kept" in gain.describe(choice)
 
 
 def test_the_core_of_objects_keeps_its_share_of_what_is_found() -> None:
@@ -228,4 +256,11 @@ def test_labels_that_cannot_be_used_are_refused(town: Town, tmp_path: Path) -> N
         )
     with pytest.raises(InputError, match="0 objects and 0 completely labelled areas"):
         adapt(town.image, away, out, options=QUICK)
+    yard = tmp_path / "yard.gpkg"
+    pyogrio.read_dataframe(town.polygons, layer="labels")[:1].to_file(yard, layer="labels")
+    west, north = ORIGIN
+    little = shapely.box(west, north - 20, west + 20, north)
+    geopandas.GeoDataFrame(geometry=[little], crs=UTM).to_file(yard, layer="labelled")
+    with pytest.raises(InputError, match="square metres of labelled ground"):
+        adapt(town.image, yard, out, options=QUICK)
     assert not out.exists()
