@@ -13,7 +13,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from rasterio.features import rasterize, shapes
 
 from geohr import Model, segment, segment_to_files
 from geohr.encoding import IGNORE
+from geohr.errors import InputError
 from geohr.evaluation.metrics import f1, iou
 from geohr.evaluation.objects import match
 from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.training.adapt import EVEN, SHARE, try_fits
+from geohr.training.adapt import EVEN, try_fits
 from geohr.training.gain import judge
 from geohr.training.options import AdaptOptions
 from geohr.workflows.check.candidates import next_windows
@@ -42,12 +43,10 @@ from geohr.workflows.check.windows import WINDOW_M
 OBJECT_M2 = 4.0
 # Larger ones are rows of houses, which are drawn as parcels of this side in metres.
 BLOCK_M2, PARCEL = 400.0, 15.0
-# Levels of the interval that must reach above 0; 0 takes what is better in the mean.
-CERTAINTIES = (0.95, 0.0)
 HEAD = (
-    "| place | labels | steps | seconds | certainty | new weights | threshold | IoU before | after "
-    "| F1 before | after | gain on labels | of it by weights |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| place | objects | squares | steps | seconds | IoU before | after | F1 before | after "
+    "| gain on labels | taken |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -198,38 +197,30 @@ def write_labels(place: Place, areas: NDArray[np.object_], path: Path) -> int:
     return len(inside)
 
 
-def compare(place: Place, areas: NDArray[np.object_], options: AdaptOptions) -> None:
-    """Print a row for each rule by which new weights and thresholds are taken."""
+def compare(place: Place, areas: NDArray[np.object_], options: AdaptOptions) -> str:
+    """A row of the table: scores outside of the labelled areas, before and after.
+
+    Those after are of the fitted weights, also where labels that were left out refuse them.
+    """
     start = place.start
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         known = Path(folder) / "labels.gpkg"
         count = write_labels(place, areas, known)
-        trial = try_fits(str(place.scene), known, start, options)
+        try:
+            trial = try_fits(str(place.scene), known, start, options)
+        except InputError as error:
+            return f"| {place.scene.stem} | {count} | {len(areas)} | {error} |"
     seconds = time.monotonic() - began
-    before = place.score(place.former, areas)
-    scored: dict[tuple[float, float], tuple[float, float]] = {}
-    for certainty in CERTAINTIES:
-        choice, gain = judge(
-            trial.counts,
-            SHARE,
-            start.card.threshold or EVEN,
-            certainty=certainty,
-            seed=options.seed,
-        )
-        key = (choice.share, choice.threshold)
-        if key not in scored:
-            made = trial.mixed(start, choice, gain, "fitted")
-            scored[key] = place.score(place.find(made), areas)
-        after = scored[key]
-        print(
-            f"| {place.scene.stem} | {count} | {trial.steps} | {seconds:.0f} | {certainty:g} "
-            f"| {choice.share:.0%} | {choice.threshold:.2f} | {before[0]:.3f} | {after[0]:.3f} "
-            f"| {before[1]:.3f} | {after[1]:.3f} | {gain.after - gain.before:+.3f} "
-            f"({gain.low:+.3f} to {gain.high:+.3f}) | {gain.weights[0]:+.3f} "
-            f"({gain.weights[1]:+.3f} to {gain.weights[2]:+.3f}) |",
-            flush=True,
-        )
+    gain = judge(trial.counts, start.card.threshold or EVEN, certainty=options.certainty)
+    made = trial.mixed(start, replace(gain, high=max(gain.high, 0.0)), "fitted")
+    before, after = place.score(place.former, areas), place.score(place.find(made), areas)
+    return (
+        f"| {place.scene.stem} | {count} | {len(areas)} | {trial.steps} | {seconds:.0f} "
+        f"| {before[0]:.3f} | {after[0]:.3f} | {before[1]:.3f} | {after[1]:.3f} "
+        f"| {gain.after - gain.before:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) "
+        f"| {'yes' if gain.taken else 'no'} |"
+    )
 
 
 def main() -> None:
@@ -240,7 +231,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=AdaptOptions().minutes)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
     parser.add_argument("--rate", type=float, default=AdaptOptions().learning_rate)
     parser.add_argument("--precision", default=AdaptOptions().precision)
     parser.add_argument("--next", action="store_true")
@@ -263,7 +254,7 @@ def main() -> None:
                     precision=given.precision,
                     seed=seed,
                 )
-                compare(place, areas, options)
+                print(compare(place, areas, options), flush=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from geohr.training.fit import (
     mean_weights,
     plot_counts,
 )
-from geohr.training.gain import Choice, Gain, judge
+from geohr.training.gain import Gain, core, judge
 from geohr.training.ground import NO_PLOT, Piece, read_labelled
 from geohr.training.options import AdaptOptions
 
@@ -46,8 +46,6 @@ GROUND_MIN = 1000.0
 EVEN = 0.5
 # Of the minutes, for reading and for judging the candidates.
 JUDGE_SHARE = 0.15
-# More steps than this were not measured to gain more, and take longer.
-STEPS_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,6 @@ class Adaptation:
     Attributes:
         model: The model, as it was written.
         gain: Scores on labelled ground that was left out, before and after.
-        choice: The share of new weights, and the threshold.
         objects: Labelled objects.
         hectares: Labelled ground.
         steps: Steps of each fit.
@@ -66,7 +63,6 @@ class Adaptation:
 
     model: Model
     gain: Gain
-    choice: Choice
     objects: int
     hectares: float
     steps: int
@@ -74,7 +70,7 @@ class Adaptation:
 
     def describe(self) -> str:
         """The result in one sentence."""
-        return f"{self.gain.describe(self.choice)} ({self.seconds / 60:.1f} minutes)"
+        return f"{self.gain.describe()} ({self.seconds / 60:.1f} minutes)"
 
 
 def adapt(
@@ -90,9 +86,8 @@ def adapt(
 
     All weights are fitted at a low rate, several times, with a part of the labelled ground left out
     each time; where nothing is labelled, the former model's probabilities guide them. The mean of
-    these and the old weights is taken, with the threshold that suits the ground left out. Where
-    that ground shows a loss, the old weights are kept, with a threshold that is chosen again; where
-    that is not shown to be better either, the model stays as it was.
+    these and the old weights is taken, unless the ground left out shows a loss: then the model
+    stays as it was. The threshold stays in any case.
 
     Args:
         scene: The scene, or several that are one mosaic.
@@ -115,17 +110,13 @@ def adapt(
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
     trial = try_fits(scene, labels, resolved, options, progress)
-    choice, gain = judge(
-        trial.counts,
-        SHARE,
-        card.threshold or EVEN,
-        certainty=options.certainty,
-        seed=options.seed,
+    gain = judge(
+        trial.counts, card.threshold or EVEN, certainty=options.certainty, seed=options.seed
     )
-    made = trial.mixed(resolved, choice, gain, out.stem)
+    made = trial.mixed(resolved, gain, out.stem)
     made.save(out)
     return Adaptation(
-        made, gain, choice, trial.objects, trial.hectares, trial.steps, time.monotonic() - began
+        made, gain, trial.objects, trial.hectares, trial.steps, time.monotonic() - began
     )
 
 
@@ -149,33 +140,32 @@ class Trial:
     hectares: float
     steps: int
 
-    def mixed(self, model: Model, choice: Choice, gain: Gain, name: str) -> Model:
-        """The model of a choice, with its card: sources and licence carry on.
+    def mixed(self, model: Model, gain: Gain, name: str) -> Model:
+        """The model with new weights if they are taken, and its card: sources and licence carry on.
 
         Args:
             model: That the fits began from.
-            choice: The share of new weights, and the threshold.
-            gain: What is noted of it.
+            gain: What the fits gain, which is noted.
             name: Of the new model.
         """
-        network = copy.deepcopy(model.network)
-        network.load_state_dict(
-            blend(network.state_dict(), mean_weights(self.fitted), choice.share)
-        )
-        card, found = model.card, self.counts.sum(axis=(1, 2))
-        notes = (
-            f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
-            f"{self.place}: {gain.describe(choice)}."
-        ).strip()
-        card = dataclasses.replace(
+        network, card = copy.deepcopy(model.network), model.card
+        made = dataclasses.replace(
             card,
             name=name,
-            threshold=choice.threshold,
-            instances=choice.core(found[0], found[int(choice.share > 0)], card.instances),
-            metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
-            notes=notes,
+            notes=(
+                f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
+                f"{self.place}: {gain.describe()}."
+            ).strip(),
         )
-        return Model(network, card)
+        if gain.taken:
+            network.load_state_dict(blend(network.state_dict(), mean_weights(self.fitted), SHARE))
+            old, new = self.counts.sum(axis=(1, 2))
+            made = dataclasses.replace(
+                made,
+                instances=core(old, new, card.threshold or EVEN, card.instances),
+                metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
+            )
+        return Model(network, made)
 
 
 def try_fits(
@@ -258,7 +248,7 @@ class Clock:
 
     Args:
         seconds: For all of them.
-        steps: Of each, instead of the seconds; None for as many as fit into them.
+        steps: Of each; fewer where the seconds end before.
         progress: Called with the work done and the work in all.
 
     Attributes:
@@ -267,7 +257,7 @@ class Clock:
     """
 
     def __init__(
-        self, seconds: float, steps: int | None, progress: Callable[[int, int], None] | None
+        self, seconds: float, steps: int, progress: Callable[[int, int], None] | None
     ) -> None:
         self.stop = Stop()
         self.taken: dict[int, int] = {}
@@ -279,9 +269,7 @@ class Clock:
         self.taken[number] = step
         if self.stop.requested:
             return 1.0
-        share = step / (self._steps or STEPS_MAX)
-        if self._steps is None:
-            share = max(share, (time.monotonic() - self._began) / self._seconds)
+        share = max(step / self._steps, (time.monotonic() - self._began) / self._seconds)
         if self._progress and number == 0:
             self._progress(min(round(share * 100), 100), 100)
         return share

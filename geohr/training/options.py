@@ -160,9 +160,9 @@ class AdaptOptions(ViewOptions):
         metavar="FILE",
     )
     minutes: float = opt(10.0, "Minutes that fitting may take.", low=0.1, high=10_000)
-    steps: int | None = opt(
-        None,
-        "Optimiser steps of each fit, instead of as many as the minutes allow.",
+    steps: int = opt(
+        60,
+        "Optimiser steps of each fit; fewer where the minutes end before.",
         low=1,
         high=100_000,
     )

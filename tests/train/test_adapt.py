@@ -17,9 +17,9 @@ from geohr.geobox import Window
 from geohr.models.model import Model
 from geohr.scene import Scene
 from geohr.tiling.normalize import Normalizer
-from geohr.training.adapt import FOLDS, Clock, adapt, share_out
+from geohr.training.adapt import FOLDS, Clock, Trial, adapt, share_out
 from geohr.training.fit import LabelledWindows, blend, corner, guidance, mirrored
-from geohr.training.gain import Choice, judge
+from geohr.training.gain import core, judge
 from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_ground, read_labelled
 from geohr.training.options import AdaptOptions
 from tests.command import Geohr
@@ -98,13 +98,12 @@ def counts(old: list[int], new: list[int], plots: int, noise: float = 0.0) -> np
     return made
 
 
-def test_weights_that_are_better_everywhere_are_chosen() -> None:
-    choice, gain = judge(counts([10, 200], [10, 120], 8), 0.5, 0.65, seed=0)
-    assert choice.share == 0.5
-    assert 10 < choice.threshold * 254 <= 120
+def test_weights_that_are_better_are_taken() -> None:
+    gain = judge(counts([10, 200], [10, 170], 8), 0.65, seed=0)
+    assert gain.taken
     assert gain.after == 1.0
     assert gain.low > 0
-    assert gain.describe(choice).endswith("with 50% new weights and threshold 0.472")
+    assert gain.describe().endswith("points (+60 to +60)")
 
 
 def uneven(better: int, worse: int, gained: int, lost: int) -> np.ndarray:
@@ -119,42 +118,42 @@ def uneven(better: int, worse: int, gained: int, lost: int) -> np.ndarray:
 
 
 def test_weights_that_may_be_worse_are_taken_and_that_is_said() -> None:
-    choice, gain = judge(uneven(3, 5, 150, 120), 0.5, 0.65, seed=0)
-    assert choice.share == 0.5
+    gain = judge(uneven(3, 5, 150, 120), 0.65, seed=0)
     assert gain.low < 0 < gain.high
-    assert gain.describe(choice).endswith("it may be a loss: check the new map")
+    assert gain.taken
+    assert gain.describe().endswith("it may be a loss: check the new map")
     # At this level any loss is enough.
-    assert judge(uneven(3, 5, 150, 120), 0.5, 0.65, certainty=0.0)[0].share == 0.0
+    assert not judge(uneven(3, 5, 150, 120), 0.65, certainty=0.0).taken
 
 
-def test_weights_that_are_worse_are_refused_and_that_is_said() -> None:
-    worse = uneven(0, 8, 0, 200)
-    choice, gain = judge(worse, 0.5, 0.65, seed=0)
-    assert (choice.share, choice.threshold) == (0.0, 0.65)
-    assert gain.after == gain.before
-    assert gain.low == gain.high == 0
-    assert gain.weights[2] < 0
-    assert "the model is as it was" in gain.describe(choice)
-    # Where the old threshold misses every object, one that is chosen again finds most.
-    worse[:, :, 1] = np.roll(worse[:, :, 1], -100, axis=-1)
-    worse[1, :, 0, 100] += 900
-    choice, gain = judge(worse, 0.5, 0.65, seed=0)
-    assert choice.share == 0.0
-    assert choice.threshold * 254 <= 100
-    assert gain.after > gain.before == 0.0
-    assert "the old weights are kept" in gain.describe(choice)
+def test_weights_that_are_worse_are_refused_and_the_model_is_as_it_was() -> None:
+    gain = judge(uneven(0, 8, 0, 200), 0.65, seed=0)
+    assert gain.low < gain.high < 0
+    assert not gain.taken
+    assert "refused" in gain.describe()
+    start = Model.bundled()
+    other = {
+        name: each + 1 if each.is_floating_point() else each
+        for name, each in start.network.state_dict().items()
+    }
+    trial = Trial("town", [other], uneven(0, 8, 0, 200), 19, 0.5, 3)
+    made = trial.mixed(start, gain, "mine")
+    for name, each in start.network.state_dict().items():
+        assert torch.equal(each, made.network.state_dict()[name])
+    assert made.card.metrics == start.card.metrics
+    assert (made.card.name, made.card.instances) == ("mine", start.card.instances)
 
 
 def test_the_core_of_objects_keeps_its_share_of_what_is_found() -> None:
     even = np.ones(PROBABILITY_MAX + 1, np.int64)
     sure = np.arange(PROBABILITY_MAX + 1, dtype=np.int64) ** 6
-    assert Choice(0.0, 0.5, 0.5).core(even, even, 0.8) == 0.8
+    assert core(even, even, 0.5, 0.8) == 0.8
     # Where probabilities are nearer to 1, the same share lies above a higher one.
-    raised = Choice(1.0, 0.5, 0.5).core(even, sure, 0.8) or 0
+    raised = core(even, sure, 0.5, 0.8) or 0
     assert sure[round(raised * 254) :].sum() / sure[127:].sum() == pytest.approx(0.4, abs=0.03)
     assert 0.85 < raised < 1
-    assert Choice(1.0, 0.4, 0.65).core(even, sure, None) is None
-    assert Choice(1.0, 0.4, 0.65).core(even, sure, 1.0) == 1.0
+    assert core(even, sure, 0.4, None) is None
+    assert core(even, sure, 0.4, 1.0) == 1.0
 
 
 def test_the_guide_speaks_where_nothing_is_labelled() -> None:
@@ -201,10 +200,13 @@ def test_windows_hold_their_pixel_and_mirror_the_edge() -> None:
 
 def test_minutes_end_the_fits() -> None:
     heard: list[int] = []
-    clock = Clock(1e6, None, lambda done, _: heard.append(done))
+    clock = Clock(1e6, 600, lambda done, _: heard.append(done))
     assert 0 <= clock.done(0, 0) < clock.done(0, 60) < 1
     assert clock.done(1, 600) == 1.0
     assert heard[-1] == 10
+    late = Clock(1.0, 600, None)
+    late._began -= 0.5
+    assert late.done(0, 0) >= 0.5
     clock.stop.request()
     assert clock.done(0, 1) == 1.0
 
@@ -220,8 +222,8 @@ def test_adapt_writes_a_model_with_its_history_and_says_a_sentence(
         start.card.licence,
         start.card.sources,
     )
-    assert card.threshold == told.choice.threshold
-    assert told.gain.describe(told.choice) in card.notes
+    assert card.threshold == start.card.threshold
+    assert told.gain.describe() in card.notes
     assert card.metrics["town (left out in turn)"] == told.gain.as_dict()
     assert told.steps == 3
     assert told.describe().count("\n") == 0
@@ -231,7 +233,7 @@ def test_adapt_writes_a_model_with_its_history_and_says_a_sentence(
     run = geohr("adapt", town.image, "--labels", town.polygons, *options)
     assert run.code == 0, run.err
     # The same seed gives the same model.
-    assert run.out.startswith(f"{out}: {told.gain.describe(told.choice)} (")
+    assert run.out.startswith(f"{out}: {told.gain.describe()} (")
     assert run.out.count("\n") == 1
     assert "100 of 100" in run.err
     assert geohr("adapt", town.image, "--labels", town.polygons, *options).code == 2
