@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geohr._runtime.messages import first_line
 from geohr.encoding import Batch
 from geohr.engines.cores import Shape
 from geohr.engines.torch import ScoreNetwork
@@ -115,7 +116,7 @@ def write(model: Model, shape: Shape, path: Path, *, opset: int | None) -> Deepn
                 output_names=[OUTPUT],
             )
         except (RuntimeError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
+            line = first_line(error)
             raise EngineError(f"model {card.name!r} cannot be converted ({line})") from error
     file = onnx.load(path)
     file.ir_version = min(file.ir_version, IR_VERSION)
