@@ -1,10 +1,10 @@
 """What a few labels of a place are worth: maps of the rest of it, before and after `geohr adapt`.
 
 `python -m benchmarks.adapt --place SCENE LABELS --objects 5,10,20,40 --draws 2 --minutes 10` labels
-random squares of 25 m, as an analyst would, until they hold as many objects; fits the bundled model
-to them; and scores the maps of both models on all that was not labelled. LABELS is a raster on the
-scene's grid: 0, 1, and 255 where nothing is annotated. With `--next`, the squares are those that
-`geohr check next` chooses, in its order.
+random squares of 25 m with objects in them, as an analyst would, until they hold as many; fits a
+model to them, the bundled one or that of `--model`; and scores the maps of both models on all that
+was not labelled. LABELS is a raster on the scene's grid: 0, 1, and 255 where nothing is annotated.
+With `--next`, the squares are those that `geohr check next` chooses, in its order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import argparse
 import tempfile
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,12 @@ from rasterio.features import rasterize, shapes
 
 from geohr import Model, segment, segment_to_files
 from geohr.encoding import IGNORE
+from geohr.errors import InputError
 from geohr.evaluation.metrics import f1, iou
 from geohr.evaluation.objects import match
+from geohr.models.model import resolve_model
 from geohr.options import SegmentOptions
-from geohr.training.adapt import EVEN, SHARES, try_fits
+from geohr.training.adapt import EVEN, try_fits
 from geohr.training.gain import judge
 from geohr.training.options import AdaptOptions
 from geohr.workflows.check.candidates import next_windows
@@ -41,12 +43,10 @@ from geohr.workflows.check.windows import WINDOW_M
 OBJECT_M2 = 4.0
 # Larger ones are rows of houses, which are drawn as parcels of this side in metres.
 BLOCK_M2, PARCEL = 400.0, 15.0
-# Levels of the interval whose lower end must be above 0; 0 takes what is better in the mean.
-CERTAINTIES = (0.9, 0.5, 0.0)
 HEAD = (
-    "| place | labels | steps | seconds | certainty | new weights | threshold | IoU before | after "
-    "| F1 before | after | gain on labels | of it by weights |\n"
-    "|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| place | objects | squares | steps | seconds | IoU before | after | F1 before | after "
+    "| gain on labels | taken |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -57,10 +57,17 @@ class Place:
     Attributes:
         scene: Its file.
         labels: Raster of classes on its grid.
+        model: Name or file of the model that is fitted to it; by default the bundled one.
     """
 
     scene: Path
     labels: Path
+    model: str | None = None
+
+    @cached_property
+    def start(self) -> Model:
+        """The model that is fitted."""
+        return resolve_model(self.model)
 
     @cached_property
     def grid(self) -> tuple[NDArray[np.uint8], Any, Any]:
@@ -103,10 +110,10 @@ class Place:
 
     @cached_property
     def former(self) -> NDArray[np.object_]:
-        """The objects that the bundled model finds."""
-        return self.find(None)
+        """The objects that the model finds before it is fitted."""
+        return self.find(self.start)
 
-    def find(self, model: Model | None) -> NDArray[np.object_]:
+    def find(self, model: Model) -> NDArray[np.object_]:
         """The objects that a model finds."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -148,7 +155,7 @@ def next_squares(place: Place, count: int) -> NDArray[np.object_]:
     """Squares of `geohr check next`, in its order."""
     with tempfile.TemporaryDirectory() as folder:
         found, probs, out = (Path(folder) / name for name in ("o.gpkg", "p.tif", "next.gpkg"))
-        segment_to_files(place.scene, [found], probs=probs)
+        segment_to_files(place.scene, [found], model=place.start, probs=probs)
         next_windows(place.scene, found, probs, out, options=NextOptions(windows=count))
         squares = geopandas.read_file(out, layer="places").sort_values("turn")
     shapes: NDArray[np.object_] = squares.to_crs(place.grid[2]).geometry.to_numpy()
@@ -156,14 +163,15 @@ def next_squares(place: Place, count: int) -> NDArray[np.object_]:
 
 
 def random_squares(place: Place, random: np.random.Generator) -> NDArray[np.object_]:
-    """Squares of the size of those of `geohr check next`, in a random order."""
+    """Squares of the size of those of `geohr check next` that hold objects, in a random order."""
     west, south, east, north = place.ground.bounds
     squares = [
         shapely.box(x, y, x + WINDOW_M, y + WINDOW_M)
         for x in np.arange(west, east, WINDOW_M)
         for y in np.arange(south, north, WINDOW_M)
     ]
-    return np.array(squares, object)[random.permutation(len(squares))]
+    held = np.unique(shapely.STRtree(squares).query(place.parcels, predicate="intersects")[1])
+    return np.array(squares, object)[random.permutation(held)]
 
 
 def first_of(place: Place, squares: NDArray[np.object_], wanted: int) -> NDArray[np.object_]:
@@ -189,55 +197,48 @@ def write_labels(place: Place, areas: NDArray[np.object_], path: Path) -> int:
     return len(inside)
 
 
-def compare(place: Place, areas: NDArray[np.object_], options: AdaptOptions) -> None:
-    """Print a row for each rule by which new weights and thresholds are taken."""
-    start = Model.bundled()
+def compare(place: Place, areas: NDArray[np.object_], options: AdaptOptions) -> str:
+    """A row of the table: scores outside of the labelled areas, before and after.
+
+    Those after are of the fitted weights, also where labels that were left out refuse them.
+    """
+    start = place.start
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         known = Path(folder) / "labels.gpkg"
         count = write_labels(place, areas, known)
-        trial = try_fits(str(place.scene), known, start, options)
+        try:
+            trial = try_fits(str(place.scene), known, start, options)
+        except InputError as error:
+            return f"| {place.scene.stem} | {count} | {len(areas)} | {error} |"
     seconds = time.monotonic() - began
-    before = place.score(place.former, areas)
-    scored: dict[tuple[float, float], tuple[float, float]] = {}
-    for certainty in CERTAINTIES:
-        choice, gain = judge(
-            trial.counts,
-            SHARES,
-            start.card.threshold or EVEN,
-            certainty=certainty,
-            seed=options.seed,
-        )
-        key = (choice.share, choice.threshold)
-        if key not in scored:
-            made = trial.mixed(start, choice, gain, "fitted")
-            scored[key] = place.score(place.find(made), areas)
-        after = scored[key]
-        print(
-            f"| {place.scene.stem} | {count} | {trial.steps} | {seconds:.0f} | {certainty:g} "
-            f"| {choice.share:.0%} | {choice.threshold:.2f} | {before[0]:.3f} | {after[0]:.3f} "
-            f"| {before[1]:.3f} | {after[1]:.3f} | {gain.after - gain.before:+.3f} "
-            f"({gain.low:+.3f} to {gain.high:+.3f}) | {gain.weights[0]:+.3f} "
-            f"({gain.weights[1]:+.3f} to {gain.weights[2]:+.3f}) |",
-            flush=True,
-        )
+    gain = judge(trial.counts, start.card.threshold or EVEN, certainty=options.certainty)
+    made = trial.mixed(start, replace(gain, high=max(gain.high, 0.0)), "fitted")
+    before, after = place.score(place.former, areas), place.score(place.find(made), areas)
+    return (
+        f"| {place.scene.stem} | {count} | {len(areas)} | {trial.steps} | {seconds:.0f} "
+        f"| {before[0]:.3f} | {after[0]:.3f} | {before[1]:.3f} | {after[1]:.3f} "
+        f"| {gain.after - gain.before:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}) "
+        f"| {'yes' if gain.taken else 'no'} |"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--place", nargs=2, type=Path, action="append", required=True)
+    parser.add_argument("--model", help="Name or file; by default the bundled building model.")
     parser.add_argument("--objects", default="5,10,20,40")
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=AdaptOptions().minutes)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, default=AdaptOptions().steps)
     parser.add_argument("--rate", type=float, default=AdaptOptions().learning_rate)
     parser.add_argument("--precision", default=AdaptOptions().precision)
     parser.add_argument("--next", action="store_true")
     given = parser.parse_args()
     print(HEAD, flush=True)
     for scene, labels in given.place:
-        place = Place(scene, labels)
+        place = Place(scene, labels, given.model)
         for wanted in map(int, given.objects.split(",")):
             for seed in range(given.seed, given.seed + given.draws):
                 squares = (
@@ -253,7 +254,7 @@ def main() -> None:
                     precision=given.precision,
                     seed=seed,
                 )
-                compare(place, areas, options)
+                print(compare(place, areas, options), flush=True)
 
 
 if __name__ == "__main__":

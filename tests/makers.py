@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rasterio
 import torch
 from affine import Affine
@@ -59,6 +63,17 @@ def random_model(path: Path, *, seed: int = 0, card: Card | None = None) -> Path
     card = card or one_class_card()
     Model(build(card).eval(), card).save(path)
     return path
+
+
+@contextmanager
+def shared_cache(factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Networks are compiled once for all processes of the tests, which then need no torch."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEOHR_CACHE", str(base / "cache"))
+        yield
 
 
 class Constant:

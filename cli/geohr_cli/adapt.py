@@ -45,7 +45,7 @@ def adapt(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Fit a model to SCENE with a few labels; it is kept only where it is better there.
+    """Fit a model to SCENE with a few labels, unless these show that it becomes worse.
 
     Example: geohr adapt scene.tif --labels labels.gpkg --minutes 10 --out mine.safetensors
     """
@@ -65,8 +65,7 @@ def adapt(
         "area_m2": round(outcome.hectares * 10_000, 1),
         "steps": outcome.steps,
         "scores": outcome.gain.as_dict(),
-        "threshold": outcome.choice.threshold,
-        "share": outcome.choice.share,
+        "taken": outcome.gain.taken,
         "seconds": outcome.seconds,
     }
     tell(f"{out}: {outcome.describe()}", facts, as_json=as_json)

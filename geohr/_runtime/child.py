@@ -78,10 +78,7 @@ class Child:
             raise
 
     def end(self, *, at_once: bool = False) -> int:
-        """End the child, where it has not ended by itself.
-
-        Args:
-            at_once: Do not wait for it.
+        """End the child, where it has not ended by itself; `at_once` without waiting for it.
 
         Returns:
             Its exit code, below 0 the signal that ended it.

@@ -18,12 +18,9 @@ POLL_SECONDS = 0.05
 
 @contextmanager
 def locked(path: Path, *, what: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path`; it is removed afterwards.
+    """Hold a lock file, made with its folder where it is missing, and removed afterwards.
 
-    Args:
-        path: A file that is made where it is missing, with its folder.
-        what: The output that another run is writing, for the message.
-        wait: Seconds to wait for another run to end.
+    Another run, which is writing `what`, is waited for so many seconds.
 
     Raises:
         LockedError: When another run holds it.

@@ -56,10 +56,6 @@ def warn(message: str, category: type[Warning] = UserWarning) -> None:
 
     Python shows each place's warning once, so that a warning about each of two scenes needs places
     outside of this package.
-
-    Args:
-        message: One sentence for the user.
-        category: The kind of warning.
     """
     if warnings.showwarning is not show_warning:
         message = as_keywords(message)

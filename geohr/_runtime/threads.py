@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from queue import Empty, Full, Queue
 from threading import Event, RLock, Thread
 from typing import TypeVar
@@ -76,6 +77,18 @@ def ahead(items: Iterable[T], *, depth: int = 2) -> Generator[T]:
         closed.set()
         drain(queue)
         thread.join()
+
+
+class Stages(ExitStack):
+    """Stages that take from each other, closed from the last to the first whatever ends the run.
+
+    One that is left to the garbage collector is ended by whichever thread happens to collect it,
+    which may be the one that it waits for.
+    """
+
+    def ahead(self, items: Iterable[T], *, depth: int = 2) -> Generator[T]:
+        """Start a stage; see `ahead`."""
+        return self.enter_context(closing(ahead(items, depth=depth)))
 
 
 def mapped(function: Callable[[T], U], items: Iterable[T], *, workers: int) -> Iterator[U]:

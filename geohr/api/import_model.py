@@ -177,12 +177,9 @@ def said(options: ImportOptions) -> dict[str, Any]:
 def complete(
     entries: Mapping[str, Any], *, channels: int, path: Path
 ) -> tuple[Card, tuple[str, ...]]:
-    """A card from what is known, and the entries that were assumed.
+    """A card from known entries, and the names of those that were assumed.
 
-    Args:
-        entries: By name.
-        channels: That the network gives, 0 where it gives class ids.
-        path: The file, for messages.
+    The network gives so many channels, 0 where it gives class ids; messages name `path`.
 
     Raises:
         UsageError: For what must be said.

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import geopandas
 
 
+# `keywords` are the fields of SegmentOptions, which are written down there and nowhere else: a
+# signature of thirty more parameters here, and in the accessor of DataArrays, would drift apart
+# from it. `with_keywords` checks names and types, and names the nearest option.
 def segment(
     scene: SceneInput,
     *,

@@ -123,12 +123,9 @@ class Plan:
         )
 
     def describe_cluster(self, workers: int) -> str:
-        """The time that a cluster will take: the time of all cores here, divided by its workers.
+        """The time on a cluster of so many workers of one core: that of all cores here, shared out.
 
         Starting workers, sharing files and writing outputs come on top of it.
-
-        Args:
-            workers: The number of workers of the cluster, of one core each.
         """
         seconds = self.seconds * cores() / min(workers, self.blocks)
         return (
@@ -183,16 +180,7 @@ def make_plan(
     block_size: BlockSize | None = None,
     coarser: Sequence[CoarserJob] = (),
 ) -> Plan:
-    """Estimate what a run takes; see `plan`.
-
-    Args:
-        scene: The scene to segment.
-        card: The model's card.
-        grid: The grid of windows of the scene.
-        predictor: The model on its engine.
-        outputs: The outputs to write.
-        block_size: Windows of a block on a cluster.
-        coarser: The coarser readings of the scene.
+    """Estimate what a run takes, with the model on its engine; see `plan`.
 
     Raises:
         InputError: When the scene cannot be read.

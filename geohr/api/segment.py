@@ -15,13 +15,19 @@ from geohr._runtime.redact import redact
 from geohr._runtime.stop import Stop
 from geohr._runtime.stores import delivered
 from geohr.errors import InputError, UsageError
-from geohr.inference.checkpoint import WORK_FOLDER, locked_outputs, work_folder, work_name
+from geohr.inference.checkpoint import (
+    WORK_FOLDER,
+    WorkFolder,
+    locked_outputs,
+    work_folder,
+    work_name,
+)
 from geohr.inference.disk import OutputCounts, check_disks
 from geohr.inference.executor import Executor, LocalExecutor
 from geohr.inference.job import Job
 from geohr.inference.pipeline import Progress
 from geohr.inference.prepare import check_transformation, prepare
-from geohr.inference.readings import predict_readings
+from geohr.inference.readings import Readings, predict_readings
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.outputs.cog import check_crs
@@ -30,6 +36,7 @@ from geohr.outputs.write import (
     RASTER_SUFFIXES,
     OutputPaths,
     StripRasters,
+    WriteCounts,
     raster_of_disagreement,
     write_outputs,
 )
@@ -213,20 +220,9 @@ def _segment_to_files(
             staged(targets.paths, f"{WORK_FOLDER}/{name}/outputs") as names,
         ):
             part = targets.under(names)
-            phase("predicting")
-            with raster_of_disagreement(job, part) as disagreement:
-                told = None if progress is None else then_drawing(progress)
-                read = predict_readings(
-                    job, executor, work.folder, progress=told, keeps=keeps, stop=stop
-                )
-                chunks = executor.chunks(
-                    read.job,
-                    progress=read.moved(told, job.windows),
-                    store=work if keeps else None,
-                    stop=stop,
-                    disagreement=disagreement,
-                )
-                counts = write_outputs(job, chunks, part)
+            counts, read = predict_to(
+                part, job, executor, work, keeps=keeps, progress=progress, stop=stop
+            )
             if part.item is not None:
                 write_item(part.item, job, targets.made)
             check_unchanged(job, before)
@@ -245,6 +241,31 @@ def _segment_to_files(
         reused=len(work.finished) + read.reused,
         seam_score=counts.seams.score,
     )
+
+
+def predict_to(
+    targets: OutputPaths,
+    job: Job,
+    executor: Executor,
+    work: WorkFolder,
+    *,
+    keeps: bool,
+    progress: Progress | None,
+    stop: Stop | None,
+) -> tuple[WriteCounts, Readings]:
+    """Predict a job, and write what comes of it; `keeps` says whether finished blocks are kept."""
+    phase("predicting")
+    with raster_of_disagreement(job, targets) as disagreement:
+        told = None if progress is None else then_drawing(progress)
+        read = predict_readings(job, executor, work.folder, progress=told, keeps=keeps, stop=stop)
+        chunks = executor.chunks(
+            read.job,
+            progress=read.moved(told, job.windows),
+            store=work if keeps else None,
+            stop=stop,
+            disagreement=disagreement,
+        )
+        return write_outputs(job, chunks, targets), read
 
 
 def check_request(
@@ -271,11 +292,7 @@ def check_request(
 
 
 def check_unchanged(job: Job, before: list[list[object]]) -> None:
-    """Refuse a result of files of which some were written while they were read.
-
-    Args:
-        job: The run.
-        before: What identified its files when they were opened.
+    """Refuse a result of files that have changed since `before` was noted.
 
     Raises:
         InputError: Naming the file.

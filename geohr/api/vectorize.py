@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from geohr._runtime.files import check_writable
 from geohr._runtime.messages import amount, warn
 from geohr._runtime.progress import phase
 from geohr._runtime.redact import redact
-from geohr._runtime.threads import ahead
+from geohr._runtime.threads import Stages
 from geohr.api.options import VectorizeOptions
 from geohr.encoding import NODATA, Bytes
 from geohr.errors import InputError, UsageError
@@ -105,8 +105,8 @@ def vectorize(
     out = Path(out)
     check_extension(out)
     check_writable(out, overwrite=overwrite, inputs=[raster, probabilities])
-    with ExitStack() as stack:
-        source = stack.enter_context(open_raster(raster))
+    with Stages() as stages:
+        source = stages.enter_context(open_raster(raster))
         rows: Iterator[Rows]
         tags: dict[str, str] = {}
         if probabilities is None and _holds_probabilities(source):
@@ -114,16 +114,11 @@ def vectorize(
             tags = {name: text for name, text in source.tags().items() if name.startswith("geohr_")}
             rows = _probability_rows(source, options.threshold)
         else:
-            _check_classes(source, options.band)
-            scores = None
-            if probabilities is not None:
-                scores = stack.enter_context(open_raster(probabilities))
-                _check_scores(scores, source)
-            rows = _class_rows(source, scores, options.band, options.background)
+            rows = _checked_rows(source, probabilities, options, stages)
         options = dataclasses.replace(options, simplify=options.tolerance)
         names = dict(enumerate(source.descriptions, start=1)) if tags else {}
         tracer = Tracer(_trace_settings(source, options, names, _recorded(tags).get("scene_gsd")))
-        sink = stack.enter_context(
+        sink = stages.enter_context(
             open_vector(
                 out,
                 crs=source.crs,
@@ -137,15 +132,29 @@ def vectorize(
         )
         done = 0
         phase("drawing")
-        read = stack.enter_context(closing(ahead(rows)))
-        traced = stack.enter_context(closing(ahead(_traced(tracer, read))))
-        for count, polygons in traced:
+        for count, polygons in stages.ahead(_traced(tracer, stages.ahead(rows))):
             sink.write(polygons)
             done += count
             if progress is not None:
                 progress(done, source.height)
     found = sink.found
     return VectorizeResult(out, sink.count, found.area_m2, found.by_class())
+
+
+def _checked_rows(
+    source: Any, probabilities: str | Path | None, options: VectorizeOptions, stack: ExitStack
+) -> Iterator[Rows]:
+    """The rows of a raster of classes, with their probabilities if a raster of these is named.
+
+    Raises:
+        InputError: When the raster does not hold classes, or the other no probabilities of it.
+    """
+    _check_classes(source, options.band)
+    scores = None
+    if probabilities is not None:
+        scores = stack.enter_context(open_raster(probabilities))
+        _check_scores(scores, source)
+    return _class_rows(source, scores, options.band, options.background)
 
 
 def _trace_settings(
@@ -361,13 +370,7 @@ def _classes(values: Any, empty: Any | None, name: str) -> Bytes:
 def _provenance(
     raster: str | Path, options: VectorizeOptions, tags: dict[str, str]
 ) -> dict[str, str]:
-    """The provenance of the output: the program, its options, and the time of its input.
-
-    Args:
-        raster: The input.
-        options: The options of tracing.
-        tags: The provenance in the raster of the run that predicted it.
-    """
+    """The output's provenance: program, options, and `tags`, those of the run that predicted it."""
     made = {**_recorded(tags), **dataclasses.asdict(options)}
     path, changed = Path(raster), ""
     if path.is_file():

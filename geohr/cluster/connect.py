@@ -164,10 +164,7 @@ def check_versions(found: Mapping[str, Any]) -> None:
 
 
 def check_geohr(found: Mapping[str, Any]) -> None:
-    """Refuse workers without this geohr.
-
-    Args:
-        found: By worker's address, its version or the error of asking.
+    """Refuse workers without this geohr, by what each address answered.
 
     Raises:
         EngineError: Naming the worker.

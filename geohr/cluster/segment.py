@@ -35,8 +35,8 @@ def segment(
 ) -> Summary:
     """Objects, classes and probabilities of a scene into files, predicted by a cluster.
 
-    The same bytes as `geohr.segment_to_files` writes with the same engine on one core, whatever
-    the block size, the number of workers, and what became of them.
+    The same bytes as `geohr.segment_to_files` writes with the same engine on one core, whatever the
+    block size, the number of workers, and what became of them.
 
     Args:
         client: The client of the cluster; see `geohr.cluster.connected`.
@@ -44,15 +44,13 @@ def segment(
         out: Polygons or a raster of classes, by extension; addresses in an object store need a
             `work_dir` that all share.
         probs: A raster of probabilities to write, or None.
-        model: A bundled name, a model file or a `Model`; by default the bundled building model.
-            It need not be where workers find it.
+        model: A bundled name, a model file or a `Model`; it need not be where workers find it.
         options: The options of segmentation; by default those of the model card.
         stac: Write a STAC Item beside the first output.
         block_size: Windows of a block; by default as many down as across.
         overwrite: Replace outputs that exist.
         progress: Called with windows done and windows in all.
-        work_dir: Where finished blocks are kept, and all workers write; by default beside the
-            first output.
+        work_dir: Where finished blocks are kept, and all workers write; by default beside `out`.
         resume: Use the finished blocks of an earlier run.
         stop: When requested, the blocks in hand are finished and the run ends with an error.
 

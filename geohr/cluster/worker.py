@@ -147,14 +147,7 @@ def with_worker(error: GeohrError) -> GeohrError:
 def engine_of(
     content: bytes, digest: str, tile: int, options: EngineOptions, calibration: Calibration
 ) -> Engine:
-    """Open a model, and say what this worker predicts it with.
-
-    Args:
-        content: The bytes of the model file.
-        digest: SHA-256 of it.
-        tile: Side of a window in pixels.
-        options: The options of the engine.
-        calibration: Windows to fit int8 to.
+    """Open a model by its bytes, and say what this worker predicts it with; see `open_once`.
 
     Raises:
         EngineError: When no engine can be used.
@@ -180,14 +173,9 @@ _OPENING = Lock()
 def open_once(
     path: Path, digest: str, tile: int, options: EngineOptions, calibration: Calibration
 ) -> Predictor:
-    """A model on its engine, opened once in this process.
+    """A model on its engine for windows of `tile` pixels, opened once in this process.
 
-    Args:
-        path: The model file; read only when the model is not open yet.
-        digest: SHA-256 that it must have.
-        tile: Side of a window in pixels.
-        options: The options of the engine.
-        calibration: Windows to fit int8 to.
+    The file is read only when the model of this SHA-256 is not open yet.
 
     Raises:
         InputError: When there is no such file, or another one.

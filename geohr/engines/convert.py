@@ -34,12 +34,9 @@ def to_program(model: Model, shape: Shape) -> ExportedProgram:
 
 
 def to_openvino(model: Model, shape: Shape, path: Path) -> None:
-    """Write the model for batches of one shape as OpenVINO's IR, float32.
+    """Write the model as OpenVINO's IR, float32: `*.xml`, and its weights in `*.bin` beside it.
 
-    Args:
-        model: Network and card.
-        shape: Windows, bands, rows and columns of a batch.
-        path: `*.xml`; the weights go to `*.bin` beside it.
+    The shape is that of `to_program`.
 
     Raises:
         EngineError: When the network cannot be converted.
@@ -63,13 +60,9 @@ def to_openvino(model: Model, shape: Shape, path: Path) -> None:
 
 
 def to_onnx(model: Model, shape: Shape, path: Path, *, opset: int | None = None) -> None:
-    """Write the model for batches of one shape as ONNX, float32.
+    """Write the model as ONNX, float32, with operators of a version (None: torch's default).
 
-    Args:
-        model: Network and card.
-        shape: Windows, bands, rows and columns of a batch.
-        path: `*.onnx`.
-        opset: Version of ONNX's operators; None for torch's default.
+    The shape is that of `to_program`.
 
     Raises:
         EngineError: When onnx and onnxscript are missing, or the network cannot be converted.
@@ -102,10 +95,7 @@ def to_onnx(model: Model, shape: Shape, path: Path, *, opset: int | None = None)
 def to_torchscript(model: Model, shape: Shape, path: Path) -> None:
     """Write the model as TorchScript, float32, for tools that load nothing newer.
 
-    Args:
-        model: Network and card.
-        shape: Windows, bands, rows and columns of the batch that it is traced with.
-        path: Any name.
+    It is traced with a batch of the shape.
     """
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export, whose files older tools do not read.

@@ -98,17 +98,11 @@ class DeepnessPredictor:
 
 
 def write(model: Model, shape: Shape, path: Path, *, opset: int | None) -> DeepnessPredictor:
-    """Write the file and read it back.
-
-    Args:
-        model: Network and card, of values from 0 to 255.
-        shape: Windows, bands, rows and columns of a batch.
-        path: `*.onnx`.
-        opset: Version of ONNX's operators.
+    """Write the `*.onnx` and read it back, for batches of one shape; see `convert.to_onnx`.
 
     Raises:
         EngineError: When onnx is missing or the network cannot be converted.
-        UsageError: For a model of other values than these tools hand over.
+        UsageError: For a model of other values than from 0 to 255, which these tools hand over.
     """
     card = model.card
     if card.dtype != "uint8":

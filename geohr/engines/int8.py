@@ -114,13 +114,9 @@ class Agreement:
 def measure(
     exact: Predictor, cheaper: Predictor, windows: Batch, *, threshold: float | None
 ) -> Agreement:
-    """Compare two predictors on windows.
+    """Compare a cheaper form of a network with the float32 one on normalised windows.
 
-    Args:
-        exact: The float32 network.
-        cheaper: The predictor with the cheaper form of the network.
-        windows: `(n, band, row, col)`, normalised.
-        threshold: From which a pixel belongs to a class, as in `classify`.
+    Windows are `(n, band, row, col)`; the threshold is that of `classify`.
     """
     same = either = 0
     total = largest = 0.0

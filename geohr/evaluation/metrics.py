@@ -50,10 +50,7 @@ def confusion(
 ) -> NDArray[np.int64]:
     """A confusion matrix (truth, predicted) of pixels; those ignored in either are left out.
 
-    Args:
-        truth: Class ids.
-        predicted: Class ids, the same shape.
-        classes: The number of foreground classes; the matrix has one row and one column more.
+    Both hold class ids in one shape; the matrix has a row and a column more than classes.
     """
     kept = (truth != IGNORE) & (predicted != IGNORE)
     size = classes + 1
@@ -70,15 +67,9 @@ def mean_iou(table: NDArray[np.int64]) -> float:
 
 
 def bootstrap(counts: NDArray[Any], replicates: int, *, seed: int = 0) -> NDArray[Any]:
-    """Sums of counts over blocks drawn with replacement.
+    """Sums of `(block, count)` over blocks drawn with replacement, `(replicate, count)`.
 
-    Args:
-        counts: `(block, count)`.
-        replicates: The number of draws; each draws as many blocks as there are.
-        seed: The random seed.
-
-    Returns:
-        The sums, `(replicate, count)`.
+    Each replicate draws as many blocks as there are.
     """
     rng = np.random.default_rng(seed)
     blocks = len(counts)

@@ -30,6 +30,8 @@ class HRNetSegmentation(SegmentationModel):  # type: ignore[misc]
 
     align_corners: bool
 
+    # SMP's mixin for the hub notes the arguments of any network in its own `__new__`, which each
+    # call therefore passes through with whatever it was given.
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Refuse an argument that is not there, by the network's name and with what is meant.
 

@@ -176,12 +176,9 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 @contextmanager
 def locked_outputs(outputs: Sequence[Path], root: Path, name: str) -> Iterator[None]:
-    """Hold the outputs of a run, so that no other run writes any of them.
+    """Hold the outputs of a run, by their final names, so that no other run writes any of them.
 
-    Args:
-        outputs: The final names.
-        root: The folder of all work folders, in which the run holds its own lock.
-        name: The name of the outputs; see `work_name`.
+    The run holds its own lock in `root`, the folder of all work folders, under `work_name`.
 
     Raises:
         LockedError: When another run writes one of them.

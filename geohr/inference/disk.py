@@ -56,12 +56,7 @@ def disk_bytes(
 ) -> tuple[int, int]:
     """Disk that a run needs while it lasts, and that its outputs keep.
 
-    Args:
-        scene: The scene to segment.
-        grid: The grid of windows of the scene.
-        valid: Share of valid pixels.
-        outputs: The outputs to write.
-        resume: Whether finished blocks are kept while it lasts.
+    A share `valid` of the scene's pixels is valid; `resume` keeps finished blocks meanwhile.
     """
     pixels = scene.height * scene.width * valid
     probabilities = outputs.probabilities * outputs.classes * PROBABILITIES_BYTES
@@ -74,13 +69,7 @@ def disk_bytes(
 
 
 def reading_bytes(readings: Sequence[CoarserJob], valid: float, *, resume: bool) -> int:
-    """Disk that coarser readings need in the work folder while a run lasts.
-
-    Args:
-        readings: The readings.
-        valid: Share of valid pixels.
-        resume: Whether finished blocks are kept.
-    """
+    """Disk that coarser readings need in the work folder while a run lasts; see `disk_bytes`."""
     total = 0
     for reading in readings:
         job = reading.job
@@ -105,10 +94,10 @@ def check_disks(
         folder: The folder of outputs and temporary files.
         root: The folder of all work folders; it need not be there yet.
         scene: The scene to segment.
-        grid: The grid of windows of the scene.
+        grid: Its windows.
         outputs: The outputs to write.
-        keeps: Whether finished blocks are kept in the work folder while the run lasts.
-        readings: The coarser readings, whose probabilities lie in the work folder, too.
+        keeps: Whether finished blocks are kept in the work folder.
+        readings: Coarser readings, whose probabilities lie there, too.
 
     Raises:
         OutputError: With what is free and what is needed.
@@ -131,15 +120,7 @@ def check_disk(
     resume: bool,
     readings: Sequence[CoarserJob] = (),
 ) -> None:
-    """Refuse a run whose disk cannot hold the result.
-
-    Args:
-        folder: The folder of outputs and temporary files.
-        scene: The scene to segment.
-        grid: The grid of windows of the scene.
-        outputs: The outputs to write.
-        resume: Whether finished blocks are kept while it lasts.
-        readings: Coarser readings that go there, too.
+    """Refuse a run whose disk, that of `folder`, cannot hold the result; see `check_disks`.
 
     Raises:
         OutputError: With what is free and what is needed.

@@ -43,13 +43,7 @@ class RowsEncoder(Protocol):
     def __call__(
         self, start: int, classes: NDArray[np.uint8], probabilities: NDArray[np.uint8]
     ) -> dict[str, NDArray[Any]]:
-        """Encode rows of the job's window.
-
-        Args:
-            start: The first row.
-            classes: `(row, col)` class ids.
-            probabilities: `(class, row, col)`.
-        """
+        """Encode `(row, col)` class ids and `(class, row, col)` probabilities of the window."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geohr._runtime.stop import Stop, interrupted
-from geohr._runtime.threads import ahead, mapped
+from geohr._runtime.threads import Stages, mapped
 from geohr.encoding import Batch
 from geohr.engines.predictor import Predictor
 from geohr.scene import Scene, SceneReader
@@ -115,30 +114,20 @@ def predict_rows(
             kept.begin(block)
             yield block
 
-    # Closed from the last stage to the first, whatever ends the run: a stage that is left to the
-    # garbage collector is ended by whichever thread happens to collect it, which may be the one
-    # that it waits for.
-    with ExitStack() as stages:
-        batches = stages.enter_context(
-            closing(ahead(read_batches(scene, grid, begun(), normalizer, batch=predictor.batch)))
+    with Stages() as stages:
+        batches = stages.ahead(
+            read_batches(scene, grid, begun(), normalizer, batch=predictor.batch)
         )
         scored: Iterator[tuple[WindowBatch, Batch | None]]
-        scored = stages.enter_context(
-            closing(ahead(score_batches(batches, predictor, normalizer, stop)))
-        )
+        scored = stages.ahead(score_batches(batches, predictor, normalizer, stop))
         if disagreement is not None:
             scored = compare(scored, Disagreement(grid, blocks), disagreement)
         told = report(scored, progress, known=len(grid) - sum(map(len, tasks)), total=len(grid))
         spare = Spare(grid, blocks)
-        summed = stages.enter_context(
-            closing(
-                ahead(sum_blocks(told, grid, classes=classes, blend=blend, spare=spare), depth=1)
-            )
+        summed = stages.ahead(
+            sum_blocks(told, grid, classes=classes, blend=blend, spare=spare), depth=1
         )
-        joined = stages.enter_context(
-            closing(ahead(join(blocks, summed, grid, kept, classes=classes), depth=1))
-        )
-        yield from joined
+        yield from stages.ahead(join(blocks, summed, grid, kept, classes=classes), depth=1)
 
 
 def predict_block(
@@ -153,14 +142,7 @@ def predict_block(
 ) -> BlockScores:
     """Predict one block in the calling thread, with the result that `predict_rows` would have.
 
-    Args:
-        reader: The open scene.
-        grid: How it is cut into windows.
-        block: Which of its blocks.
-        predictor: Scores of windows.
-        normalizer: From the scene's values to the network's.
-        classes: Channels of the scores.
-        blend: A name in `geohr.stitching.weights.BLENDS`.
+    The arguments are those of `predict_rows`, with an open scene.
 
     Raises:
         InputError: When the scene cannot be read or its values are out of the card's range.

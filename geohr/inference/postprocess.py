@@ -162,12 +162,9 @@ def cut_edges(job: Job, strips: Sequence[Strip]) -> tuple[Edge, ...]:
 
 
 def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
-    """The job's window cut into strips.
+    """The job's window cut into strips of so many rows; by default few, and finer at the end.
 
-    Args:
-        job: The job.
-        rows: Of a strip; where touching objects are parted, a multiple of
-            `geohr.polygons.watershed.SQUARE`. By default few strips, and finer at the end.
+    Where touching objects are parted, `rows` is a multiple of `geohr.polygons.watershed.SQUARE`.
     """
     height, width = job.window.height, job.window.width
     inner = range(rows, height, rows) if rows else strip_edges(height, width)
@@ -208,12 +205,6 @@ def finish_strip(
 ) -> None:
     """Join the blocks that touch a strip, and write what outputs need of it to its file.
 
-    Args:
-        job: The job.
-        strip: Which rows.
-        folder: The folder for the strip's file.
-        load: Gives the scores of a block.
-
     Raises:
         OutputError: When a block went away, or the folder cannot be written.
     """
@@ -251,12 +242,9 @@ def finish_strip(
 
 
 def kept_rows(job: Job, strip: Strip, scores: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-    """What the file of a strip holds of its rows.
+    """What a strip's file holds of its rows, by `(class, row, col)` probabilities.
 
-    Args:
-        job: The job.
-        strip: Which rows.
-        scores: `(class, row, col)` probabilities, with those of the row above, if there is one.
+    These begin with the row above the strip, if there is one.
     """
     above = min(strip.start, 1)
     rows = scores[:, above:]
@@ -285,10 +273,7 @@ def finish_edge(job: Job, edge: Edge, folder: Path) -> None:
 def chunks_of_strips(job: Job, folder: Path, strips: Iterable[Strip]) -> Generator[Chunk]:
     """Yield what the outputs receive from all strips in order, each as soon as it is finished.
 
-    Args:
-        job: The job.
-        folder: The folder of the files of strips and edges.
-        strips: From top to bottom, each when its file and that of its upper edge are there.
+    Strips come from top to bottom, each when its file and that of its upper edge are in `folder`.
     """
     joiner = StripJoiner(job.trace_settings) if job.polygons else None
     for strip in strips:

@@ -105,12 +105,8 @@ def coarser_reading(
 ) -> CoarserJob:
     """Describe a coarser reading of a job's scene.
 
-    Args:
-        job: The job that it is joined to.
-        whole: The job's scene before it was cut to its area.
-        coarse: All of the scene on the coarser grid.
-        block_size: The size of blocks; by default that of the executor.
-        executor: The executor of both jobs.
+    `whole` is the job's scene before it was cut to its area, `coarse` all of it on the coarser
+    grid.
     """
     own = job.grid
     grid = Grid(coarse.height, coarse.width, own.tile, own.overlap, step=own.step)

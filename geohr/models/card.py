@@ -249,11 +249,7 @@ class Card:
 
     @classmethod
     def from_json(cls, text: str, *, path: str | Path) -> Card:
-        """Read a card from JSON.
-
-        Args:
-            text: JSON as `to_json` writes it.
-            path: The file it comes from, for the message.
+        """Read a card from JSON that `to_json` wrote; messages name it by `path`.
 
         Raises:
             InputError: When it is not such a card.
@@ -279,11 +275,9 @@ class Card:
 
 
 def start_card(path: Path | None, name: str) -> Card:
-    """The card of a model that is yet to be trained.
+    """The card of a model to be trained: a JSON file's entries, or by default one class, building.
 
-    Args:
-        path: A JSON file with any of the card's entries, or None for one class, building.
-        name: The model's, where the file has none.
+    `name` is the model's where the file has none.
 
     Raises:
         InputError: When the file cannot be read or is no such card.

@@ -52,11 +52,7 @@ class EncoderWeights:
 
 
 def find_weights(name: str, encoder: str) -> EncoderWeights:
-    """The weights that a tag, a file or an address on the hub means.
-
-    Args:
-        name: A tag such as `imagenet`, a file, or `hf://owner/name`.
-        encoder: The registered name of the encoder that they are for.
+    """The weights for a registered encoder: a tag such as `imagenet`, a file or `hf://owner/name`.
 
     Raises:
         UsageError: When the encoder has no weights under that tag.

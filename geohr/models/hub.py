@@ -145,14 +145,9 @@ def digest_of(path: Path) -> str:
 
 
 def push(folder: Path, address: HubAddress) -> str:
-    """Send a folder's files to a repository in one commit; it is made where it is missing.
+    """Send a folder's files to a repository in one commit, and say where to look at it.
 
-    Args:
-        folder: All that the repository is to hold.
-        address: Repository and branch.
-
-    Returns:
-        Where to look at it.
+    The repository is made where it is missing.
 
     Raises:
         OutputError: When the hub refuses it or cannot be reached.

@@ -41,11 +41,7 @@ def labels_of(names: Sequence[str]) -> dict[str, Any]:
 
 
 def read_deepness(metadata: Mapping[str, str], *, path: str | Path) -> dict[str, Any]:
-    """Entries of a card from the metadata of an ONNX file made for Deepness.
-
-    Args:
-        metadata: Keys and JSON values.
-        path: The file, for the message.
+    """Entries of a card from the metadata (keys to JSON) of an ONNX file made for Deepness.
 
     Raises:
         InputError: When a value cannot be read, or the model finds boxes and segments nothing.

@@ -132,13 +132,7 @@ def load_weights(path: Path, card: Card) -> nn.Module:
 
 
 def serialise(network: nn.Module, metadata: dict[str, str], *, half: bool) -> bytes:
-    """The network's weights as the bytes of a safetensors file.
-
-    Args:
-        network: Whose state is written.
-        metadata: Text that goes into the header.
-        half: Write floating point tensors as float16.
-    """
+    """The network's weights as a safetensors file with `metadata`, in float16 if `half`."""
     tensors = {
         name: (tensor.half() if half and tensor.is_floating_point() else tensor)
         .detach()

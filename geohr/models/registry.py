@@ -70,10 +70,7 @@ class Remote:
         )
 
     def fetch(self, pins: Path) -> Path:
-        """The file, checked against its digest.
-
-        Args:
-            pins: Where digests of first fetches are remembered.
+        """The file, checked against its digest; those of first fetches are remembered in `pins`.
 
         Raises:
             InputError: When it cannot be fetched, or is not what it was.

@@ -108,10 +108,7 @@ class RasterWriter:
             self._finish()
 
     def write(self, rows: NDArray[np.uint8]) -> None:
-        """Append rows to the raster.
-
-        Args:
-            rows: `(band, row, col)`, or `(row, col)` for one band.
+        """Append rows, `(band, row, col)`, or `(row, col)` for one band.
 
         Raises:
             OutputError: When the disk is full or went away.
@@ -122,9 +119,6 @@ class RasterWriter:
 
     def add(self, part: CogPart) -> None:
         """Append rows of which tiles were made elsewhere, by `encoder`.
-
-        Args:
-            part: The rows.
 
         Raises:
             OutputError: When the disk is full or went away.

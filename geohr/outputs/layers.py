@@ -78,12 +78,8 @@ def append_layer(
 ) -> None:
     """Append rows to a layer of a GeoPackage; file and layer are made where they are missing.
 
-    Args:
-        path: The GeoPackage.
-        layer: The name of the layer.
-        crs: A pyproj CRS.
-        shapes: `(n,)` points, or polygons and multipolygons, all of which become multipolygons.
-        columns: `(n,)` values by name.
+    Shapes `(n,)` are points, or polygons and multipolygons, all of which become multipolygons;
+    columns hold `(n,)` values by name.
     """
     from pyogrio.raw import write
 

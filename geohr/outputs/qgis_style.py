@@ -75,11 +75,6 @@ def write_styles(database: sqlite3.Connection, layer: str, styles: Sequence[Styl
     """Add the table of styles to a GPKG of several layers, for one of them.
 
     QGIS takes a style beside the file for all of its layers.
-
-    Args:
-        database: The GPKG.
-        layer: Name of the layer.
-        styles: The styles.
     """
     database.execute(_TABLE)
     database.execute(

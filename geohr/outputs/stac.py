@@ -57,12 +57,7 @@ def item_beside(output: str | Path) -> str | Path:
 
 
 def write_item(path: Path, job: Job, outputs: Sequence[str | Path]) -> None:
-    """Write the Item of a run.
-
-    Args:
-        path: The path of the Item.
-        job: The run, described.
-        outputs: The final paths of the outputs, beside the Item.
+    """Write the Item of a run, whose outputs have their final paths beside it.
 
     Raises:
         OutputError: When it cannot be written.

@@ -161,10 +161,7 @@ class StripRasters:
 def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> WriteCounts:
     """Write chunks as polygons, classes and probabilities, and look for seams in them.
 
-    Args:
-        job: The job of the chunks.
-        chunks: Top to bottom; closed at the end, whatever it is.
-        targets: The files; all are closed at the end.
+    Chunks come top to bottom; they and all files are closed at the end, whatever it is.
 
     Raises:
         OutputError: When a file cannot be written.
@@ -247,13 +244,8 @@ def raster_of_probabilities(job: Job, path: Path, creation_options: Mapping[str,
 def raster_of_disagreement(job: Job, targets: OutputPaths) -> Iterator[WriteRows | None]:
     """A writer of the largest minus the smallest score that overlapping windows give a pixel.
 
-    Args:
-        job: The run.
-        targets: The files of the run.
-
-    Yields:
-        Takes the next rows `(row, col)` of the whole scene, and writes those that outputs hold;
-        None where no such raster is wanted.
+    It takes the next rows `(row, col)` of the whole scene, and writes those that outputs hold; None
+    where no such raster is wanted.
     """
     path = targets.disagreement
     if path is None:

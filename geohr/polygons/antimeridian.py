@@ -26,15 +26,10 @@ NARROW = 1e-12
 
 
 def transform_polygons(geometry: Geometries, crs: Any, target: Any) -> Geometries:
-    """Transform polygons into another CRS.
+    """Transform `(n,)` Polygon or MultiPolygon from one CRS into another.
 
     In longitude and latitude, a polygon that crosses the antimeridian becomes a multipolygon with
     parts on both sides, and one around a pole reaches the pole; exteriors are counterclockwise.
-
-    Args:
-        geometry: `(n,)` Polygon or MultiPolygon, in `crs`.
-        crs: The CRS of the polygons, as `geohr.geodesy.parse_crs` takes it.
-        target: The CRS of the result.
     """
     known = parse_crs(target)
     convert = _transformer(parse_crs(crs), known)

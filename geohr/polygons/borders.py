@@ -193,13 +193,10 @@ class SettledWalls:
 def settle(
     whole: ClosedObjects, around: Floats, place: Window, attributes: AttributeBuilder
 ) -> SettledWalls:
-    """Draw the objects of a rectangle, and cut all but those that must wait.
+    """Draw the closed objects of a rectangle, and cut all but those that must wait.
 
-    Args:
-        whole: All closed objects of the rectangle, in canonical order.
-        around: `(n, 4)` left, top, right and bottom of its open ones, in pixels of the scene.
-        place: The rectangle in the scene.
-        attributes: Of the scene, with walls.
+    They are in canonical order; `around` is `(n, 4)` left, top, right and bottom of its open ones,
+    in pixels of the scene.
     """
     walls = WallDrawings.of(whole, attributes)
     if len(walls) == 0:

@@ -120,14 +120,11 @@ def sides(found: Candidates, label: int) -> Sides:
 
 
 def link_sides(side: Sides, *, above: tuple[Ints, Ints], top: int) -> Links:
-    """Join sides by the upright sides between them.
+    """Join the sides of one class by the upright sides between them.
 
-    In a column, every end that goes down meets the next end below it.
-
-    Args:
-        side: The sides of one class.
-        above: Columns where outlines left open come in and go out, from `Chains.columns`.
-        top: The scene's row that is row 0 of the frame.
+    In a column, every end that goes down meets the next end below it. `above` are the columns where
+    outlines left open come in and go out, from `Chains.columns`; `top` is the scene's row that is
+    row 0 of the frame.
     """
     lifted = np.zeros(len(above[0]), np.int64)
     down = np.concatenate([side.down_in, lifted == 0, side.down_out, lifted == 0])

@@ -346,13 +346,10 @@ def signed_area(rings: RaggedArray) -> Floats:
 
 
 def gather(rings: RaggedArray, owner: Ints, hole: Bools, owners: int) -> RaggedArray:
-    """Join each owner's rings into one item: its exterior first, then holes in raster order.
+    """Join each owner's canonical rings into one item: its exterior first, then holes in order.
 
-    Args:
-        rings: Canonical rings.
-        owner: `(ring,)` in [0, owners); every owner has an exterior.
-        hole: `(ring,)` True for holes.
-        owners: How many there are.
+    The order is that of the raster. Owners `(ring,)` are in [0, owners), each with an exterior;
+    `hole` is `(ring,)`, True for holes.
     """
     order = np.lexsort((place(rings.flat[rings.offsets[:-1]]), hole, owner))
     sorted_rings = rings.take(order)

@@ -146,12 +146,7 @@ def by_owner(polygons: Geometries, owner: Ints) -> Geometries:
 def reprojected(polygons: Polygons, crs: Any, target: Any) -> Polygons:
     """Reproject polygons; their areas and lengths on the ground stay as they are.
 
-    In longitude and latitude they are cut at the antimeridian.
-
-    Args:
-        polygons: The polygons, in `crs`.
-        crs: The CRS of the polygons, as pyproj understands it, or None.
-        target: The CRS of the result, or None to keep the CRS.
+    In longitude and latitude they are cut at the antimeridian; without a CRS or a target they stay.
     """
     if crs is None or target is None or crs == target or len(polygons) == 0:
         return polygons

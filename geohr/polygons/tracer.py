@@ -81,11 +81,7 @@ class TraceSettings:
         )
 
     def splitter(self, start: int = 0, columns: tuple[int, int] | None = None) -> Splitter | None:
-        """A new `Splitter` of touching objects, or None if they are not split.
-
-        Args:
-            start: First row to hand out; see `Splitter`.
-            columns: Columns to hand out; see `Splitter`.
+        """A new `Splitter` of touching objects, which see; None if they are not split.
 
         Raises:
             InputError: Without a CRS.

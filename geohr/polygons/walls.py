@@ -139,7 +139,7 @@ def straighten(level: Geometries, tolerance: Floats, detail: float, angle: float
         level: Polygons without holes, turned so that their main direction is along an axis.
         tolerance: `(n,)`.
         detail: Tolerances by which outlines are simplified first, and below which walls go.
-        angle: The angle, in degrees.
+        angle: In degrees.
     """
     walls = _walls(level, detail * tolerance, np.radians(angle))
     shortest = detail * tolerance

@@ -88,17 +88,13 @@ DEGREES = "OGC:CRS84"
 
 
 def area_of(geobox: GeoBox, name: str, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Area:
-    """The part of a scene inside polygons, or a box, or both.
+    """The part of a scene inside polygons (`aoi`, a file), or a `bbox` in degrees, or both.
 
-    Args:
-        geobox: The scene's grid.
-        name: What the scene is called, for messages.
-        aoi: A vector file of polygons.
-        bbox: West, south, east, north in degrees.
+    `name` is what messages call the scene.
 
     Raises:
-        InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none
-            of the area lies in the scene.
+        InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none of
+            the area lies in the scene.
     """
     if geobox.crs is None:
         raise InputError(

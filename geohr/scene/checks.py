@@ -38,13 +38,7 @@ def check_regular(path: str | Path) -> None:
 def check_raster(
     raster: Any, path: str | Path, colours: Sequence[ColorInterp], dtypes: Sequence[str]
 ) -> None:
-    """Refuse a raster that cannot be segmented as it is, before any pixel is read.
-
-    Args:
-        raster: Open, as rasterio opens it.
-        path: The name of the raster, for the message.
-        colours: The colour interpretation of each band.
-        dtypes: The data type of each band.
+    """Refuse an open raster that cannot be segmented as it is, before any pixel is read.
 
     Raises:
         InputError: For MBTiles over a network, complex numbers, a palette, a georeference that is

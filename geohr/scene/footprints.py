@@ -111,11 +111,7 @@ class FootprintLayer:
         return box_in(self.bounds, self.crs, plane)
 
     def read(self, box: Box, plane: pyproj.CRS) -> Footprints:
-        """The objects whose bounds touch a box of a plane.
-
-        Args:
-            box: West, south, east, north in `plane`.
-            plane: A metric CRS.
+        """The objects whose bounds touch a box (west, south, east, north) of a metric plane.
 
         Raises:
             InputError: When the file cannot be read.

@@ -40,11 +40,7 @@ if TYPE_CHECKING:
 def read_classes(path: str, scene: Scene, window: Window, *, legend: Legend | None = None) -> Bytes:
     """Class ids `(row, col)` of a window that lies inside the scene, from vectors or a raster.
 
-    Args:
-        path: The labels.
-        scene: On whose grid they are wanted.
-        window: Which part of it.
-        legend: How vectors tell classes; by default every polygon is class 1.
+    By default every polygon is class 1.
 
     Raises:
         InputError: When the labels cannot be read or do not lie on the scene's grid.

@@ -111,12 +111,7 @@ def open_view(
 
 
 def open_scene(name: str, options: ViewOptions, suits: ResolutionRange | None) -> Scene:
-    """One raster, or service or file of tiles, as it is.
-
-    Args:
-        name: A file, or an address.
-        options: The options of reading.
-        suits: Resolutions that suit the model that it is for, by which a zoom level is chosen.
+    """One raster, or service or file of tiles, as it is; `suits` chooses its zoom level.
 
     Raises:
         InputError: When it cannot be used.
@@ -151,9 +146,7 @@ def display_name(given: SceneLike) -> str:
 def stack(first: Scene, options: ViewOptions) -> Scene:
     """A scene with the bands of other rasters after its own, on its pixel grid.
 
-    Args:
-        first: The scene, with all of its bands.
-        options: Names of the other rasters; numbers of bands are counted through all of them.
+    Numbers of bands are counted through all of them.
 
     Raises:
         InputError: When one does not lie where the scene does, or there are fewer bands.

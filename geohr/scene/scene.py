@@ -235,11 +235,7 @@ class Scene:
         )
 
     def within(self, *, aoi: str | None, bbox: tuple[float, ...] | None) -> Scene:
-        """The scene with an area of interest: a file's polygons, a box, or where both are.
-
-        Args:
-            aoi: A vector file of polygons.
-            bbox: West, south, east, north in degrees.
+        """The scene with an area of interest: `aoi`, a file's polygons, `bbox` in degrees, or both.
 
         Raises:
             InputError: When the scene has no CRS, the file holds no polygons or has no CRS, or none
@@ -279,9 +275,6 @@ class Scene:
 
 class SceneReader:
     """A scene with its files open; a context manager.
-
-    Args:
-        scene: The scene to read.
 
     Raises:
         InputError: When a file is gone or no longer a raster.

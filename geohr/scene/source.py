@@ -16,12 +16,7 @@ class PixelReader(Protocol):
     """A source with its files open."""
 
     def read_into(self, window: Window, pixels: Pixels, valid: Mask) -> None:
-        """Read a window that lies inside the source.
-
-        Args:
-            window: Which pixels.
-            pixels: `(band, row, col)` of the window's size and the source's type; overwritten.
-            valid: `(row, col)`, True = valid; overwritten.
+        """Read a window inside the source into `(band, row, col)` pixels and `(row, col)` valid.
 
         Raises:
             InputError: When a file cannot be read there.

@@ -38,11 +38,9 @@ def is_stac(name: str) -> bool:
 
 
 def rasters_of(name: str, options: ViewOptions) -> list[str]:
-    """The rasters that a STAC Item, an ItemCollection or a search names.
+    """The rasters that a STAC Item, an ItemCollection or a search names, by path, URL or query.
 
-    Args:
-        name: A path, an http(s) URL, or a search of a STAC API.
-        options: Key of the asset, by default the first that is a raster; the area of a search.
+    Of the options, the asset counts (by default the first raster), and the area of a search.
 
     Raises:
         InputError: When it cannot be read, is no STAC, or has no such asset.

@@ -88,12 +88,9 @@ class Mosaic:
         self._windows = 0
 
     def add(self, window: Window, valid: Mask, scores: NDArray[np.float32]) -> None:
-        """Add the scores of one window.
+        """Add the `(class, row, col)` scores, in [0, 1], of a window below the finished rows.
 
-        Args:
-            window: Where; it may reach beyond the scene, but not above the finished rows.
-            valid: `(row, col)` of the window, True = valid.
-            scores: `(class, row, col)` of the window, in [0, 1].
+        `valid` is `(row, col)`, True = valid; the window may reach beyond the scene.
         """
         inside = window.clip(self._height, self._width)
         rows = slice(inside.row - window.row, inside.row_stop - window.row)

@@ -95,10 +95,7 @@ class SeamMeter:
     def begin(self, row: int, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
         """Begin at a row, below one that is counted elsewhere.
 
-        Args:
-            row: The first row that comes.
-            scores: `(class, 1, col)` probabilities of the row above it.
-            classes: `(1, col)` class ids of the row above it.
+        Of that row `scores` has the probabilities `(class, 1, col)`, `classes` the ids `(1, col)`.
         """
         self._last, self._next = (classes.copy(), scores.copy()), row
 
@@ -195,12 +192,9 @@ class Disagreement:
         self._first = 0
 
     def add(self, window: Window, valid: Mask, scores: Batch) -> None:
-        """Add the scores of one window.
+        """Add the `(class, row, col)` scores of a window below the rows handed out.
 
-        Args:
-            window: Where; not above the rows that were handed out.
-            valid: `(row, col)` of the window, True = valid.
-            scores: `(class, row, col)` of the window; the largest counts.
+        The largest score of a pixel counts; `valid` is `(row, col)`, True = valid.
         """
         inside = window.clip(self._grid.height, self._grid.width)
         rows = slice(inside.row - window.row, inside.row_stop - window.row)

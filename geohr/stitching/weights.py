@@ -46,15 +46,7 @@ BLENDS: dict[str, Callable[[int], NDArray[np.float64]]] = {
 
 
 def weights(blend: str, tile: int) -> NDArray[np.uint32]:
-    """The profile of `blend` along one axis.
-
-    Args:
-        blend: A name in `BLENDS`.
-        tile: Pixels of a window along the axis.
-
-    Returns:
-        Whole numbers in [1, WEIGHT_MAX], shape (tile,).
-    """
+    """The profile of a name in `BLENDS` along an axis: `(tile,)` whole, in [1, WEIGHT_MAX]."""
     profile = BLENDS[blend](tile)
     # The mean with the mirrored profile is the same to the last bit on both sides.
     mirrored = (profile + profile[::-1]) / 2

@@ -107,13 +107,9 @@ def read_block(reader: SceneReader, grid: Grid, block: Block) -> Iterator[Tile]:
 def normalise(
     waiting: WindowBatch, normalizer: Normalizer, *, batch: int, out: Batch | None
 ) -> Batch:
-    """Normalise the pixels of tiles into a batch of fixed shape, filled up with zeros.
+    """Normalise the pixels of tiles into `batch` windows, the last ones filled up with zeros.
 
-    Args:
-        waiting: The tiles.
-        normalizer: The map from the scene's values to the network's.
-        batch: The number of windows of a batch.
-        out: An earlier batch to overwrite, or None for a new one.
+    An earlier batch is overwritten where `out` is one.
     """
     if out is None:
         out = np.empty((batch, *waiting.tiles[0].tile.pixels.shape), np.float32)

@@ -157,15 +157,7 @@ def touching(starts: tuple[int, ...], tile: int, first: int, stop: int) -> list[
 
 
 def starts(length: int, tile: int, overlap: int, *, margin: int, step: int) -> tuple[int, ...]:
-    """First pixels of the windows along one axis; see `Grid`.
-
-    Args:
-        length: Pixels of the axis.
-        tile: Pixels of a window.
-        overlap: Pixels that neighbours share at least.
-        margin: Pixels beyond both ends at least.
-        step: All of them are multiples of this.
-    """
+    """First pixels of the windows along an axis of `length` pixels; see `Grid`."""
     least, most = ceil_div(margin, step), (tile - length - margin) // step
     if length <= tile:
         # Where both margins fit, the window begins by `least` to `most` steps before the axis.
@@ -188,13 +180,9 @@ def ceil_div(amount: int, part: int) -> int:
 
 
 def lattice(tile: int, overlap: int) -> int:
-    """The step of a grid of windows for a network.
+    """The step of a grid of windows for a network, from pixels of a window and of its overlap.
 
     A network with a coarsest stride of 32 sees the same object the same in two windows only when
     these are multiples of 32 apart. Windows that move by less cannot have that.
-
-    Args:
-        tile: Side of a window, in pixels.
-        overlap: Pixels that neighbours share at least.
     """
     return COARSEST_STRIDE if tile - overlap >= COARSEST_STRIDE else 1

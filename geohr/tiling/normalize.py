@@ -58,12 +58,12 @@ class Normalizer:
         return cls(low, high, card.mean, card.std, clip=scale is not None)
 
     def apply(self, pixels: NDArray[Any], valid: Mask, out: NDArray[np.float32]) -> None:
-        """Write normalised values to `out`.
+        """Write normalised values, `(band, row, col)`, to `out`.
 
         Args:
             pixels: `(band, row, col)`, scene values.
             valid: `(row, col)`, True = valid.
-            out: `(band, row, col)`; overwritten.
+            out: Overwritten.
         """
         span = self.high - self.low
         for band, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
@@ -117,13 +117,8 @@ SCALE_REMEDY = "give the scene's own range with --scale MIN,MAX"
 def check_range(scene: Scene, normalizer: Normalizer, *, remedy: str = SCALE_REMEDY) -> None:
     """Check windows spread over the scene, and refuse values outside the model's range.
 
-    Args:
-        scene: The scene, with the model's bands.
-        normalizer: The map of the model.
-        remedy: The advice that the message ends with.
-
     Raises:
-        InputError: With the values seen and the advice to give a scale.
+        InputError: With the values seen and `remedy`, the advice to give a scale.
     """
     if normalizer.clip:
         return

@@ -44,10 +44,7 @@ class RowBuffer:
     def tiles(self, index: int, start: int = 0, stop: int | None = None) -> Iterator[Tile]:
         """The windows `[start, stop)` of a grid row; by default all. They own their pixels.
 
-        Args:
-            index: The index of the grid row; not above that of an earlier call.
-            start: First grid column.
-            stop: The grid column after the last.
+        Rows are asked for from top to bottom.
 
         Raises:
             InputError: When the file cannot be read.

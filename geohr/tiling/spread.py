@@ -25,12 +25,7 @@ def spread(count: int) -> list[int]:
 
 
 def spread_tiles(scene: Scene, grid: Grid, most: int | None = None) -> Iterator[Tile]:
-    """Windows of a grid that are spread over its scene, read one at a time.
-
-    Args:
-        scene: What to read.
-        grid: How it is cut into windows.
-        most: How many windows; by default `WINDOWS * TRIES`.
+    """At most `most` windows of a grid, spread over its scene, read one at a time.
 
     Raises:
         InputError: When the scene cannot be read.

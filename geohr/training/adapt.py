@@ -32,20 +32,20 @@ from geohr.training.fit import (
     mean_weights,
     plot_counts,
 )
-from geohr.training.gain import Choice, Gain, judge
+from geohr.training.gain import Gain, core, judge
 from geohr.training.ground import NO_PLOT, Piece, read_labelled
 from geohr.training.options import AdaptOptions
 
 FOLDS = 3
 """Parts of the labelled ground, each left out once: so many fits share the minutes."""
-SHARES = (0.0, 0.5, 1.0)
-"""Shares of the new weights in the mean of old and new that are tried."""
+SHARE = 0.5
+"""Share of the fitted weights in the mean of old and fitted ones: alone they forget too much."""
+# Square metres of labelled ground: what is fitted to less can be worse without being seen to be.
+GROUND_MIN = 1000.0
 # The threshold of a card that names none.
 EVEN = 0.5
 # Of the minutes, for reading and for judging the candidates.
 JUDGE_SHARE = 0.15
-# More steps than this change nothing that matters.
-STEPS_MAX = 600
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Adaptation:
     Attributes:
         model: The model, as it was written.
         gain: Scores on labelled ground that was left out, before and after.
-        choice: The share of new weights, and the threshold.
         objects: Labelled objects.
         hectares: Labelled ground.
         steps: Steps of each fit.
@@ -64,7 +63,6 @@ class Adaptation:
 
     model: Model
     gain: Gain
-    choice: Choice
     objects: int
     hectares: float
     steps: int
@@ -72,7 +70,7 @@ class Adaptation:
 
     def describe(self) -> str:
         """The result in one sentence."""
-        return f"{self.gain.describe(self.choice)} ({self.seconds / 60:.1f} minutes)"
+        return f"{self.gain.describe()} ({self.seconds / 60:.1f} minutes)"
 
 
 def adapt(
@@ -87,10 +85,9 @@ def adapt(
     """Fit a model to a place with a few labels.
 
     All weights are fitted at a low rate, several times, with a part of the labelled ground left out
-    each time; where nothing is labelled, the former model's probabilities guide them. The share of
-    new weights in the mean of old and new, and the threshold, are those that suit the ground left
-    out. Where the new weights are not shown to be better there, the old ones are kept, with a
-    threshold that is chosen again; where that is not either, the model stays as it was.
+    each time; where nothing is labelled, the former model's probabilities guide them. The mean of
+    these and the old weights is taken, unless the ground left out shows a loss: then the model
+    stays as it was. The threshold stays in any case.
 
     Args:
         scene: The scene, or several that are one mosaic.
@@ -113,17 +110,13 @@ def adapt(
     if out.suffix != ".safetensors":
         raise UsageError(f"a model file is named *.safetensors; got {out}")
     trial = try_fits(scene, labels, resolved, options, progress)
-    choice, gain = judge(
-        trial.counts,
-        SHARES,
-        card.threshold or EVEN,
-        certainty=options.certainty,
-        seed=options.seed,
+    gain = judge(
+        trial.counts, card.threshold or EVEN, certainty=options.certainty, seed=options.seed
     )
-    made = trial.mixed(resolved, choice, gain, out.stem)
+    made = trial.mixed(resolved, gain, out.stem)
     made.save(out)
     return Adaptation(
-        made, gain, choice, trial.objects, trial.hectares, trial.steps, time.monotonic() - began
+        made, gain, trial.objects, trial.hectares, trial.steps, time.monotonic() - began
     )
 
 
@@ -134,7 +127,7 @@ class Trial:
     Attributes:
         place: The name of the scene.
         fitted: Weights, each fitted without a part of the labelled ground.
-        counts: `(share, plot, truth, level)` pixels; see `count_all`.
+        counts: `(2, plot, truth, level)` pixels; see `count_all`.
         objects: Labelled objects.
         hectares: Labelled ground.
         steps: Steps of the fit with the fewest.
@@ -147,33 +140,32 @@ class Trial:
     hectares: float
     steps: int
 
-    def mixed(self, model: Model, choice: Choice, gain: Gain, name: str) -> Model:
-        """The model of a choice, with its card: sources and licence carry on.
+    def mixed(self, model: Model, gain: Gain, name: str) -> Model:
+        """The model with new weights if they are taken, and its card: sources and licence carry on.
 
         Args:
             model: That the fits began from.
-            choice: The share of new weights, and the threshold.
-            gain: What is noted of it.
+            gain: What the fits gain, which is noted.
             name: Of the new model.
         """
-        network = copy.deepcopy(model.network)
-        network.load_state_dict(
-            blend(network.state_dict(), mean_weights(self.fitted), choice.share)
-        )
-        card, found = model.card, self.counts.sum(axis=(1, 2))
-        notes = (
-            f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
-            f"{self.place}: {gain.describe(choice)}."
-        ).strip()
-        card = dataclasses.replace(
+        network, card = copy.deepcopy(model.network), model.card
+        made = dataclasses.replace(
             card,
             name=name,
-            threshold=choice.threshold,
-            instances=choice.core(found[0], found[SHARES.index(choice.share)], card.instances),
-            metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
-            notes=notes,
+            notes=(
+                f"{card.notes} Fitted by geohr adapt to {self.objects} labelled objects of "
+                f"{self.place}: {gain.describe()}."
+            ).strip(),
         )
-        return Model(network, card)
+        if gain.taken:
+            network.load_state_dict(blend(network.state_dict(), mean_weights(self.fitted), SHARE))
+            old, new = self.counts.sum(axis=(1, 2))
+            made = dataclasses.replace(
+                made,
+                instances=core(old, new, card.threshold or EVEN, card.instances),
+                metrics={**card.metrics, f"{self.place} (left out in turn)": gain.as_dict()},
+            )
+        return Model(network, made)
 
 
 def try_fits(
@@ -199,6 +191,12 @@ def try_fits(
     normalizer = Normalizer.of(card, options.scale)
     check_range(view, normalizer)
     pieces, objects = read_labelled(view, str(labels), options.areas)
+    ground = sum(int((each.plots != NO_PLOT).sum()) for each in pieces) * (view.gsd or 0.0) ** 2
+    if ground < GROUND_MIN:
+        raise InputError(
+            f"{labels}: {ground:.0f} square metres of labelled ground say too little of a place; "
+            f"label {GROUND_MIN:.0f} or more, in several places"
+        )
     folds = share_out(pieces)
     phase("fitting")
     seconds = options.minutes * 60 * (1 - JUDGE_SHARE) - (time.monotonic() - began)
@@ -206,13 +204,12 @@ def try_fits(
     former = [levels(model.network, each, normalizer) for each in pieces]
     fitted = fit_all(model.network, pieces, former, folds, normalizer, options, clock)
     phase("judging")
-    known = sum(int((each.plots != NO_PLOT).sum()) for each in pieces)
     return Trial(
         Path(view.path).stem,
         fitted,
         count_all(model.network, fitted, pieces, former, folds, normalizer),
         objects,
-        known * (view.gsd or 0.0) ** 2 / 1e4,
+        ground / 1e4,
         min(clock.taken.values()),
     )
 
@@ -251,7 +248,7 @@ class Clock:
 
     Args:
         seconds: For all of them.
-        steps: Of each, instead of the seconds; None for as many as fit into them.
+        steps: Of each; fewer where the seconds end before.
         progress: Called with the work done and the work in all.
 
     Attributes:
@@ -260,7 +257,7 @@ class Clock:
     """
 
     def __init__(
-        self, seconds: float, steps: int | None, progress: Callable[[int, int], None] | None
+        self, seconds: float, steps: int, progress: Callable[[int, int], None] | None
     ) -> None:
         self.stop = Stop()
         self.taken: dict[int, int] = {}
@@ -272,9 +269,7 @@ class Clock:
         self.taken[number] = step
         if self.stop.requested:
             return 1.0
-        share = step / (self._steps or STEPS_MAX)
-        if self._steps is None:
-            share = max(share, (time.monotonic() - self._began) / self._seconds)
+        share = max(step / self._steps, (time.monotonic() - self._began) / self._seconds)
         if self._progress and number == 0:
             self._progress(min(round(share * 100), 100), 100)
         return share
@@ -320,18 +315,20 @@ def count_all(
     folds: Sequence[Sequence[int]],
     normalizer: Normalizer,
 ) -> Ints:
-    """`(share, plot, truth, level)` pixels of every plot, by weights that have not seen it."""
+    """`(2, plot, truth, level)` pixels of every plot, by the old weights and by new ones.
+
+    The new ones are the mean of the old and of those that were fitted without the plot.
+    """
     plots = 1 + max(int(each.plots.max()) for each in pieces)
-    counts = np.zeros((len(SHARES), plots, 2, PROBABILITY_MAX + 1), np.int64)
+    counts = np.zeros((2, plots, 2, PROBABILITY_MAX + 1), np.int64)
     old = network.state_dict()
     candidate = copy.deepcopy(network).eval()
     every = [plot for fold in folds for plot in fold]
     for piece, found in zip(pieces, former, strict=True):
         plot_counts(found, piece, every, counts[0])
-    for place, share in enumerate(SHARES[1:], 1):
-        for weights, fold in zip(fitted, folds, strict=True):
-            candidate.load_state_dict(blend(old, weights, share))
-            for piece in pieces:
-                if np.isin(piece.plots, fold).any():
-                    plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[place])
+    for weights, fold in zip(fitted, folds, strict=True):
+        candidate.load_state_dict(blend(old, weights, SHARE))
+        for piece in pieces:
+            if np.isin(piece.plots, fold).any():
+                plot_counts(levels(candidate, piece, normalizer), piece, fold, counts[1])
     return counts

@@ -164,15 +164,9 @@ def check_augmentations(names: Sequence[str]) -> None:
 
 
 def augment(rng: np.random.Generator, image: Floats32, names: Sequence[str]) -> Floats32:
-    """Apply a random choice of the named augmentations.
+    """Apply a random choice of the named augmentations to `(band, row, col)` in [0, 1].
 
-    Args:
-        rng: The random generator.
-        image: The image, `(band, row, col)` in [0, 1].
-        names: Keys of `AUGMENTATIONS`; other names are ignored.
-
-    Returns:
-        An image of the same shape, clipped to [0, 1].
+    Names that are no keys of `AUGMENTATIONS` are ignored; the result is clipped to [0, 1].
     """
     for name, (chance, change) in AUGMENTATIONS.items():
         if name in names and rng.random() < chance:

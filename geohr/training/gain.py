@@ -1,9 +1,8 @@
-"""Whether fitted weights are better on ground that was left out, and at which threshold."""
+"""Whether fitted weights are better on labelled ground that was left out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,65 +10,33 @@ from numpy.typing import NDArray
 
 from geohr.encoding import PROBABILITY_MAX, Floats, Ints
 from geohr.evaluation.metrics import bootstrap, iou
-from geohr.options import THRESHOLD_MIN
 
 REPLICATES = 1000
-# Scores of a few plots that differ by less say nothing.
-AS_GOOD = 0.005
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The weights and the threshold that were chosen.
-
-    Attributes:
-        share: The share of the new weights in the mean of old and new; 0 keeps the old ones.
-        threshold: The probability from which a pixel is an object.
-        former: The threshold before.
-    """
-
-    share: float
-    threshold: float
-    former: float
-
-    def core(self, old: Ints, new: Ints, probability: float | None) -> float | None:
-        """The probability that as large a share of what is found exceeds as exceeded the former.
-
-        Fitted probabilities lie nearer to 0 and 1: cores at the former one would run together.
-
-        Args:
-            old: `(level,)` pixels by the old weights.
-            new: `(level,)` pixels by the chosen ones.
-            probability: The former one, above the former threshold.
-        """
-        if probability is None or not 0 < probability < 1:
-            return probability
-        level = math.ceil(probability * PROBABILITY_MAX)
-        share = old[level:].sum() / max(old[math.ceil(self.former * PROBABILITY_MAX) :].sum(), 1)
-        first = math.ceil(self.threshold * PROBABILITY_MAX)
-        found = new[first:][::-1].cumsum()[::-1]
-        at = first + int(np.abs(found - share * found[0]).argmin())
-        # A level that gives the same share as the former one is the former one.
-        return probability if at == level else round(min(at / PROBABILITY_MAX, 0.999), 3)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Intersection over union on ground that was left out, all choices made without it.
+    """Intersection over union on ground that was left out, at one threshold.
 
     Attributes:
-        before: Of the old model at its threshold.
-        after: Of what was chosen.
+        before: Of the old weights.
+        after: Of the new ones.
         low: Lower end of the interval of after - before.
         high: Upper end.
-        weights: After less the old weights at a threshold chosen again, with its interval.
     """
 
     before: float
     after: float
     low: float
     high: float
-    weights: tuple[float, float, float]
+
+    @property
+    def taken(self) -> bool:
+        """Whether the new weights are: unless all of the interval is a loss.
+
+        A few plots seldom show a gain that the rest of a place has.
+        """
+        return self.high >= 0
 
     def as_dict(self) -> dict[str, float]:
         """For a card."""
@@ -80,67 +47,62 @@ class Gain:
             "gain_high": round(self.high, 4),
         }
 
-    def describe(self, choice: Choice) -> str:
+    def describe(self) -> str:
         """In one sentence, without its end."""
         told = (
             f"IoU on labelled ground that was left out {self.before:.2f} before and "
             f"{self.after:.2f} after, a change of {100 * (self.after - self.before):+.0f} points "
             f"({100 * self.low:+.0f} to {100 * self.high:+.0f})"
         )
-        if choice.share:
-            return f"{told}, with {choice.share:.0%} new weights and threshold {choice.threshold:g}"
-        better, low, high = (100 * each for each in self.weights)
-        kept = (
-            f"the old weights are kept, as new ones are not shown to be better ({better:+.0f} "
-            f"points, {low:+.0f} to {high:+.0f})"
-        )
-        if choice.threshold == choice.former:
-            return f"{kept}, and neither is another threshold: the model is as it was"
-        return (
-            f"{kept}; with the threshold {choice.threshold:g} instead of {choice.former:g}, {told}"
-        )
+        if not self.taken:
+            return f"{told}: the new weights are refused, and the model is as it was"
+        return told if self.low > 0 else f"{told}; it may be a loss: check the new map"
 
 
-def judge(
-    counts: Ints, shares: Sequence[float], former: float, *, certainty: float = 0.5, seed: int = 0
-) -> tuple[Choice, Gain]:
-    """Choose weights and threshold, and say what they gain.
+def judge(counts: Ints, threshold: float, *, certainty: float = 0.95, seed: int = 0) -> Gain:
+    """What new weights gain over old ones, with an interval that draws plots with replacement.
 
-    Each plot is scored with the choice that the other plots make, and the intervals draw plots with
-    replacement. New weights are chosen where the lower end of what they gain over the old ones, at
-    a threshold that was chosen again, is above 0; that threshold, where its own lower end is.
+    The threshold is not chosen from these plots: ground that is labelled because objects lie there
+    holds more of them than the rest of a place, and asks for a lower one.
 
     Args:
-        counts: `(share, plot, truth, level)` pixels, by weights that have not seen the plot.
-        shares: The first is 0, the old weights.
-        former: The old threshold.
-        certainty: Level of the intervals.
+        counts: `(2, plot, truth, level)` pixels by the old weights, and by new ones that have not
+            seen the plot.
+        threshold: The probability from which a pixel is an object.
+        certainty: Level of the interval.
         seed: Of the bootstrap.
     """
-    counts = counts[:, counts.sum(axis=(0, 2, 3)) > 0]
-    whole = counts.sum(axis=1)
     # From which level a pixel is an object, as in `geohr.stitching.mosaic.classify`.
-    at_former = math.ceil(former * PROBABILITY_MAX)
-    old = outcome(counts[0], at_former)
-    again, new = np.empty_like(old), np.empty_like(old)
-    for plot in range(counts.shape[1]):
-        others = whole - counts[:, plot]
-        place, at = best(others, at_former)
-        new[plot] = outcome(counts[place, plot], at)
-        again[plot] = outcome(counts[0, plot], best(others[:1], at_former)[1])
-    better = difference(new, again, certainty, seed)
-    # What may be a loss is not taken: neither new weights nor a new threshold.
-    place, at = best(whole, at_former) if better[1] > 0 else best(whole[:1], at_former)
-    after = new if shares[place] else again
-    threshold = max(math.floor(at / PROBABILITY_MAX * 1000) / 1000, THRESHOLD_MIN)
-    if shares[place] == 0 and difference(again, old, certainty, seed)[1] <= 0:
-        after, threshold = old, former
-    gained = difference(after, old, certainty, seed)
-    before = score(old.sum(axis=0))
-    return (
-        Choice(shares[place], threshold, former),
-        Gain(float(before), float(before) + gained[0], gained[1], gained[2], better),
-    )
+    level = math.ceil(threshold * PROBABILITY_MAX)
+    known = counts[:, counts.sum(axis=(0, 2, 3)) > 0]
+    old, new = outcome(known[0], level), outcome(known[1], level)
+    before, after = float(score(old.sum(axis=0))), float(score(new.sum(axis=0)))
+    drawn = bootstrap(np.concatenate([new, old], axis=1), REPLICATES, seed=seed)
+    spread = score(drawn[:, :3]) - score(drawn[:, 3:])
+    low, high = np.quantile(spread, ((1 - certainty) / 2, (1 + certainty) / 2))
+    return Gain(before, after, float(low), float(high))
+
+
+def core(old: Ints, new: Ints, threshold: float, probability: float | None) -> float | None:
+    """The probability that as large a share of what is found exceeds as exceeded the former.
+
+    Fitted probabilities lie nearer to 0 and 1: cores at the former one would run together.
+
+    Args:
+        old: `(level,)` pixels by the old weights.
+        new: `(level,)` pixels by the new ones.
+        threshold: The probability from which a pixel is an object.
+        probability: The former one, above the threshold.
+    """
+    if probability is None or not 0 < probability < 1:
+        return probability
+    first = math.ceil(threshold * PROBABILITY_MAX)
+    level = math.ceil(probability * PROBABILITY_MAX)
+    share = old[level:].sum() / max(old[first:].sum(), 1)
+    found = new[first:][::-1].cumsum()[::-1]
+    at = first + int(np.abs(found - share * found[0]).argmin())
+    # A level that gives the same share as the former one is the former one.
+    return probability if at == level else round(min(at / PROBABILITY_MAX, 0.999), 3)
 
 
 def outcome(counts: Ints, level: int) -> Ints:
@@ -152,26 +114,3 @@ def outcome(counts: Ints, level: int) -> Ints:
 def score(totals: NDArray[np.int64]) -> Floats:
     """Intersection over union of `(..., 3)` true, false and missed pixels."""
     return iou(totals[..., 0], totals[..., 1], totals[..., 2])
-
-
-def best(counts: Ints, former: int) -> tuple[int, int]:
-    """The place of the share and the level with the best score of `(share, truth, level)`.
-
-    Of levels that are as good within `AS_GOOD`, it is the one nearest to the former.
-    """
-    from_level = counts[..., ::-1].cumsum(axis=-1)[..., ::-1]
-    false, true = from_level[:, 0], from_level[:, 1]
-    # Level 0 is everything, and no threshold.
-    scores = iou(true, false, counts[:, 1].sum(axis=-1, keepdims=True) - true)[:, 1:]
-    place = int(scores.max(axis=1).argmax())
-    good = np.flatnonzero(scores[place] >= scores[place].max() - AS_GOOD) + 1
-    return place, int(good[np.abs(good - former).argmin()])
-
-
-def difference(new: Ints, old: Ints, certainty: float, seed: int) -> tuple[float, float, float]:
-    """New score less old, with its interval, from outcomes `(plot, 3)` of the same plots."""
-    drawn = bootstrap(np.concatenate([new, old], axis=1), REPLICATES, seed=seed)
-    spread = score(drawn[:, :3]) - score(drawn[:, 3:])
-    low, high = np.quantile(spread, ((1 - certainty) / 2, (1 + certainty) / 2))
-    value = score(new.sum(axis=0)) - score(old.sum(axis=0))
-    return float(value), float(low), float(high)

@@ -160,15 +160,15 @@ class AdaptOptions(ViewOptions):
         metavar="FILE",
     )
     minutes: float = opt(10.0, "Minutes that fitting may take.", low=0.1, high=10_000)
-    steps: int | None = opt(
-        None,
-        "Optimiser steps of each fit, instead of as many as the minutes allow.",
+    steps: int = opt(
+        60,
+        "Optimiser steps of each fit; fewer where the minutes end before.",
         low=1,
         high=100_000,
     )
     tile: int = opt(256, "Side of a training window in pixels.", low=32, high=2048)
     batch: int = opt(4, "Batch size in windows.", low=1, high=256)
-    learning_rate: float = opt(3e-4, "Peak learning rate.", low=0)
+    learning_rate: float = opt(1e-3, "Peak learning rate.", low=0)
     precision: Literal["float32", "bfloat16"] = opt(
         "float32",
         "Number format of the fit; bfloat16 is faster on processors with instructions for it.",
@@ -177,9 +177,9 @@ class AdaptOptions(ViewOptions):
         0.5, "Weight of the former model's probabilities where nothing is labelled.", low=0
     )
     certainty: float = opt(
-        0.5,
-        "Confidence level: the fitted model is taken only where the lower end of the interval of "
-        "its gain is above 0; with 0, any gain will do.",
+        0.95,
+        "Confidence level: fitted weights are refused where all of the interval of their gain lies "
+        "below 0; with 0, any loss is enough.",
         low=0,
         high=0.999,
     )

@@ -81,13 +81,7 @@ class ChangeLayer:
 
 
 def write_change_report(changes: Path, out: Path, *, before: str, after: str) -> None:
-    """Write the report.
-
-    Args:
-        changes: A file that `geohr change` wrote.
-        out: The HTML file.
-        before: The earlier date; shown where it is a scene.
-        after: The later date; shown where it is a scene.
+    """Write the HTML report of a file of `geohr change`; `before` and `after` are shown if scenes.
 
     Raises:
         InputError: When a scene cannot be read.

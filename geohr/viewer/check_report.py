@@ -17,13 +17,7 @@ COLOURS = {"precision": "#1a7f37", "recall": "#d7191c"}
 
 
 def write_check_report(told: Estimate, out: Path, *, name: str, cost: float) -> None:
-    """Write the page.
-
-    Args:
-        told: The estimate.
-        out: The HTML file.
-        name: What the sample is called.
-        cost: Of a false object, in missed ones.
+    """Write the HTML page of a sample of this name; a false object costs `cost` missed ones.
 
     Raises:
         OutputError: When it cannot be written.

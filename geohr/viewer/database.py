@@ -69,9 +69,6 @@ def reader(path: Path) -> sqlite3.Connection:
 def transaction(path: Path) -> Iterator[sqlite3.Connection]:
     """A GeoPackage to write to; all that the block writes is kept, or nothing of it.
 
-    Args:
-        path: A file that exists.
-
     Raises:
         OutputError: When the file cannot be written.
     """

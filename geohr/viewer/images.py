@@ -97,11 +97,7 @@ class Images:
         return self._read(self.web_bounds, {"max_size": side})
 
     def _read(self, bounds: Bounds, size: dict[str, int]) -> Picture:
-        """A part of the plane, transparent where the scene is not.
-
-        Args:
-            bounds: Left, bottom, right and top in web Mercator.
-            size: The size of the picture in pixels, by rio-tiler's names.
+        """A part of the plane, by its web Mercator bounds; transparent where the scene is not.
 
         Raises:
             InputError: When the file cannot be read.
@@ -136,12 +132,9 @@ class Images:
 
 
 def tile_bounds(zoom: int, col: int, row: int) -> Bounds:
-    """The left, bottom, right and top of a tile, in web Mercator.
+    """Left, bottom, right and top of a tile in web Mercator, a plane of 2**zoom by 2**zoom tiles.
 
-    Args:
-        zoom: The zoom z, at which the plane is 2**z tiles wide and high.
-        col: The tile's number from the west.
-        row: The tile's number from the north.
+    Columns count from the west, rows from the north.
 
     Raises:
         InputError: When there is no such tile.

@@ -120,10 +120,7 @@ class ObjectTable:
         }
 
     def tile(self, bounds: Bounds) -> bytes:
-        """The objects of one tile, as a vector tile.
-
-        Args:
-            bounds: Left, bottom, right and top of the tile in web Mercator.
+        """The objects of a tile (left, bottom, right, top in web Mercator) as a vector tile.
 
         Raises:
             InputError: When the file cannot be read.

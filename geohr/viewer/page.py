@@ -72,13 +72,8 @@ def write_page(scene: Scene, objects: ObjectTable, out: Path) -> None:
 
     The scene is shrunk to `PICTURE_SIDE` pixels; reviews are shown, and cannot be made.
 
-    Args:
-        scene: With a coordinate reference system.
-        objects: The layer.
-        out: The file to write.
-
     Raises:
-        InputError: When scene or objects cannot be read.
+        InputError: When the scene, which needs a CRS, or the objects cannot be read.
         OutputError: When the file cannot be written.
     """
     # Here, because a report takes its template from this module and needs no extra.

@@ -85,11 +85,7 @@ def shown_bands(scene: Scene) -> Scene:
 
 
 def overview(scene: Scene, side: int) -> Picture:
-    """The whole scene on its own grid.
-
-    Args:
-        scene: The scene to show.
-        side: The longest side of the picture in pixels.
+    """The whole scene on its own grid, with `side` pixels along its longer side.
 
     Raises:
         InputError: When the file cannot be read.

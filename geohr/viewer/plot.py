@@ -103,14 +103,7 @@ def draw_objects(axes: Axes, objects: geopandas.GeoDataFrame) -> None:
 def draw_outlines(
     axes: Axes, objects: geopandas.GeoDataFrame, labels: dict[str, str], colours: list[str]
 ) -> None:
-    """Outlines, with a line in the legend for each colour that occurs.
-
-    Args:
-        axes: Where.
-        objects: The objects, in the coordinates of the axes.
-        labels: Colours and what they mean.
-        colours: One for each object, or one for all.
-    """
+    """Draw outlines in one colour each, or one for all, with a legend of the colours that occur."""
     each = colours * len(objects) if len(colours) == 1 else colours
     if len(objects):
         objects.boundary.plot(ax=axes, color=each, linewidth=1.5, aspect=None)

@@ -117,13 +117,7 @@ def write_report(
 
 
 def write_page(out: Path, title: str, sections: Sequence[str], *, foot: str) -> None:
-    """Write a page of sections.
-
-    Args:
-        out: The HTML file; it appears when it is whole.
-        title: The title, as text.
-        sections: The sections, as HTML.
-        foot: What stands below them, as HTML.
+    """Write a page of HTML sections; the title is text, the foot HTML. It appears when whole.
 
     Raises:
         OutputError: When it cannot be written.

@@ -8,12 +8,9 @@ from geohr.viewer.objects import DECISIONS, REVIEW, ObjectTable
 
 
 def keep_review(objects: ObjectTable, identity: int, decision: str | None) -> None:
-    """Write a decision into the column `review`, which is added where it is missing.
+    """Write a decision (`accepted`, `rejected`, None to take it back) into the column `review`.
 
-    Args:
-        objects: The layer.
-        identity: The object's number.
-        decision: `accepted`, `rejected`, or None to take it back.
+    The column is added where it is missing.
 
     Raises:
         UsageError: For another decision.

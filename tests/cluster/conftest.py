@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.processes import scheduler, workers
-from tests.makers import noise, one_class_card, random_model, write_scene
+from tests.makers import noise, one_class_card, random_model, shared_cache, write_scene
+
+
+@pytest.fixture(scope="package", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with shared_cache(tmp_path_factory):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,8 @@ from tests.command import Geohr
 from tests.makers import noise, write_scene
 
 NAMES = ("a.gpkg", "a.tif", "probs.tif")
-OPTIONS = SegmentOptions(tile=32, backend="torch")
+ENGINE = ("--backend", "openvino")
+OPTIONS = SegmentOptions(tile=32, backend=ENGINE[1])
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -55,20 +56,19 @@ def run(
         )
 
 
+def alone(
+    scene: Path, out: Path, model: Path, options: SegmentOptions = OPTIONS
+) -> dict[str, bytes]:
+    """Segment into `out` in this process."""
+    outputs = [out / name for name in NAMES[:2]]
+    segment_to_files(scene, outputs, probs=out / NAMES[2], model=model, options=options)
+    return contents(out)
+
+
 @pytest.fixture(scope="module")
 def whole(scene: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """What one machine makes on one thread."""
-    out = tmp_path_factory.mktemp("whole")
-    outputs = [*("--out", str(out / NAMES[0])), *("--out", str(out / NAMES[1]))]
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
-            *(*outputs, "--probs", str(out / NAMES[2]), "--tile", "32", "--backend", "torch"),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-    )
-    return contents(out)
+    """What one machine makes."""
+    return alone(scene, tmp_path_factory.mktemp("whole"), model)
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,7 @@ def test_several_readings_give_the_same_bytes(
     there.mkdir()
     here.mkdir()
     told = run(one_worker, scene, there, model, options=options)
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
-            *("--out", str(here / NAMES[0]), "--out", str(here / NAMES[1])),
-            *("--probs", str(here / NAMES[2]), "--tile", "32", "--backend", "torch"),
-            *("--readings", "2", "--threshold", "0.05"),
-        ],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-    )
-    assert contents(there) == contents(here)
+    assert contents(there) == alone(scene, here, model, options)
     assert told.blocks == 17  # one of them is the coarser reading
     assert not (there / WORK_FOLDER).exists()
 
@@ -148,7 +138,7 @@ def test_what_a_worker_cannot_read_is_told_as_on_one_machine(
     # With a scale no values are looked at before, which would meet the damage on this machine.
     ended = geohr(
         "segment", torn, "--model", model, "--out", tmp_path / NAMES[0], "--tile", "32",
-        "--backend", "torch", "--dask", one_worker, "--scale", "0,255",
+        *ENGINE, "--dask", one_worker, "--scale", "0,255",
     )  # fmt: skip
     assert ended.code == 3, ended.err
     assert "worker tcp://" in ended.err
@@ -160,7 +150,7 @@ def test_one_machine_takes_any_cut(
 ) -> None:
     ended = geohr(
         "segment", scene, "--model", model, "--out", tmp_path / NAMES[0], "--out",
-        tmp_path / NAMES[1], "--probs", tmp_path / NAMES[2], "--tile", "32", "--backend", "torch",
+        tmp_path / NAMES[1], "--probs", tmp_path / NAMES[2], "--tile", "32", *ENGINE,
         "--block", "3x2",
     )  # fmt: skip
     assert ended.code == 0, ended.err
@@ -172,7 +162,7 @@ def local(scene: Path, model: Path, out: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
         *("--out", str(out / NAMES[0]), "--out", str(out / NAMES[1])),
-        *("--probs", str(out / NAMES[2]), "--tile", "32", "--backend", "torch"),
+        *("--probs", str(out / NAMES[2]), "--tile", "32", *ENGINE),
         *("--dask", "local:1", "--block", "2x2", "--quiet"),
     ]
 
@@ -236,7 +226,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 
 
 def test_workers_and_schedulers_that_die_lose_no_finished_block(
-    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path
+    scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, one_worker: str
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -254,7 +244,8 @@ def test_workers_and_schedulers_that_die_lose_no_finished_block(
             run(address, scene, out, model, watch=kill, block_size=BlockSize(2, 2))
     assert both[0].returncode == -signal.SIGKILL
     assert contents(out) == {}
-    again = segment_on_new_cluster(scene, out, model, tmp_path)
+    # Another scheduler, and a worker that knows nothing of the run.
+    again = run(one_worker, scene, out, model, block_size=BlockSize(2, 2))
     assert again.reused >= 128 // 4
     assert contents(out) == whole
 
@@ -268,19 +259,13 @@ def end_scheduler(home: Path) -> None:
                 os.kill(int(folder.name), signal.SIGKILL)
 
 
-def segment_on_new_cluster(scene: Path, out: Path, model: Path, home: Path) -> Summary:
-    """Go on with a scheduler and a worker that know nothing of the run."""
-    with scheduler(home) as address, workers(address, 1, home, ["--no-nanny"]):
-        return run(address, scene, out, model, block_size=BlockSize(2, 2))
-
-
 def test_a_driver_that_is_killed_goes_on(
     scene: Path, model: Path, whole: dict[str, bytes], tmp_path: Path, two_workers: str
 ) -> None:
     command = [
         *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--model", str(model)),
         *("--out", str(tmp_path / NAMES[0]), "--out", str(tmp_path / NAMES[1])),
-        *("--probs", str(tmp_path / NAMES[2]), "--tile", "32", "--backend", "torch"),
+        *("--probs", str(tmp_path / NAMES[2]), "--tile", "32", *ENGINE),
         *("--dask", two_workers, "--block", "1x1", "--quiet"),
     ]
     process = subprocess.Popen(command)
@@ -288,7 +273,8 @@ def test_a_driver_that_is_killed_goes_on(
     process.kill()
     process.wait()
     assert contents(tmp_path) == {}
-    subprocess.run(command, check=True)
+    again = run(two_workers, scene, tmp_path, model, block_size=BlockSize(1, 1))
+    assert again.reused >= 20
     assert contents(tmp_path) == whole
 
 
@@ -299,7 +285,7 @@ def test_a_batch_predicts_on_the_cluster(
     names = "a.gpkg,a.tif"
     ended = geohr(
         "batch", scene, "--out-dir", tmp_path, "--model", model, "--name", names, "--probs-name",
-        "probs.tif", "--tile", "32", "--backend", "torch", "--settle", "0", "--dask", one_worker,
+        "probs.tif", "--tile", "32", *ENGINE, "--settle", "0", "--dask", one_worker,
         "--block", "2x2",
     )  # fmt: skip
     assert ended.code == 0, ended.err
@@ -313,18 +299,11 @@ def test_a_part_of_a_scene_in_degrees_is_read_on_the_same_grid(
     transform = Affine(4e-6, 0, 32.58, 0, -4e-6, 0.36)
     degrees = write_scene(tmp_path / "degrees.tif", pixels, crs="EPSG:4326", transform=transform)
     options = replace(OPTIONS, bbox=(32.5801, 0.3593, 32.5808, 0.3599), gsd="0.4")
-    alone, out = tmp_path / "alone", tmp_path / "out"
-    for folder in (alone, out):
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
         folder.mkdir()
-    segment_to_files(
-        degrees,
-        [alone / name for name in NAMES[:2]],
-        probs=alone / NAMES[2],
-        model=model,
-        options=options,
-    )
-    run(one_worker, degrees, out, model, options=options)
-    assert contents(out) == contents(alone)
+    run(one_worker, degrees, there, model, options=options)
+    assert contents(there) == alone(degrees, here, model, options)
 
 
 def test_a_comparison_of_scenes_on_a_cluster_gives_the_same_bytes(
@@ -336,7 +315,7 @@ def test_a_comparison_of_scenes_on_a_cluster_gives_the_same_bytes(
         out.mkdir()
         ended = geohr(
             "change", *dates, "--out", out / "c.gpkg", "--out-raster", out / "c.tif", "--model",
-            model, "--tile", "32", "--backend", "torch", "--threshold", "0.02", *where,
+            model, "--tile", "32", *ENGINE, "--threshold", "0.02", *where,
         )  # fmt: skip
         assert ended.code == 0, ended.err
         assert "unsure: 0" not in ended.out

@@ -2,127 +2,53 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import segmentation_models_pytorch as smp
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 import geohr.hrnet
 from geohr.errors import InputError
-
-COMMIT = "0" * 40
-REPOSITORY = "timm/hrnet_w18_small.ms_in1k"
-
-PROGRAM = """
-import sys
-import segmentation_models_pytorch as smp
-from safetensors.torch import save_file
 from geohr.hrnet import HRNetV1, HRNetV2
+from tests.models.local_hub import local_hub
 
-weights = sys.argv[1]
-network = HRNetV2("hrnetv2_w18_small_v1", encoder_weights=weights, in_channels=4)
-assert network.encoder.interpolation.fusion == "bilinear"
-save_file(network.encoder.state_dict(), sys.argv[2])
-fpn = smp.FPN("hrnetv2_w18_small_v1", encoder_weights=weights, encoder_depth=4)
-save_file(fpn.encoder.state_dict(), sys.argv[3])
-network.save_pretrained(sys.argv[4])
-single = HRNetV1("hrnetv2_w18_small_v1", encoder_weights=weights).encoder.state_dict()
-whole = network.encoder.state_dict()
-assert all((single[key] == whole[key]).all() for key in single if key != "conv1.weight")
-"""
-
-
-def handler(folder: Path, requested: list[str]) -> type[BaseHTTPRequestHandler]:
-    """Serve files as the hub does: the commit and a content hash in the headers."""
-
-    class Hub(BaseHTTPRequestHandler):
-        def answer(self, *, body: bool) -> None:
-            requested.append(self.path)
-            repository, _, name = self.path.lstrip("/").partition("/resolve/main/")
-            file = folder / Path(name).name
-            if repository != REPOSITORY or not file.is_file():
-                self.send_error(404)
-                return
-            content = file.read_bytes()
-            self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
-
-        def do_HEAD(self) -> None:
-            self.answer(body=False)
-
-        def do_GET(self) -> None:
-            self.answer(body=True)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Hub
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """A hub that holds one timm network with random weights."""
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    torch.manual_seed(0)
-    save_file(timm.create_model("hrnet_w18_small").state_dict(), folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({"architecture": "hrnet_w18_small"}))
-    requested: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(folder, requested))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", folder, requested
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+REPOSITORY = "timm/hrnet_w18_small.ms_in1k"
+NAME = "hrnetv2_w18_small_v1"
 
 
 def test_imagenet_weights_come_from_the_hub(
-    hub: tuple[str, Path, list[str]], tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, folder, requested = hub
-    ours, theirs, saved = (tmp_path / name for name in ("v2.st", "fpn.st", "saved"))
-    # The hub's client reads its address on import, so that a fresh interpreter is needed.
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "imagenet", str(ours), str(theirs), str(saved)],
-        env=os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")},
-        cwd=Path(geohr.hrnet.__file__).parents[2],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"/{REPOSITORY}/resolve/main/model.safetensors" in requested
-    published = load_file(folder / "model.safetensors")
-    encoder = load_file(ours)
+    torch.manual_seed(0)
+    content = save(timm.create_model("hrnet_w18_small").state_dict())
+    with local_hub(tmp_path / "hub") as hub:
+        hub.put(REPOSITORY, "model.safetensors", content)
+        hub.put(REPOSITORY, "config.json", json.dumps({"architecture": "hrnet_w18_small"}))
+        hub.lead_here(monkeypatch, tmp_path / "cache")
+        network = HRNetV2(NAME, encoder_weights="imagenet", in_channels=4)
+        fpn = smp.FPN(NAME, encoder_weights="imagenet", encoder_depth=4)
+        single = HRNetV1(NAME, encoder_weights="imagenet").encoder.state_dict()
+    assert f"GET /{REPOSITORY}/resolve/main/model.safetensors" in hub.requested
+    assert network.encoder.interpolation.fusion == "bilinear"
+    published, encoder = load(content), network.encoder.state_dict()
     for key, value in encoder.items():
         if key == "conv1.weight":
             torch.testing.assert_close(value[:, :3], published[key] * 0.75)
             torch.testing.assert_close(value[:, 3], published[key].mean(1) * 0.75)
         else:
             assert torch.equal(value, published[key])
-    shallow = load_file(theirs)
+    shallow = fpn.encoder.state_dict()
     assert not any(key.startswith("stage4") for key in shallow)
     assert all(torch.equal(value, published[key]) for key, value in shallow.items())
+    assert all(torch.equal(single[key], encoder[key]) for key in single if key != "conv1.weight")
+    network.save_pretrained(tmp_path / "saved")
     # A saved model holds its weights: it must not go back to the hub for others.
-    assert json.loads((saved / "config.json").read_text())["encoder_weights"] is None
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    assert config["encoder_weights"] is None
 
 
 def test_without_a_hub_the_error_names_load_trunk(

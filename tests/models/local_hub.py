@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 COMMIT = "0" * 40
 
 
@@ -45,8 +47,23 @@ class LocalHub:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
+    def lead_here(self, patch: pytest.MonkeyPatch, cache: Path) -> None:
+        """Lead the hub's client of this process here: it reads its variables on import only."""
+        constants = {
+            "ENDPOINT": self.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": self.address
+            + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(cache / "hub"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 5,
+        }
+        for name, value in constants.items():
+            patch.setattr(f"huggingface_hub.constants.{name}", value)
+        patch.setenv("HF_TOKEN", "hf_local")
+
     def environment(self, cache: Path) -> dict[str, str]:
-        """Variables that lead the hub's client here, and nowhere else."""
+        """Variables that lead the hub's client of another process here, and nowhere else."""
         return {
             "HF_ENDPOINT": self.address,
             "HF_HOME": str(cache),

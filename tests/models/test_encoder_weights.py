@@ -14,8 +14,8 @@ from geohr.errors import InputError, UsageError
 from geohr.models.card import Card, read_card
 from geohr.models.encoder_weights import find_weights, load_encoder
 from geohr.models.networks import build
+from tests.command import Geohr
 from tests.makers import one_class_card
-from tests.models.conftest import Run
 from tests.models.local_hub import LocalHub
 from tests.train.towns import make_town
 
@@ -109,7 +109,7 @@ def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.full
 def test_train_fetches_records_and_does_without_a_hub_the_second_time(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     theirs = timm.create_model("hrnet_w18_small").state_dict()
@@ -122,7 +122,7 @@ def test_train_fetches_records_and_does_without_a_hub_the_second_time(
     encoder = ("--encoder", "hrnetv2_w18_small_v1")
     start = ("train", "--encoder-weights", "imagenet", "--stem-stride", 8, *encoder, *data)
     done = geohr_online(*start, "--out", "a.safetensors")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     card = read_card(tmp_path / "a.safetensors")
     (source,) = card.sources
     assert source.licence == "mit"
@@ -141,13 +141,13 @@ def test_train_fetches_records_and_does_without_a_hub_the_second_time(
     ):
         command = ("train", "--encoder-weights", address, *encoder, *data)
         done = geohr_online(*command, "--out", "b.safetensors", "--overwrite")
-        assert done.returncode == (3 if line else 0), done.stderr
-        assert line in done.stderr
+        assert done.code == (3 if line else 0), done.err
+        assert line in done.err
     hub.address = "http://127.0.0.1:9"
     again = geohr_online(*start, "--out", "c.safetensors")
-    assert again.returncode == 0, again.stderr
+    assert again.code == 0, again.err
     never = ("train", "--encoder-weights", "hf://lab/never", *encoder, *data)
     done = geohr_online(*never, "--out", "d.safetensors")
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "the hub cannot be reached" in done.stderr
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "the hub cannot be reached" in done.err
     assert not (tmp_path / "d.safetensors").exists()

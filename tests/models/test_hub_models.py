@@ -25,9 +25,8 @@ from geohr.models.metadata import mlm_item, read_item, to_deepness
 from geohr.models.model import Model, resolve_model
 from geohr.models.registry import remote_models
 from geohr.scene import Scene
-from tests.command import command
+from tests.command import Geohr, command
 from tests.makers import one_class_card, random_model
-from tests.models.conftest import Run
 from tests.models.local_hub import LocalHub
 
 
@@ -45,18 +44,18 @@ def flair(hub: LocalHub, path: Path) -> bytes:
 
 @pytest.mark.full
 def test_pull_resumes_pins_and_refuses_another_file(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GEOHR_CACHE", str(tmp_path / "geohr"))
     content = flair(hub, tmp_path / "flair.pth")
     hub.cut = len(content) // 2
     done = geohr_online("models", "pull", "flair-rgb-15", "--out", "f.safetensors")
-    if done.returncode:
+    if done.code:
         # The client may leave going on to the next call.
-        assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+        assert (done.code, done.err.count("\n")) == (3, 1), done.err
         assert not (tmp_path / "f.safetensors").exists()
         done = geohr_online("models", "pull", "flair-rgb-15", "--out", "f.safetensors")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     card = read_card(tmp_path / "f.safetensors")
     assert (len(card.classes), card.licence, card.gsd) == (19, "Etalab 2.0", (0.2, 0.2))
     assert "IGN" in card.sources[0].attribution
@@ -65,33 +64,33 @@ def test_pull_resumes_pins_and_refuses_another_file(
     cache = next((tmp_path / "cache").rglob("snapshots"))
     subprocess.run(["rm", "-rf", str(cache.parent)], check=True)
     done = geohr_online("models", "pull", "flair-rgb-15", "--out", "g.safetensors")
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
-    assert "now has another file" in done.stderr
+    assert (done.code, done.err.count("\n")) == (3, 1), done.err
+    assert "now has another file" in done.err
     assert not (tmp_path / "g.safetensors").exists()
 
 
 def test_names_and_hubs_that_are_not_there(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     done = geohr_online("models", "pull", "nothing")
-    assert done.returncode == 2
-    assert "no model 'nothing' in the registry; known: flair-rgb-12" in done.stderr
+    assert done.code == 2
+    assert "no model 'nothing' in the registry; known: flair-rgb-12" in done.err
     done = geohr_online("models", "pull", "ftw-fields")
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "no such repository" in done.stderr
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "no such repository" in done.err
     hub.address = "http://127.0.0.1:9"
     done = geohr_online("models", "pull", "ftw-fields")
-    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
-    assert "the hub cannot be reached" in done.stderr
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "the hub cannot be reached" in done.err
 
 
 def test_push_gives_what_smp_opens_and_import_takes_back(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     card = one_class_card(licence="CC-BY-4.0", stem_stride=2, notes="A test.")
     random_model(tmp_path / "mine.safetensors", card=card)
     done = geohr_online("models", "push", "mine.safetensors", "hf://lab/mine")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     pushed = hub.folder / "lab" / "mine"
     assert {each.name for each in pushed.iterdir()} == {
         "README.md", "config.json", "mlm.json", "model.safetensors",
@@ -105,12 +104,12 @@ def test_push_gives_what_smp_opens_and_import_takes_back(
     done = geohr_online(
         "models", "import", "hf://lab/mine", "--gsd", "0.1,0.5", "--out", "b.safetensors"
     )
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert read_card(tmp_path / "b.safetensors").stem_stride == 2
 
 
 def test_a_push_that_is_killed_shows_nothing_and_the_same_command_completes_it(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     random_model(tmp_path / "mine.safetensors", card=one_class_card(licence="CC-BY-4.0"))
     hub.held = threading.Event()
@@ -131,7 +130,7 @@ def test_a_push_that_is_killed_shows_nothing_and_the_same_command_completes_it(
     assert not list((hub.folder / "lab" / "mine").iterdir())
     hub.held = None
     done = geohr_online("models", "push", "mine.safetensors", "hf://lab/mine")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert {each.name for each in (hub.folder / "lab" / "mine").iterdir()} == {
         "README.md", "config.json", "mlm.json", "model.safetensors",
     }  # fmt: skip

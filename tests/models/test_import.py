@@ -28,8 +28,8 @@ from geohr.models.card import Card, Source, read_card
 from geohr.models.metadata import mlm_item
 from geohr.models.model import Model
 from geohr.options import EngineOptions, SegmentOptions
+from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
-from tests.models.conftest import Run
 from tests.models.local_hub import LocalHub
 
 pytestmark = pytest.mark.filterwarnings(
@@ -361,14 +361,14 @@ def test_an_imported_network_is_refused_where_it_cannot_be(
 
 
 def test_a_model_comes_from_the_hub(
-    theirs: nn.Module, hub: LocalHub, geohr_online: Run, tmp_path: Path
+    theirs: nn.Module, hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     theirs.save_pretrained(tmp_path / "saved")
     for file in (tmp_path / "saved").iterdir():
         hub.put("lab/roofs", file.name, file.read_bytes())
     said = ("--classes", ",".join(NAMES), "--gsd", "0.2,0.3", "--tile", TILE, "--range", "0,255")
     done = geohr_online("models", "import", "hf://lab/roofs", "--out", "m.safetensors", *said)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     card = read_card(tmp_path / "m.safetensors")
     assert (card.architecture, card.encoder, card.licence) == ("unet", "resnet18", "mit")
 

@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 
 from geohr.models.model import resolve_model
 from geohr.models.registry import remote_models
-from tests.models.conftest import Run
+from tests.command import Geohr
 from tests.models.local_hub import LocalHub
 from tests.train.towns import make_town
 
@@ -38,7 +38,7 @@ def test_the_page_has_each_way_in_and_out() -> None:
 
 @pytest.mark.full
 def test_the_commands_of_the_page_as_written(
-    hub: LocalHub, geohr_online: Run, tmp_path: Path
+    hub: LocalHub, geohr_online: Geohr, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     unet = smp.Unet("resnet34", encoder_weights=None, classes=3)
@@ -61,7 +61,7 @@ def test_the_commands_of_the_page_as_written(
             # Weights of one step blow roundings up beyond what `export` allows.
             resolve_model("buildings").save(tmp_path / "mine.safetensors")
         done = geohr_online(*words, *extra)
-        assert done.returncode == 0, (words, done.stderr)
+        assert done.code == 0, (words, done.err)
         for index, word in enumerate(words):
             if word == "--out":
                 assert (tmp_path / words[index + 1]).is_file(), words

@@ -22,21 +22,11 @@ def stay(folder: Path, team: Team, *_: object) -> None:
     raise InterruptedRunError("stopped as asked")
 
 
-def fail(error: Exception, team: Team, *_: object) -> None:
-    """One process fails while the other waits for it."""
-    if not team.leads:
-        raise error
-    team.any(False)
-
-
 def refuse(team: Team, *_: object) -> None:
-    """One process cannot use its input."""
-    fail(InputError("a label holds class 7"), team)
-
-
-def give_in(team: Team, *_: object) -> None:
-    """One process fails in a way that nobody meant."""
-    fail(MemoryError("no more"), team)
+    """One process cannot use its input, while the other waits for it."""
+    if not team.leads:
+        raise InputError("a label holds class 7")
+    team.any(False)
 
 
 if __name__ == "__main__":

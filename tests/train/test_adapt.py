@@ -17,10 +17,10 @@ from geohr.geobox import Window
 from geohr.models.model import Model
 from geohr.scene import Scene
 from geohr.tiling.normalize import Normalizer
-from geohr.training.adapt import FOLDS, Clock, adapt, share_out
+from geohr.training.adapt import FOLDS, Clock, Trial, adapt, share_out
 from geohr.training.fit import LabelledWindows, blend, corner, guidance, mirrored
-from geohr.training.gain import Choice, judge
-from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_labelled
+from geohr.training.gain import core, judge
+from geohr.training.ground import NO_PLOT, PIECE_SIDE, halves, read_ground, read_labelled
 from geohr.training.options import AdaptOptions
 from tests.command import Geohr
 from tests.makers import ORIGIN, UTM
@@ -53,6 +53,16 @@ def test_only_ground_that_was_marked_as_complete_or_drawn_is_known(town: Town) -
     for each in pieces:
         assert ((each.plots == NO_PLOT) == (each.classes == IGNORE)).all()
         assert each.bands.shape == (3, *each.valid.shape)
+
+
+def test_slivers_at_the_edge_of_an_area_are_no_ground(town: Town) -> None:
+    scene = Scene.open(town.image)
+    west, north = ORIGIN
+    area = shapely.box(west + 10, north - 40, west + 40, north - 10)
+    # As outlines that were cut at the edge lie beyond it by rounding.
+    outside = shapely.box(west + 40 + 1e-9, north - 20, west + 40 + 1e-8, north - 15)
+    pieces = read_ground(scene, np.array([shapely.box(*area.bounds), outside]), np.array([area]))
+    assert len(pieces) == 1
 
 
 def test_folds_part_the_plots_and_share_the_objects(town: Town) -> None:
@@ -88,45 +98,62 @@ def counts(old: list[int], new: list[int], plots: int, noise: float = 0.0) -> np
     return made
 
 
-def test_weights_that_are_better_everywhere_are_chosen() -> None:
-    choice, gain = judge(counts([10, 200], [10, 120], 8), (0.0, 1.0), 0.65, seed=0)
-    assert choice.share == 1.0
-    assert 10 < choice.threshold * 254 <= 120
+def test_weights_that_are_better_are_taken() -> None:
+    gain = judge(counts([10, 200], [10, 170], 8), 0.65, seed=0)
+    assert gain.taken
     assert gain.after == 1.0
     assert gain.low > 0
-    assert "100% new weights" in gain.describe(choice)
+    assert gain.describe().endswith("points (+60 to +60)")
 
 
-def test_weights_that_may_be_worse_are_refused_and_that_is_said() -> None:
-    same = counts([10, 100], [10, 100], 8, noise=0.3)
-    same[1] = same[0]
-    choice, gain = judge(same, (0.0, 1.0), 0.65, seed=0)
-    assert choice.share == 0.0
-    # The old threshold misses every object; the one chosen again finds most.
-    assert choice.threshold * 254 <= 100
-    assert gain.after > gain.before == 0.0
-    assert "the old weights are kept" in gain.describe(choice)
+def uneven(better: int, worse: int, gained: int, lost: int) -> np.ndarray:
+    """Plots where new weights find as many more pixels of objects, or fewer, than old ones."""
+    made = counts([10, 200], [10, 200], better + worse, noise=0.3)
+    made[0] = made[1]
+    for plot in range(better + worse):
+        change = gained if plot < better else -lost
+        made[1, plot, 1, 200] += change
+        made[1, plot, 1, 0] -= change
+    return made
 
 
-def test_a_threshold_that_gains_nothing_stays_as_it_was() -> None:
-    good = counts([10, 200], [10, 200], 8)
-    good[0] = good[1]
-    choice, gain = judge(good, (0.0, 1.0), 0.65, seed=0)
-    assert (choice.share, choice.threshold) == (0.0, 0.65)
-    assert gain.after == gain.before
-    assert gain.low == gain.high == 0
+def test_weights_that_may_be_worse_are_taken_and_that_is_said() -> None:
+    gain = judge(uneven(3, 5, 150, 120), 0.65, seed=0)
+    assert gain.low < 0 < gain.high
+    assert gain.taken
+    assert gain.describe().endswith("it may be a loss: check the new map")
+    # At this level any loss is enough.
+    assert not judge(uneven(3, 5, 150, 120), 0.65, certainty=0.0).taken
+
+
+def test_weights_that_are_worse_are_refused_and_the_model_is_as_it_was() -> None:
+    gain = judge(uneven(0, 8, 0, 200), 0.65, seed=0)
+    assert gain.low < gain.high < 0
+    assert not gain.taken
+    assert "refused" in gain.describe()
+    start = Model.bundled()
+    other = {
+        name: each + 1 if each.is_floating_point() else each
+        for name, each in start.network.state_dict().items()
+    }
+    trial = Trial("town", [other], uneven(0, 8, 0, 200), 19, 0.5, 3)
+    made = trial.mixed(start, gain, "mine")
+    for name, each in start.network.state_dict().items():
+        assert torch.equal(each, made.network.state_dict()[name])
+    assert made.card.metrics == start.card.metrics
+    assert (made.card.name, made.card.instances) == ("mine", start.card.instances)
 
 
 def test_the_core_of_objects_keeps_its_share_of_what_is_found() -> None:
     even = np.ones(PROBABILITY_MAX + 1, np.int64)
     sure = np.arange(PROBABILITY_MAX + 1, dtype=np.int64) ** 6
-    assert Choice(0.0, 0.5, 0.5).core(even, even, 0.8) == 0.8
+    assert core(even, even, 0.5, 0.8) == 0.8
     # Where probabilities are nearer to 1, the same share lies above a higher one.
-    raised = Choice(1.0, 0.5, 0.5).core(even, sure, 0.8) or 0
+    raised = core(even, sure, 0.5, 0.8) or 0
     assert sure[round(raised * 254) :].sum() / sure[127:].sum() == pytest.approx(0.4, abs=0.03)
     assert 0.85 < raised < 1
-    assert Choice(1.0, 0.4, 0.65).core(even, sure, None) is None
-    assert Choice(1.0, 0.4, 0.65).core(even, sure, 1.0) == 1.0
+    assert core(even, sure, 0.4, None) is None
+    assert core(even, sure, 0.4, 1.0) == 1.0
 
 
 def test_the_guide_speaks_where_nothing_is_labelled() -> None:
@@ -173,10 +200,13 @@ def test_windows_hold_their_pixel_and_mirror_the_edge() -> None:
 
 def test_minutes_end_the_fits() -> None:
     heard: list[int] = []
-    clock = Clock(1e6, None, lambda done, _: heard.append(done))
+    clock = Clock(1e6, 600, lambda done, _: heard.append(done))
     assert 0 <= clock.done(0, 0) < clock.done(0, 60) < 1
     assert clock.done(1, 600) == 1.0
     assert heard[-1] == 10
+    late = Clock(1.0, 600, None)
+    late._began -= 0.5
+    assert late.done(0, 0) >= 0.5
     clock.stop.request()
     assert clock.done(0, 1) == 1.0
 
@@ -192,8 +222,8 @@ def test_adapt_writes_a_model_with_its_history_and_says_a_sentence(
         start.card.licence,
         start.card.sources,
     )
-    assert card.threshold == told.choice.threshold
-    assert told.gain.describe(told.choice) in card.notes
+    assert card.threshold == start.card.threshold
+    assert told.gain.describe() in card.notes
     assert card.metrics["town (left out in turn)"] == told.gain.as_dict()
     assert told.steps == 3
     assert told.describe().count("\n") == 0
@@ -203,7 +233,7 @@ def test_adapt_writes_a_model_with_its_history_and_says_a_sentence(
     run = geohr("adapt", town.image, "--labels", town.polygons, *options)
     assert run.code == 0, run.err
     # The same seed gives the same model.
-    assert run.out.startswith(f"{out}: {told.gain.describe(told.choice)} (")
+    assert run.out.startswith(f"{out}: {told.gain.describe()} (")
     assert run.out.count("\n") == 1
     assert "100 of 100" in run.err
     assert geohr("adapt", town.image, "--labels", town.polygons, *options).code == 2
@@ -228,4 +258,11 @@ def test_labels_that_cannot_be_used_are_refused(town: Town, tmp_path: Path) -> N
         )
     with pytest.raises(InputError, match="0 objects and 0 completely labelled areas"):
         adapt(town.image, away, out, options=QUICK)
+    yard = tmp_path / "yard.gpkg"
+    pyogrio.read_dataframe(town.polygons, layer="labels")[:1].to_file(yard, layer="labels")
+    west, north = ORIGIN
+    little = shapely.box(west, north - 20, west + 20, north)
+    geopandas.GeoDataFrame(geometry=[little], crs=UTM).to_file(yard, layer="labelled")
+    with pytest.raises(InputError, match="square metres of labelled ground"):
+        adapt(town.image, yard, out, options=QUICK)
     assert not out.exists()

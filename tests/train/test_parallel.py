@@ -22,7 +22,7 @@ from geohr.errors import EngineError, InputError, InterruptedRunError, UsageErro
 from geohr.models.model import Model
 from geohr.training import parallel
 from geohr.training.options import TrainOptions
-from geohr.training.parallel import Team, devices, run_team
+from geohr.training.parallel import Team, devices, run_team, verdict
 from geohr.training.samples import Sample, pair
 from geohr.training.train import train
 from tests.makers import one_class_card
@@ -116,8 +116,12 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
 def test_what_fails_in_one_process_fails_the_run() -> None:
     with pytest.raises(InputError, match="a label holds class 7"):
         together(crews.refuse)
-    with pytest.raises(MemoryError, match="no more"):
-        together(crews.give_in)
+
+
+def test_the_earliest_error_is_the_one_that_is_told() -> None:
+    missed = RuntimeError("connection closed by peer")
+    assert str(verdict([MemoryError("no more"), missed], [1, 1], 2, stopped=False)) == "no more"
+    assert str(verdict([missed, InputError("no class 7")], [1], 2, stopped=False)) == "no class 7"
 
 
 def members(folder: Path) -> list[int]:

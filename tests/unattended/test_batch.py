@@ -29,7 +29,7 @@ from tests.command import Geohr
 from tests.hostile import makers
 from tests.makers import ORIGIN, UTM, noise, write_scene
 
-ARGUMENTS = ("--backend", "torch", "--tile", "64", "--settle", "0")
+ARGUMENTS = ("--backend", "openvino", "--tile", "64", "--settle", "0")
 BROKEN = {
     "truncated": makers.truncated,
     "corrupt": makers.corrupt,
@@ -142,7 +142,7 @@ def test_names_retries_metrics_and_merging(geohr: Geohr, model: Path, tmp_path: 
     job = tmp_path / "job.toml"
     job.write_text(
         f'[batch]\nscenes = ["{drop}"]\nout-dir = "{tmp_path / "out"}"\nmodel = "{model}"\n'
-        'name = ["{parent}/{stem}_x.gpkg", "{stem}.tif"]\nbackend = "torch"\ntile = 64\n'
+        'name = ["{parent}/{stem}_x.gpkg", "{stem}.tif"]\nbackend = "openvino"\ntile = 64\n'
         'co = ["COMPRESS=ZSTD"]\n'
         f'settle = 0.0\nmerge = "{tmp_path / "m.fgb"}"\n'
         f'metrics-file = "{tmp_path / "geohr.prom"}"\n'
@@ -358,7 +358,7 @@ def test_watching_takes_new_scenes_once_until_it_is_stopped(model: Path, tmp_pat
             tmp_path / "out",
             listener=watcher,
             model=str(model),
-            segmenting=SegmentOptions(backend="torch", tile=64),
+            segmenting=SegmentOptions(backend="openvino", tile=64),
             options=BatchOptions(watch=0.2, settle=0.5),
             stop=watcher.stop,
         )

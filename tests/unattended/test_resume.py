@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.command import Geohr
 from tests.makers import Local, noise, write_scene
 
 NAMES = ("a.gpkg", "a.tif", "probs.tif")
-OPTIONS = SegmentOptions(tile=32, backend="torch")
+OPTIONS = SegmentOptions(tile=32, backend="openvino")
 
 
 def run(
@@ -120,7 +121,7 @@ def test_a_change_of_anything_reuses_nothing(
     if change == "input":
         os.utime(scene, ns=(0, scene.stat().st_mtime_ns + 1))
     elif change == "option":
-        options = SegmentOptions(tile=32, backend="torch", blend="flat")
+        options = replace(OPTIONS, blend="flat")
     else:
         content = model.read_bytes()
         model = tmp_path / "other.safetensors"
@@ -151,14 +152,14 @@ def test_a_run_cut_short_between_two_renames_goes_on(
 ) -> None:
     whole, out = folders
     run(scene, whole, model)
-    replace, renamed = os.replace, []
+    rename, renamed = os.replace, []
 
     def second_fails(source: Path, target: Path) -> None:
         if target.parent == out:
             renamed.append(target)
             if len(renamed) == 2:
                 raise OSError(5, "Input/output error")
-        replace(source, target)
+        rename(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr("os.replace", second_fails)
@@ -272,7 +273,7 @@ def command(scene: Path, out: Path, model: Path) -> list[str]:
     """The command line in a process of its own."""
     return [
         *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--out", str(out / "a.tif")),
-        *("--model", str(model), "--tile", "32", "--backend", "torch"),
+        *("--model", str(model), "--tile", "32", "--backend", "openvino"),
     ]
 
 
@@ -292,13 +293,14 @@ def test_kills_leave_nothing_but_blocks(
 ) -> None:
     whole, out = folders
     scene = write_scene(tmp_path / "scene.tif", noise(200, 200))
-    subprocess.run(command(scene, whole, model), check=True, env=environment())
+    segment_to_files(scene, [whole / NAMES[1]], model=model, options=OPTIONS)
     process = subprocess.Popen(command(scene, out, model), env=environment())
     wait_for(f"{WORK_FOLDER}/*/*/block-000002.npz", out, process)
     process.kill()
     process.wait()
     assert contents(out) == {}
-    subprocess.run(command(scene, out, model), check=True, env=environment())
+    again = segment_to_files(scene, [out / NAMES[1]], model=model, options=OPTIONS)
+    assert again.reused >= 3
     assert contents(out) == contents(whole)
 
 

@@ -13,17 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from geohr_cli.main import main
+from tests.command import Geohr
 from tests.view.makers import write_result
 
 GEOHR = (sys.executable, "-m", "geohr_cli")
-
-
-def run(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own."""
-    return subprocess.run(
-        [*GEOHR, *arguments], capture_output=True, text=True, check=False, env={**os.environ, **env}
-    )
 
 
 def test_view_serves_until_it_is_stopped(tmp_path: Path) -> None:
@@ -42,16 +35,16 @@ def test_view_serves_until_it_is_stopped(tmp_path: Path) -> None:
     assert child.returncode == 0
 
 
-def test_view_and_report_write_one_file_and_replace_none(tmp_path: Path) -> None:
+def test_view_and_report_write_one_file_and_replace_none(tmp_path: Path, geohr: Geohr) -> None:
     scene, objects = write_result(tmp_path, 4)
     for arguments in (("view", scene, objects, "--html"), ("report", scene, objects, "--out")):
         out = tmp_path / f"{arguments[0]}.html"
-        done = run(*arguments, out)
-        assert (done.returncode, done.stderr) == (0, "")
+        done = geohr(*arguments, out)
+        assert (done.code, done.err) == (0, "")
         assert out.read_text("utf-8").startswith("<!DOCTYPE html>")
-        again = run(*arguments, out)
-        assert again.returncode == 2
-        assert "exists; choose another name or pass --overwrite" in again.stderr
+        again = geohr(*arguments, out)
+        assert again.code == 2
+        assert "exists; choose another name or pass --overwrite" in again.err
 
 
 @pytest.mark.parametrize("missing", ["starlette", "uvicorn", "rio_tiler", "morecantile"])
@@ -79,37 +72,32 @@ def test_only_the_page_imports_its_libraries() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_segment_reports_only_on_a_geopackage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_segment_reports_only_on_a_geopackage(tmp_path: Path, geohr: Geohr) -> None:
     scene, _ = write_result(tmp_path, 4)
-    told = ["geohr", "segment", scene, "--out", tmp_path / "a.tif", "--report", tmp_path / "r.html"]
-    monkeypatch.setattr("sys.argv", [str(each) for each in told])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    assert "add --out objects.gpkg" in capsys.readouterr().err
+    ended = geohr("segment", scene, "--out", tmp_path / "a.tif", "--report", tmp_path / "r.html")
+    assert ended.code == 2
+    assert "add --out objects.gpkg" in ended.err
 
 
-def test_doctor_tells_versions_engines_and_speed() -> None:
-    done = run("doctor")
-    assert done.returncode == 0, done.stderr
-    told = dict(re.findall(r"^(\S.*?)\s{2,}(.*)$", done.stdout, re.M))
+def test_doctor_tells_versions_engines_and_speed(geohr: Geohr) -> None:
+    done = geohr("doctor")
+    assert done.code == 0, done.err
+    told = dict(re.findall(r"^(\S.*?)\s{2,}(.*)$", done.out, re.M))
     assert told["raster drivers"].endswith("missing: none")
     assert told["vector drivers"].endswith("missing: none")
     assert "torch" in told["engines"]
     assert re.match(r"\d+ usable of \d+", told["processors"])
     if told["bundled models"] != "none":
         assert re.match(r"\d+\.\d\d megapixels a second", told["speed"])
-    assert json.loads(run("doctor", "--json").stdout).keys() == told.keys()
+    assert json.loads(geohr("doctor", "--json").out).keys() == told.keys()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
-    done = run("completion", shell)
-    assert done.returncode == 0, done.stderr
-    assert "_GEOHR_COMPLETE" in done.stdout
-    assert "_geohr_completion" in done.stdout
+def test_completion_prints_a_script_for_the_shell(shell: str, geohr: Geohr) -> None:
+    done = geohr("completion", shell)
+    assert done.code == 0, done.err
+    assert "_GEOHR_COMPLETE" in done.out
+    assert "_geohr_completion" in done.out
 
 
 @pytest.mark.parametrize(
@@ -121,16 +109,17 @@ def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
     ],
 )
 def test_completion_knows_commands_options_and_values(words: str, place: str, wanted: str) -> None:
-    done = run(_GEOHR_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=place)
+    asked = {"_GEOHR_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": place}
+    done = subprocess.run(GEOHR, capture_output=True, text=True, env={**os.environ, **asked})
     assert f"plain,{wanted}" in done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("command", ["view", "report", "doctor", "completion"])
-def test_each_command_has_help_with_an_example(command: str) -> None:
-    assert f"Example: geohr {command}" in run(command, "--help").stdout
+def test_each_command_has_help_with_an_example(command: str, geohr: Geohr) -> None:
+    assert f"Example: geohr {command}" in geohr(command, "--help").out
 
 
-def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
-    done = run("sgment")
-    assert done.returncode == 2
-    assert "Did you mean 'segment'?" in done.stderr
+def test_a_name_nearly_right_is_answered_with_the_right_one(geohr: Geohr) -> None:
+    done = geohr("sgment")
+    assert done.code == 2
+    assert "Did you mean 'segment'?" in done.err

@@ -60,13 +60,7 @@ class TileAddress:
             )
 
     def url(self, level: TileLevel, row: int, col: int) -> str:
-        """The address of a tile.
-
-        Args:
-            level: Its zoom level.
-            row: Its row, from the top.
-            col: Its column.
-        """
+        """The address of a tile, by its row from the top and its column."""
 
         def value(found: re.Match[str]) -> str:
             name = NAMES.get(found[1].lower())

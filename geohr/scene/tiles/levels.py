@@ -101,14 +101,10 @@ def north_first(text: str) -> bool:
 
 
 def best_level(levels: Sequence[TileLevel], window: Window, coarsest: float) -> int:
-    """The place of the coarsest level whose pixels are not larger than `coarsest`, else the last.
+    """The place of the coarsest level with pixels of at most `coarsest` metres, else the last.
 
-    Coarser levels have fewer tiles to ask for.
-
-    Args:
-        levels: From coarse to fine.
-        window: The area in pixels of the last level.
-        coarsest: Metres a pixel.
+    Levels go from coarse to fine, and `window` is the area in pixels of the last. Coarser levels
+    have fewer tiles to ask for.
     """
     finest = levels[-1]
     gsd = finest.gsd_at(window)

@@ -242,16 +242,10 @@ def look_places(level: TileLevel, area: Area) -> Iterator[tuple[int, int]]:
 
 
 def with_margins(store: TileStore, level: TileLevel, area: Area, near: Area) -> Window:
-    """The pixels of the tiles of an area, and of those around it on each side that has some.
+    """The pixels of an area's tiles, and of those around it (`near`) on each side that has some.
 
     Where imagery ends with the area, so does the scene: predictions are better beside reflected
     pixels than beside none.
-
-    Args:
-        store: The tiles.
-        level: Their level.
-        area: The area on its grid.
-        near: The area and its margin.
     """
     height, width = level.tile
     inner = level.tiles_around(bounds_of(area, level), 0)

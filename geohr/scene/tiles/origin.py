@@ -145,15 +145,11 @@ def digest(body: bytes) -> str:
 
 
 def as_tile(reply: Reply, before: CachedTile | None, host: str) -> CachedTile:
-    """What an answer says of a tile.
-
-    Args:
-        reply: The answer.
-        before: The tile as it was kept, if the answer may be that it has not changed.
-        host: The host's name, for messages.
+    """What an answer says of a tile, which was kept as `before` if it may not have changed.
 
     Raises:
-        InputError: For a refusal, an error of the service, or a page in place of a picture.
+        InputError: For a refusal, an error of the service, or a page in place of a picture; it
+            names the host.
     """
     if reply.status == 304 and before is not None:
         kept = {"etag": before.etag, "last-modified": before.modified}

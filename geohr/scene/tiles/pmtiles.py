@@ -65,9 +65,6 @@ class PmtilesOrigin:
 class PmtilesArchive:
     """A PMTiles file that is open; to be used by several threads.
 
-    Args:
-        origin: Which file.
-
     Raises:
         InputError: When it cannot be read, is no PMTiles, or holds no pictures.
         UsageError: When the package pmtiles is not installed.
@@ -146,9 +143,6 @@ class PmtilesArchive:
 
 class ByteRanges:
     """Ranges of bytes of a file, wherever it is.
-
-    Args:
-        origin: Which file.
 
     Raises:
         InputError: When it cannot be opened.

@@ -41,11 +41,9 @@ def is_service(name: str) -> bool:
 
 
 def service_of(name: str, client: HttpClient) -> TileService:
-    """The service that a name leads to.
+    """The service that a name leads to, as the client describes it.
 
-    Args:
-        name: An address with `{z}`, `{x}` and `{y}`, or one after `wmts:`, `wms:` or `ogcapi:`.
-        client: Asks for what describes it.
+    Names are addresses with `{z}`, `{x}` and `{y}`, or after `wmts:`, `wms:` or `ogcapi:`.
 
     Raises:
         UsageError: For a name that leads to none.

@@ -190,11 +190,9 @@ def decode(body: bytes, source: TileSource) -> tuple[Pixels, Mask]:
 
 
 def decode_any(body: bytes, name: str) -> tuple[Pixels, Mask]:
-    """All bands of a tile without alpha, colours in place of a palette, and which pixels are valid.
+    """All bands of a PNG, JPEG, WebP or GeoTIFF without alpha, and which pixels are valid.
 
-    Args:
-        body: PNG, JPEG, WebP or GeoTIFF.
-        name: What the service is called, for messages.
+    Colours take the place of a palette; messages name the service.
 
     Raises:
         InputError: When it is none of them, damaged, or too large.

@@ -238,12 +238,7 @@ def check_template(template: str) -> None:
 
 
 def output_path(folder: Path, template: str, scene: str) -> Path:
-    """The path of an output of a scene.
-
-    Args:
-        folder: All outputs lie in it.
-        template: See `check_template`.
-        scene: The scene's path or address.
+    """The path in `folder` of an output of a scene, by a template; see `check_template`.
 
     Raises:
         InputError: When the scene's name leads out of the folder.

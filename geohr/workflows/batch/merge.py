@@ -130,14 +130,7 @@ def no_sidecars() -> Iterator[None]:
 
 
 def once(objects: geopandas.GeoDataFrame) -> NDArray[np.bool_]:
-    """Select the objects to keep, so that none is there twice.
-
-    Args:
-        objects: The objects of all scenes, with the columns of `segment` and `FILE`.
-
-    Returns:
-        `(n,)`, True = stays.
-    """
+    """Select the objects to keep, `(n,)` True, so that none of `segment`'s is there twice."""
     geometry = objects.geometry.to_numpy()
     area = shapely.area(geometry)
     cut = objects["touches_edge"].to_numpy(bool)

@@ -12,13 +12,7 @@ from geohr.workflows.batch.manifest import Entry, State
 
 
 def write_metrics(path: Path, entries: Sequence[Entry], *, seconds: float, code: int) -> None:
-    """Write the numbers of a batch, whole or not at all.
-
-    Args:
-        path: Ends in `.prom`, in the collector's folder.
-        entries: The entries of all scenes.
-        seconds: The duration of the batch.
-        code: The exit code of the batch.
+    """Write the numbers of a batch to a `.prom` in the collector's folder, whole or not at all.
 
     Raises:
         OutputError: When it cannot be written.

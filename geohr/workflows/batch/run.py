@@ -89,18 +89,29 @@ def run_batch(
             manifest=Manifest(out_dir),
             worker=worker,
         )
-        if options.watch is None:
-            one_pass(batch, sources_of(named, batch, at_least=1), last=True)
-        while options.watch is not None and not batch.is_over:
-            # A scene is taken again only when its file has changed.
-            one_pass(batch, sources_of(named, batch, at_least=0), last=False)
-            batch.stop.sleep(options.watch)
-        if batch.stop.requested:
-            raise InterruptedRunError(
-                f"stopped as asked after {amount(len(batch.entries), 'scene')}; the same command "
-                "goes on"
-            )
+        run_passes(batch, named)
     return list(batch.entries.values())
+
+
+def run_passes(batch: Batch, named: Sequence[str]) -> None:
+    """Process the scenes that there are or, with `watch`, those that come until it is over.
+
+    Raises:
+        InputError: When there is no scene, and none is waited for.
+        InterruptedRunError: When the batch was asked to stop.
+    """
+    watch = batch.options.watch
+    if watch is None:
+        one_pass(batch, sources_of(named, batch, at_least=1), last=True)
+    while watch is not None and not batch.is_over:
+        # A scene is taken again only when its file has changed.
+        one_pass(batch, sources_of(named, batch, at_least=0), last=False)
+        batch.stop.sleep(watch)
+    if batch.stop.requested:
+        raise InterruptedRunError(
+            f"stopped as asked after {amount(len(batch.entries), 'scene')}; the same command "
+            "goes on"
+        )
 
 
 def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[BatchInput]:
@@ -120,10 +131,7 @@ def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Bat
 def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None:
     """Process all scenes that have stopped growing.
 
-    Args:
-        batch: The batch.
-        sources: The scenes.
-        last: Whether those that grow are waited for once, and then left to the next run.
+    In the last pass those that grow are waited for once, and then left to the next run.
     """
     check_outputs(batch, sources)
     settle, growing = batch.options.settle, []

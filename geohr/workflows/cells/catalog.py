@@ -37,13 +37,6 @@ def write_catalog(
 ) -> list[str]:
     """Write virtual rasters and a collection beside a data set; the names of all.
 
-    Args:
-        plan: The plan.
-        results: The cells that are done.
-        jobs: The jobs of the zones.
-        target: The data set.
-        out: Its path or address.
-
     Raises:
         OutputError: When they cannot be written.
     """

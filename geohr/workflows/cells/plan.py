@@ -324,11 +324,7 @@ def read_plan(path: str | Path) -> CellPlan:
 
 
 def plan_of(text: str | bytes, name: str) -> CellPlan:
-    """The plan in a text of JSON.
-
-    Args:
-        text: What `CellPlan.to_json` made.
-        name: Where it comes from, for messages.
+    """The plan in a text that `CellPlan.to_json` made; messages name it.
 
     Raises:
         InputError: When it is no plan.

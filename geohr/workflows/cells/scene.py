@@ -73,13 +73,9 @@ def open_scenes(scenes: Sequence[PlannedScene], zone: Zone, card: Card) -> list[
 def assembled(
     zone: Zone, scenes: Sequence[PlannedScene], opened: Sequence[Scene], card: Card
 ) -> Scene:
-    """The scene of a zone, of which only some of its scenes are opened.
+    """The scene of a zone, of which some of its scenes, one at least, are opened.
 
-    Args:
-        zone: The zone.
-        scenes: Those that are opened, one at least; elsewhere there is no data.
-        opened: The same, with the model's bands.
-        card: The model's card.
+    Elsewhere there is no data. Those opened have the model's bands.
 
     Raises:
         InputError: When one does not lie where it lay when the plan was made.
@@ -230,12 +226,7 @@ def on_own_grid(job: Job, made: Scene, reach: Window, *, classes: bool) -> Scene
 
 
 def check_state(name: str, files: Sequence[str], state: Sequence[list[object]]) -> None:
-    """Refuse an input that was changed since the plan was made.
-
-    Args:
-        name: What it is called.
-        files: Its files.
-        state: What identified them.
+    """Refuse an input of which a file is not in the state noted when the plan was made.
 
     Raises:
         InputError: When one of them was changed, or is gone.

@@ -66,9 +66,6 @@ class CellStatus:
 def cells_status(plan: CellPlan) -> CellStatus:
     """Look how far a plan has come.
 
-    Args:
-        plan: The plan.
-
     Raises:
         OutputError: When the place of its files cannot be read.
         UsageError: When that is in an object store and obstore is not installed.

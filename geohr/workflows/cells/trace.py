@@ -50,11 +50,7 @@ class CellFragments:
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str) -> Self:
-        """Read what `to_bytes` made.
-
-        Args:
-            content: The content of a file.
-            name: The name of the file, for messages.
+        """Read what `to_bytes` made, the content of a file of this name.
 
         Raises:
             InputError: When it is damaged.
@@ -186,13 +182,7 @@ class CellTracer:
         self._held_from += gone
 
     def _framed(self, rows: Bytes, above: int, below: int) -> Bytes:
-        """Rows `[above, below)` with the halo's columns, and nodata beyond the outputs.
-
-        Args:
-            rows: `(..., row, col)` as they are held.
-            above: First row.
-            below: The row after the last.
-        """
+        """Rows `[above, below)` of `(..., row, col)` with the halo's columns; nodata beyond."""
         left, right = self._place.col - self._beside, self._place.col_stop + self._beside
         size = (*rows.shape[:-2], below - above, right - left)
         framed = np.full(size, NODATA, np.uint8)

@@ -159,13 +159,9 @@ def check_outputs(
 
 @contextmanager
 def open_ground(before: Date, after: Date, aoi: str | None, folder: Path) -> Iterator[Ground]:
-    """Open both dates, and find where they can be compared.
+    """Open both dates, and find where they can be compared, inside the polygons of a file if named.
 
-    Args:
-        before: The earlier date.
-        after: The later date.
-        aoi: Vector file of polygons, or None.
-        folder: Where objects are kept for the time being that have no index or are remote.
+    Objects that have no index or are remote are kept in `folder` for the time being.
 
     Raises:
         InputError: When a file cannot be read, or the dates do not overlap.

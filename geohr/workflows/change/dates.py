@@ -192,12 +192,7 @@ def output_lock(targets: ChangeOutputs) -> Iterator[None]:
 
 
 def segment_date(scene: str, kept: tuple[Path, Path], run: SegmentRun) -> Date:
-    """Segment the scene of one date, unless its result exists already.
-
-    Args:
-        scene: The scene.
-        kept: The objects and probabilities to write.
-        run: The model and the options.
+    """Segment the scene of one date to its two files, unless its result exists already.
 
     Raises:
         UsageError: When files of these names are there that are no such result.
