@@ -2,13 +2,14 @@
 
 An entry is a folder named by a digest of all that its content depends on. It is written beside
 its final name and renamed, so it is whole or not there; one that an engine cannot read is removed
-and made again.
+and made again. Before one is made, those that were used longest ago make room.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -28,6 +29,10 @@ FORMAT = "1"
 MAKING = ".making-"
 # Seconds after which such a folder belongs to no process any more: making takes minutes.
 ABANDONED = 24 * 3600
+# Bytes that entries may take before one more is made. One of a large network takes a fifth of it.
+KEPT_BYTES = 2_000_000_000
+# The file of an entry that is written last, and touched whenever it is used.
+KEY = "key.json"
 
 
 def cached(
@@ -46,6 +51,8 @@ def cached(
     text = json.dumps({**key, "format": FORMAT}, sort_keys=True)
     entry = cache_folder() / hashlib.sha256(text.encode()).hexdigest()[:32]
     if entry.is_dir():
+        with suppress(OSError):  # a cache may be another user's, and only be read
+            os.utime(entry / KEY)
         try:
             return load(entry)
         except Exception:
@@ -55,7 +62,7 @@ def cached(
         sweep(entry.parent)
         with tempfile.TemporaryDirectory(dir=entry.parent, prefix=MAKING) as made:
             build(Path(made) / "entry")
-            (Path(made) / "entry" / "key.json").write_text(text)
+            (Path(made) / "entry" / KEY).write_text(text)
             publish(Path(made) / "entry", entry)
     except OSError as error:
         raise OutputError(
@@ -66,11 +73,23 @@ def cached(
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while making an entry have left."""
+    """Remove what killed processes have left, and the entries for which there is no room."""
     for left in folder.glob(f"{MAKING}*"):
         with suppress(FileNotFoundError):  # its process may end, or another sweep, just now
             if time.time() - left.stat().st_mtime > ABANDONED:
                 shutil.rmtree(left, ignore_errors=True)
+    used: list[tuple[float, int, Path]] = []
+    for key in folder.glob(f"*/{KEY}"):
+        with suppress(FileNotFoundError):  # as above
+            files = [each for each in key.parent.iterdir() if each.is_file()]
+            size = sum(each.stat().st_size for each in files)
+            used.append((key.stat().st_mtime, size, key.parent))
+    held = 0
+    for _, size, entry in sorted(used, reverse=True):
+        held += size
+        if held > KEPT_BYTES:
+            # Who has loaded it holds it in memory; who is about to load it makes it again.
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def publish(made: Path, entry: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -151,6 +152,25 @@ def test_what_a_killed_process_was_making_is_swept_after_a_day() -> None:
     cached({"swept": 1}, Path.mkdir, lambda entry: None)
     assert fresh.exists()
     assert not old.exists()
+
+
+def test_entries_used_longest_ago_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "network").write_bytes(bytes(1000))
+
+    def entries() -> dict[str, Path]:
+        keys = (each for each in cache_folder().glob("*/key.json") if '"room"' in each.read_text())
+        return {json.loads(key.read_text())["room"]: key for key in keys}
+
+    for number, name in enumerate(("first", "second", "third")):
+        cached({"room": name}, build, lambda entry: None)
+        os.utime(entries()[name], (2e9 + number,) * 2)
+    cached({"room": "first"}, build, lambda entry: None)
+    os.utime(entries()["first"], (2e9 + 9,) * 2)
+    monkeypatch.setattr("geohr.engines.cache.KEPT_BYTES", 2500)
+    cached({"room": "fourth"}, build, lambda entry: None)
+    assert set(entries()) == {"first", "third", "fourth"}
 
 
 @pytest.mark.parametrize("count", [1, 2, 30, 1000, 100_000])
