@@ -95,11 +95,7 @@ def open_file_store(root: str | Path) -> FileStore:
 
 
 class FolderStore:
-    """A folder, made where it is missing.
-
-    Args:
-        root: The folder.
-    """
+    """A folder, made where it is missing."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

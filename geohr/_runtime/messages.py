@@ -41,6 +41,11 @@ def amount(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without a full stop; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 @contextmanager
 def python_words() -> Iterator[None]:
     """Within the block, errors speak of keywords instead of flags, as warnings do."""

@@ -76,11 +76,7 @@ def in_notebook() -> bool:
 
 @contextmanager
 def terminal_bar(label: str) -> Iterator[Report]:
-    """A bar on stderr that goes away when all is done.
-
-    Args:
-        label: The name of the task.
-    """
+    """A bar on stderr with the name of a task, which goes away when all is done."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -116,11 +112,7 @@ def terminal_bar(label: str) -> Iterator[Report]:
 
 @contextmanager
 def notebook_bar(label: str) -> Iterator[Report]:
-    """A bar in the output of a notebook's cell.
-
-    Args:
-        label: The name of the task.
-    """
+    """A bar with the name of a task, in the output of a notebook's cell."""
     from IPython.display import display
 
     started = drawn = time.monotonic()

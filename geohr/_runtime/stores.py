@@ -74,12 +74,7 @@ def is_object(name: str | Path) -> bool:
 
 
 def store_options(kind: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Options of obstore's that its own look at the environment does not find.
-
-    Args:
-        kind: `s3`, `gs` or `az`.
-        environment: Variables by name.
-    """
+    """Options of `s3`, `gs` or `az` in obstore that it does not find in the environment itself."""
     # Whether a server is asked without TLS is said by its address.
     options: dict[str, Any] = {
         "client_options": {"allow_http": True},

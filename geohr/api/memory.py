@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from affine import Affine
@@ -14,6 +14,7 @@ from affine import Affine
 from geohr._runtime.keywords import with_keywords
 from geohr._runtime.messages import python_words
 from geohr._runtime.progress import watched
+from geohr.api.keywords import SegmentKeywords
 from geohr.api.prediction import Prediction
 from geohr.encoding import NODATA, PROBABILITY_MAX
 from geohr.inference.executor import LocalExecutor
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     import geopandas
 
 
-# `keywords` are the fields of SegmentOptions, which are written down there and nowhere else: a
-# signature of thirty more parameters here, and in the accessor of DataArrays, would drift apart
-# from it. `with_keywords` checks names and types, and names the nearest option.
 def segment(
     scene: SceneInput,
     *,
@@ -43,7 +41,7 @@ def segment(
     transform: Affine | None = None,
     crs: object = None,
     progress: Progress | Literal["auto"] | None = "auto",
-    **keywords: Any,
+    **keywords: Unpack[SegmentKeywords],
 ) -> geopandas.GeoDataFrame:
     """Find objects in a scene.
 
@@ -85,22 +83,18 @@ def predict(
     transform: Affine | None = None,
     crs: object = None,
     progress: Progress | Literal["auto"] | None = "auto",
-    **keywords: Any,
+    **keywords: Unpack[SegmentKeywords],
 ) -> Prediction:
     """Predict the probabilities of a whole scene as an array, for scenes that fit into memory.
 
     Args:
-        scene: A raster file, a URL, a STAC item, or several of them as one mosaic; an open
-            rasterio dataset; an xarray DataArray with the georeference of rioxarray; or an array
-            `(band, row, col)`.
+        scene: As for `segment`.
         model: A bundled name, a model file or a `Model`; by default the bundled building model.
         options: The options of segmentation; by default those of the model card.
         transform: Of an array: from (col, row) of pixel corners to coordinates.
         crs: Of an array: its CRS, such as `EPSG:32636`.
-        progress: A function of windows done and windows in all; `auto` shows a bar on a terminal
-            or in a notebook and nothing elsewhere, None shows nothing.
-        keywords: Single options by name, such as `threshold=0.4` or `regularize=False`: the fields
-            of `SegmentOptions`, taken over `options`.
+        progress: A function of windows done and windows in all, `auto` or None.
+        keywords: Single options by name, taken over `options`.
 
     Returns:
         On the pixel grid on which the scene is read, which `gsd` may make another than its own.

@@ -11,11 +11,12 @@ Needs the extra `notebook`. The array is a scene with the georeference of rioxar
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import xarray
 
 from geohr._runtime.progress import Report
+from geohr.api.keywords import SegmentKeywords
 from geohr.api.memory import predict, segment
 from geohr.api.prediction import Prediction
 from geohr.models.model import Model
@@ -42,7 +43,7 @@ class SceneAccessor:
         model: str | Path | Model | None = None,
         options: SegmentOptions | None = None,
         progress: Report | Literal["auto"] | None = "auto",
-        **keywords: Any,
+        **keywords: Unpack[SegmentKeywords],
     ) -> geopandas.GeoDataFrame:
         """Find objects in the array; see `geohr.segment`."""
         return segment(self._array, model=model, options=options, progress=progress, **keywords)
@@ -53,7 +54,7 @@ class SceneAccessor:
         model: str | Path | Model | None = None,
         options: SegmentOptions | None = None,
         progress: Report | Literal["auto"] | None = "auto",
-        **keywords: Any,
+        **keywords: Unpack[SegmentKeywords],
     ) -> Prediction:
         """Predict the probabilities of the array; see `geohr.predict`."""
         return predict(self._array, model=model, options=options, progress=progress, **keywords)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
+from geohr._runtime.messages import first_line
 from geohr.engines.cores import PIXELS, SCORES, Shape
 from geohr.engines.torch import ScoreNetwork
 from geohr.errors import EngineError
@@ -102,9 +103,3 @@ def to_torchscript(model: Model, shape: Shape, path: Path) -> None:
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(ScoreNetwork.of(model), torch.zeros(shape))  # type: ignore[no-untyped-call]
         traced.save(path)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

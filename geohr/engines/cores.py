@@ -15,11 +15,7 @@ _callers: int | None = None
 
 
 def share_cores(callers: int) -> None:
-    """Say that this process has threads that call engines, each of which may use one core.
-
-    Args:
-        callers: The number of callers; engines opened from now on use one core for each.
-    """
+    """Say that engines opened from now on get one core for each of so many calling threads."""
     global _callers
     _callers = callers
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from geohr._runtime.messages import first_line
 from geohr.encoding import Batch
 from geohr.engines.cores import Shape
 from geohr.engines.torch import ScoreNetwork
@@ -31,11 +32,7 @@ INPUT, OUTPUT = "input", "output"
 
 
 class DeepnessNetwork(nn.Module):
-    """Values divided by 255 to a background and scores, the likeliest of which is meant.
-
-    Args:
-        model: Network and card.
-    """
+    """Values divided by 255 to a background and scores, the likeliest of which is meant."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -72,13 +69,7 @@ def affine(card: Card) -> tuple[Batch, Batch]:
 
 
 class DeepnessPredictor:
-    """A file for Deepness, asked as these tools ask it, for comparison with the network.
-
-    Args:
-        path: Of the file.
-        card: Of the model.
-        batch: Windows at once.
-    """
+    """A file for Deepness, asked as these tools ask it, for comparison with the network."""
 
     workers = 1
 
@@ -125,7 +116,7 @@ def write(model: Model, shape: Shape, path: Path, *, opset: int | None) -> Deepn
                 output_names=[OUTPUT],
             )
         except (RuntimeError, ValueError) as error:
-            line = str(error).strip().splitlines()[0]
+            line = first_line(error)
             raise EngineError(f"model {card.name!r} cannot be converted ({line})") from error
     file = onnx.load(path)
     file.ir_version = min(file.ir_version, IR_VERSION)

@@ -49,11 +49,7 @@ class Predictor(Protocol):
 
 
 class AveragePredictor:
-    """The mean of a predictor over the eight flips and rotations of a square window.
-
-    Args:
-        predictor: The predictor of each of the eight poses.
-    """
+    """The mean of a predictor over the eight flips and rotations of a square window."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor

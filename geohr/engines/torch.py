@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from geohr._runtime.messages import first_line
 from geohr.encoding import Batch
 from geohr.engines.cores import one_core_a_call
 from geohr.errors import EngineError
@@ -162,8 +163,7 @@ def choose_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
         raise EngineError(
-            f"device {name!r} is not available here ({reason}); use --device cpu or auto"
+            f"device {name!r} is not available here ({first_line(error)}); use --device cpu or auto"
         ) from error
     return name

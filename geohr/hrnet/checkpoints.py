@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from geohr._runtime.messages import amount
+from geohr._runtime.messages import amount, first_line
 from geohr.errors import InputError, UsageError
 from geohr.hrnet.backbone import PUBLISHED_STRIDE, HRNet
 from geohr.hrnet.bands import RGB, adapt_bands, check_policy
@@ -83,17 +83,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             "run code: save its state_dict alone, or as .safetensors"
         ) from error
     except (SafetensorError, BadZipFile, EOFError, RuntimeError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no readable checkpoint: {_first_line(error)}") from error
+        raise InputError(f"{path} is no readable checkpoint: {first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
     tensors = _open_containers(content)
     if not tensors:
         raise InputError(f"{path} holds no named tensors")
     return tensors
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _open_containers(content: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from segmentation_models_pytorch.encoders._base import EncoderMixin
 from torch import Tensor, nn
 from torch.nn import functional
 
+from geohr._runtime.messages import first_line
 from geohr.errors import InputError, UsageError
 from geohr.hrnet.backbone import PUBLISHED_STRIDE, HRNet
 from geohr.hrnet.bands import RGB, adapt_bands, check_policy, replace_bands
@@ -231,9 +232,9 @@ def build_encoder(
         try:
             published = get_encoder(encoder_name, weights=encoder_weights)
         except OSError as error:
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"the {encoder_weights} weights of {encoder_name} cannot be fetched ({reason}); "
+                f"the {encoder_weights} weights of {encoder_name} cannot be fetched "
+                f"({first_line(error)}); "
                 "without a hub pass encoder_weights=None and "
                 "load_trunk(model.encoder, FILE), or name a mirror with HF_ENDPOINT"
             ) from error

@@ -75,8 +75,7 @@ class Executor(Protocol):
 class LocalExecutor:
     """The executor that predicts in this process.
 
-    Args:
-        predictor: The predictor; by default one on the engine that the options of a job name.
+    Without a predictor it opens one on the engine that the options of a job name.
     """
 
     # Blocks are handed on in memory; the work folder only serves to resume.

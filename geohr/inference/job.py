@@ -141,10 +141,9 @@ class Job:
         return reprojected(polygons, self.scene.crs, self.crs)
 
     def fingerprint(self, machine: str) -> dict[str, object]:
-        """A digest of everything that the scores of blocks depend on, and of their size.
+        """A digest of everything that scores and size of blocks depend on, down to the last bits.
 
-        Args:
-            machine: The kind of machine, on which the last bits of scores depend.
+        These depend on the kind of machine.
         """
         return {
             "scene": identify(self.scene.files),

@@ -63,12 +63,7 @@ class Chunk:
 
 
 def postprocess(job: Job, finished: Generator[ProbabilityRows]) -> Generator[Chunk]:
-    """Make chunks from rows of the whole scene, from top to bottom.
-
-    Args:
-        job: The job, which says how to classify, clip and trace.
-        finished: The rows; closed at the end, whatever it is.
-    """
+    """Make chunks from rows of the whole scene, from top to bottom; closes the rows at the end."""
     tracer = Tracer(job.trace_settings) if job.polygons else None
     with closing(finished):
         for rows in finished:

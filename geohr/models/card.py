@@ -67,6 +67,12 @@ class ClassLabel:
         if len(digits) != 6 or any(digit not in "0123456789abcdefABCDEF" for digit in digits):
             raise ValueError(f"a class colour is written #rrggbb; got {self.colour!r}")
 
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, from 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour.removeprefix("#"))
+        return red, green, blue
+
 
 @dataclass(frozen=True)
 class Source:

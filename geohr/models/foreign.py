@@ -25,12 +25,7 @@ FOREIGN: dict[str, tuple[str, ...]] = {
 
 
 def pack(files: Mapping[str, bytes], card: Card) -> bytes:
-    """The bytes of a model file.
-
-    Args:
-        files: By name, as `FOREIGN` lists them for the card's architecture.
-        card: Whose architecture is one of `FOREIGN`.
-    """
+    """The bytes of a model file, from the files of its architecture by name; see `FOREIGN`."""
     tensors = {name: np.frombuffer(content, np.uint8) for name, content in files.items()}
     packed: bytes = save(tensors, {METADATA_KEY: card.to_json()})
     return packed

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from geohr._runtime.messages import first_line
 from geohr.errors import InputError, OutputError, UsageError
 
 SCHEME = "hf://"
@@ -171,8 +172,3 @@ def push(folder: Path, address: HubAddress) -> str:
             "`hf auth login` or set HF_TOKEN"
         ) from error
     return str(done)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -79,10 +79,7 @@ DEEPNESS = (
 def to_deepness(card: Card, tile: int) -> dict[str, str]:
     """The metadata that Deepness, GeoDeep and WebODM read of a file that `export` writes for them.
 
-    Args:
-        card: Of the model. Normalisation and threshold are inside the file, so the keys name
-            neither.
-        tile: Side of a window in pixels.
+    Normalisation and threshold are inside the file, so the keys name neither; `tile` is in pixels.
     """
     names = {"0": "_background"}
     names |= {str(place): label.name for place, label in enumerate(card.classes, start=1)}
@@ -155,12 +152,7 @@ def scaling_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def mlm_properties(card: Card, side: int) -> dict[str, Any]:
-    """What the MLM extension says of a model, as properties of an Item.
-
-    Args:
-        card: The model's.
-        side: Side in pixels of the windows that it reads.
-    """
+    """What the MLM extension says of a model that reads windows of `side` pixels, for an Item."""
     order = ["batch", "channel", "height", "width"]
     classes = [
         {"value": number, "name": label.name, "color_hint": label.colour.removeprefix("#").upper()}
@@ -199,12 +191,7 @@ def mlm_properties(card: Card, side: int) -> dict[str, Any]:
 
 
 def mlm_item(model: Model, *, href: str) -> dict[str, Any]:
-    """A STAC Item that describes a model.
-
-    Args:
-        model: Card and file.
-        href: Where the model file lies, for those who read the Item.
-    """
+    """A STAC Item that describes a model whose file lies at `href` for those who read it."""
     card = model.card
     properties = mlm_properties(card, card.tile)
     bands = list(card.bands)

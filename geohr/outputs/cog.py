@@ -175,11 +175,7 @@ class RasterWriter:
 
 
 def statistics(counts: Ints) -> dict[str, str]:
-    """What GDAL keeps of the values of a band.
-
-    Args:
-        counts: `(256,)` how often each value comes.
-    """
+    """What GDAL keeps of the values of a band, by how often each comes, `(256,)`."""
     known = counts[:NODATA]
     total = int(known.sum())
     if total == 0:

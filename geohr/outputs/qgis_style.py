@@ -147,7 +147,7 @@ def _document(kind: str) -> tuple[Xml.Element, Xml.Element, Xml.Element]:
 
 def _symbol(symbols: Xml.Element, name: str, colour: str) -> None:
     """A fill of one colour, half transparent, with an outline in full colour."""
-    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    red, green, blue = bytes.fromhex(colour[1:])
     symbol = Xml.SubElement(symbols, "symbol", type="fill", name=name, alpha="1")
     layer = Xml.SubElement(symbol, "layer", {"class": "SimpleFill", "pass": "0", "enabled": "1"})
     options = Xml.SubElement(layer, "Option", type="Map")

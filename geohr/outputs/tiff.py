@@ -79,10 +79,9 @@ class _Layout:
 
 
 def read_tags(content: bytes) -> tuple[bytes, list[Directory]]:
-    """What lies between a little-endian TIFF's header and its first directory, and its directories.
+    """What lies between a little-endian TIFF's header and its first directory, and directories.
 
-    Args:
-        content: The file, of which pixels are not looked at.
+    Pixels are not looked at.
     """
     layout = _Layout(content[2] == 43)
     begin, wide = len(layout.start), struct.calcsize(layout.place)

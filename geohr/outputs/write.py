@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -168,6 +169,7 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
     """
     counts = WriteCounts()
     seams = SeamMeter(job.grid, job.window)
+    names = [label.name for label in job.card.classes]
     with ExitStack() as stack:
         stack.enter_context(closing(chunks))
         vectors = [stack.enter_context(vector_writer(job, path)) for path in targets.vectors]
@@ -176,7 +178,7 @@ def write_outputs(job: Job, chunks: Generator[Chunk], targets: OutputPaths) -> W
             for path in targets.rasters
         ]
         probabilities = [
-            stack.enter_context(raster_of_probabilities(job, path, targets.creation_options))
+            stack.enter_context(raster_of_shares(job, path, names, targets.creation_options))
             for path in (targets.probs,)
             if path
         ]
@@ -219,10 +221,7 @@ def vector_writer(job: Job, path: Path) -> VectorWriter:
 
 def raster_of_classes(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
     """A writer of class ids, in the colours of the card."""
-
-    def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return class_raster(job, target, geobox, creation_options)
-
+    make = partial(class_raster, job, creation_options=creation_options)
     return on_own_grid(job, path, make, bands=1, classes=True)
 
 
@@ -230,14 +229,9 @@ def class_raster(
     job: Job, path: Path, geobox: GeoBox, creation_options: Mapping[str, str]
 ) -> RasterWriter:
     """A writer of class ids on a given grid, in the colours of the card."""
-    colours = {number: rgb(label.colour) for number, label in enumerate(job.card.classes, start=1)}
+    colours = {number: label.rgb for number, label in enumerate(job.card.classes, start=1)}
     colours[0] = (0, 0, 0)
     return class_writer(path, geobox, colours, job.provenance(), creation_options)
-
-
-def raster_of_probabilities(job: Job, path: Path, creation_options: Mapping[str, str]) -> RowWriter:
-    """A writer of probabilities, one band per class."""
-    return raster_of_shares(job, path, [label.name for label in job.card.classes], creation_options)
 
 
 @contextmanager
@@ -268,10 +262,7 @@ def raster_of_shares(
     job: Job, path: Path, names: Sequence[str], creation_options: Mapping[str, str]
 ) -> RowWriter:
     """A writer of numbers from 0 to 1, one band per name."""
-
-    def make(target: Path, geobox: GeoBox) -> RasterWriter:
-        return share_raster(job, target, geobox, names, creation_options)
-
+    make = partial(share_raster, job, names=names, creation_options=creation_options)
     return on_own_grid(job, path, make, bands=len(names), classes=False)
 
 
@@ -289,9 +280,3 @@ def on_own_grid(job: Job, path: Path, make: MakeWriter, *, bands: int, classes: 
     return ReprojectedWriter(
         path, made=job.geobox, own=job.own_scene, bands=bands, sink=make, classes=classes
     )
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue of `#rrggbb`."""
-    digits = colour.removeprefix("#")
-    return int(digits[:2], 16), int(digits[2:4], 16), int(digits[4:], 16)

@@ -274,11 +274,7 @@ def _pairs(boxes: Floats, owner: Ints) -> tuple[Ints, Ints]:
 
 
 class WallJoiner:
-    """Draws what has waited, and objects that cross edges, from top to bottom.
-
-    Args:
-        attributes: Of the scene, with walls.
-    """
+    """Draws what has waited, and objects that cross edges, from top to bottom."""
 
     def __init__(self, attributes: AttributeBuilder) -> None:
         self._attributes = attributes

@@ -99,11 +99,7 @@ class Fragment(OpenOutlines):
 
 
 class Joiner:
-    """Joins the fragments of a scene, from top to bottom.
-
-    Args:
-        eight: Whether objects are joined by corners, too.
-    """
+    """Joins the fragments of a scene, from top to bottom; `eight` joins by corners, too."""
 
     def __init__(self, *, eight: bool) -> None:
         self._eight = eight
@@ -118,11 +114,7 @@ class Joiner:
         return self._objects.first
 
     def add(self, fragment: Fragment) -> ClosedObjects:
-        """Join the next fragment.
-
-        Returns:
-            The objects that close with it, of those that were open above.
-        """
+        """Join the next fragment; the objects that close with it, of those that were open above."""
         part = _step(
             (len(fragment.group_of_part), fragment.above, fragment.below),
             (len(self._group_of_part), self._part_of_run),
@@ -188,10 +180,7 @@ class Joiner:
 def closed_between(upper: Fragment, lower: Fragment, *, eight: bool) -> ClosedObjects:
     """The objects that cross the edge between two strips, and end within the two.
 
-    Args:
-        upper: What the upper strip leaves open.
-        lower: What the strip below it leaves open.
-        eight: Whether objects are joined by corners, too.
+    Objects are joined by corners, too, if `eight`.
     """
     count = len(upper.statistics)
     root = connected(

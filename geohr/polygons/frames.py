@@ -113,11 +113,9 @@ class Frames:
         }
 
     def push(self, classes: Bytes, probabilities: Bytes | None) -> Iterator[ClosedObjects]:
-        """Take rows; the objects that each full frame completes.
+        """Take rows `(row, col)`; the objects that each full frame completes.
 
-        Args:
-            classes: `(row, col)` class ids.
-            probabilities: `(class, row, col)`, or None throughout.
+        Probabilities are `(class, row, col)`, or None throughout.
         """
         start = 0
         while start < len(classes):

@@ -49,11 +49,7 @@ class Patch(OpenOutlines):
     """The object of each corner, `(corner,)`."""
 
     def boxes(self, width: int) -> Floats:
-        """The boxes of all that is open; see `OpenOutlines.boxes_between`.
-
-        Args:
-            width: Columns of the scene.
-        """
+        """The boxes of all that is open; see `OpenOutlines.boxes_between`."""
         begin, end = (np.divmod(number // 4, width + 1) for number in (self.begin, self.end))
         return self.boxes_between(begin, end)
 
@@ -93,8 +89,7 @@ def concatenated_patches(patches: Sequence[Patch]) -> Patch:
 class PatchJoiner:
     """Joins patches, in any order, and hands out each object when all of it is there.
 
-    Args:
-        eight: Whether objects are joined by corners, too.
+    Objects are joined by corners, too, if `eight`.
     """
 
     def __init__(self, *, eight: bool) -> None:
@@ -121,11 +116,7 @@ class PatchJoiner:
         return self._objects.first
 
     def add(self, patches: Sequence[Patch]) -> ClosedObjects:
-        """Join patches to what is there.
-
-        Returns:
-            The objects that close with them, in canonical order.
-        """
+        """Join patches to what is there; the objects that close with them, in canonical order."""
         new = concatenated_patches(patches)
         parts, old_parts = len(new.object_of_part), len(self._object_of_part)
         objects = len(new.statistics)

@@ -90,11 +90,7 @@ class Drawings:
         return Drawings(self.drawn[parts], self.plain[parts], owner, self.margin[parts])
 
     def united(self, rest: Geometries) -> Geometries:
-        """`(object,)` the objects of parts of which something may have been cut; None for nothing.
-
-        Args:
-            rest: `(part,)` what is left of each.
-        """
+        """`(object,)` the objects of what is left of parts, `(part,)`; None for nothing."""
         whole = by_owner(rest, self.owner)
         for index in np.flatnonzero(shapely.get_num_geometries(whole) > 1).tolist():
             # Parts that met at a corner may have got a wall in common.
@@ -105,9 +101,7 @@ class Drawings:
 class Regularizer:
     """Draws objects as buildings as they become whole. No drawing lies over an earlier one.
 
-    Args:
-        geobox: The scene's grid.
-        tolerance: The tolerance in metres; 0 chooses one that suits the pixels.
+    A tolerance of 0 metres chooses one that suits the pixels.
     """
 
     def __init__(self, geobox: GeoBox, tolerance: float) -> None:
@@ -138,11 +132,7 @@ class Regularizer:
         return made.united(rest)
 
     def drawings(self, traced: Geometries) -> Drawings:
-        """Draw objects, each for itself: neighbours may come to overlap.
-
-        Args:
-            traced: Polygons or multipolygons in the CRS.
-        """
+        """Draw polygons or multipolygons, each for itself: neighbours may come to overlap."""
         parts, owner = shapely.get_parts(traced, return_index=True)
         frame = geodesy.local_frames(parts, self._crs)
         tolerance = self._tolerances(frame.scale)
@@ -168,9 +158,7 @@ class Regularizer:
 def directions(polygons: Geometries, tolerance: Floats) -> Floats:
     """`(n,)` main directions of walls in radians from the x axis; see `main_direction`.
 
-    Args:
-        polygons: Polygons in metres.
-        tolerance: `(n,)` the scale of what is drawn, in metres.
+    Polygons and `tolerance`, the scale of what is drawn, are in metres.
     """
     outer = shapely.polygons(shapely.get_exterior_ring(polygons))
     return main_direction(np.asarray(shapely.simplify(outer, tolerance), object))

@@ -159,23 +159,13 @@ def _placed(
 
 
 def draw_edge(upper: Fragment, lower: Fragment, tracing: TraceSettings) -> WallDrawings:
-    """Draw the buildings that cross the edge between two strips, and no other edge.
-
-    Args:
-        upper: What the upper strip leaves open.
-        lower: What the strip below it leaves open.
-        tracing: The settings with which the strips were traced.
-    """
+    """Draw the buildings that cross the edge between two strips, and no other edge."""
     closed = closed_between(upper, lower, eight=tracing.options.connectivity == 8)
     return WallDrawings.of(closed, tracing.attributes())
 
 
 class StripJoiner:
-    """Joins the traced strips of a scene, given from top to bottom, into its polygons.
-
-    Args:
-        tracing: The settings with which the strips were traced.
-    """
+    """Joins the traced strips of a scene, given from top to bottom, into its polygons."""
 
     def __init__(self, tracing: TraceSettings) -> None:
         self._attributes = tracing.attributes()
@@ -186,9 +176,7 @@ class StripJoiner:
     def add(self, traced: StripPolygons, drawn: WallDrawings | None = None) -> Polygons:
         """Take the next strip; the objects that are whole with it, in canonical order.
 
-        Args:
-            traced: The strip.
-            drawn: What `draw_edge` made of its upper edge.
+        `drawn` is what `draw_edge` made of its upper edge.
         """
         whole = self._joiner.add(traced.fragment)
         if self._walls is None:

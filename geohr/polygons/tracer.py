@@ -61,11 +61,9 @@ class TraceSettings:
         return self.options.instances is not None and self.options.instances < 1
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows that a strip's objects depend on.
+        """The rows that objects of the strip `[start, stop)` depend on.
 
-        Args:
-            start: The strip's first row, a multiple of `geohr.polygons.watershed.SQUARE`.
-            stop: The row after its last.
+        Its first row is a multiple of `geohr.polygons.watershed.SQUARE`.
         """
         above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (1, 0)
         return max(0, start - above), min(self.geobox.height, stop + below)

@@ -91,11 +91,9 @@ def middles(polygons: Geometries) -> Floats:
 
 
 def assemble(rings: Geometries, owner: Ints) -> Geometries:
-    """Make polygons from rings; each exterior is followed by its holes.
+    """Make polygons from rings, each exterior followed by its holes.
 
-    Args:
-        rings: The rings of all polygons.
-        owner: `(ring,)` the polygon of each, ascending from 0.
+    Owners are `(ring,)`, the polygon of each, ascending from 0.
     """
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
     result = np.asarray(shapely.polygons(rings[starts]), object)

@@ -135,11 +135,7 @@ class OgrFile:
 
 
 class ParquetFile:
-    """A GeoParquet file; attributes and errors are those of `OgrFile`.
-
-    Args:
-        path: The file, or its URL.
-    """
+    """A GeoParquet file; attributes and errors are those of `OgrFile`."""
 
     indexed = False
 

@@ -92,11 +92,7 @@ class MosaicSource:
 
 
 class MosaicReader:
-    """Several scenes read as one.
-
-    Args:
-        mosaic: The scenes, and where they lie.
-    """
+    """Several scenes read as one."""
 
     def __init__(self, mosaic: MosaicSource) -> None:
         self._parts = mosaic.parts

@@ -40,12 +40,7 @@ def identify(files: Iterable[str]) -> list[list[object]]:
 
 
 def changed(files: Iterable[str], before: Iterable[list[object]]) -> str | None:
-    """The first of the files whose state is no longer what `identify` gave; None where all are.
-
-    Args:
-        files: As `identify` was given them.
-        before: What it gave.
-    """
+    """The first file whose state is not as `identify` gave it `before`; None where all are."""
     for name, (_, *old) in zip(files, before, strict=True):
         new = list(state(name))
         # Where one of the two could not be asked for, it says nothing of a change.

@@ -71,11 +71,7 @@ class BandStack:
 
 
 class StackReader:
-    """A stack of scenes that are open.
-
-    Args:
-        stack: Which scenes.
-    """
+    """A stack of scenes that are open."""
 
     def __init__(self, stack: BandStack) -> None:
         self._readers = [SceneReader(part) for part in stack.parts]

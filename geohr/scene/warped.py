@@ -172,11 +172,7 @@ class WarpedSource:
 
 
 class WarpedReader:
-    """A scene on another grid, with its files open.
-
-    Args:
-        warped: The scene and the grid.
-    """
+    """A scene on another grid, with its files open."""
 
     def __init__(self, warped: WarpedSource) -> None:
         self._warped = warped

@@ -34,12 +34,7 @@ class BlockScores:
 
 
 class Spare:
-    """Mosaics that are kept for the next blocks, whose memory they fit.
-
-    Args:
-        grid: The scene's grid.
-        blocks: The blocks of the grid that will be predicted.
-    """
+    """Mosaics that are kept for the blocks still to be predicted, whose memory they fit."""
 
     def __init__(self, grid: Grid, blocks: Iterable[Block]) -> None:
         extents = [extent(grid, block) for block in blocks]
@@ -159,12 +154,7 @@ class Assembler:
         self._windows = 0
 
     def add(self, block: Block, scores: BlockScores) -> ProbabilityRows | None:
-        """Take the next block, and return the rows that no later block touches.
-
-        Args:
-            block: The next block, in the order of the grid.
-            scores: The sums of the block.
-        """
+        """Take the sums of the next block, and return the rows that no later block touches."""
         self._windows += scores.windows
         self._parts += scores.parts
         if scores.core is not None:

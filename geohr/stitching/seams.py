@@ -100,11 +100,9 @@ class SeamMeter:
         self._last, self._next = (classes.copy(), scores.copy()), row
 
     def add(self, scores: NDArray[np.uint8], classes: NDArray[np.uint8]) -> None:
-        """Count the next rows.
+        """Count the next rows: `(class, row, col)` probabilities in 1/254, `(row, col)` class ids.
 
-        Args:
-            scores: `(class, row, col)` probabilities in 1/254; 255 no data.
-            classes: `(row, col)` class ids of the same rows; 255 no data.
+        In both 255 is no data.
         """
         if len(classes) == 0:
             return
@@ -209,10 +207,9 @@ class Disagreement:
         self._valid[place] |= valid[rows, cols]
 
     def complete(self, block: Block) -> NDArray[np.uint8] | None:
-        """The rows that no window after `block` touches.
+        """The rows `(row, col)` that no window after `block` touches; None where there are none.
 
-        Returns:
-            `(row, col)`, in 1/254; 255 no data. None where there are none.
+        Values are in 1/254; 255 is no data.
         """
         if block.col_stop < self._grid.shape[1]:
             return None

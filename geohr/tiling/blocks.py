@@ -95,12 +95,7 @@ def square(grid: Grid) -> BlockSize:
 
 
 def cut_blocks(grid: Grid, cut: BlockSize | None = None) -> tuple[Block, ...]:
-    """The blocks of a grid, row by row.
-
-    Args:
-        grid: The scene's grid.
-        cut: The size of blocks; by default that of `downward`.
-    """
+    """The blocks of a grid, row by row; by default those of `downward`."""
     down, across = grid.shape
     cut = cut or downward(grid)
     rows, cols = cut.rows, cut.cols

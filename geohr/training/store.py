@@ -34,11 +34,7 @@ class LabelledTile:
 
 
 class Store:
-    """Samples read by windows; small images are decoded once and kept.
-
-    Args:
-        capacity: Bytes kept at most.
-    """
+    """Samples read by windows; small images are decoded once and kept, in `capacity` bytes."""
 
     def __init__(self, capacity: int = STORE_BYTES) -> None:
         self._capacity = capacity

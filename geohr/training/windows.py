@@ -170,12 +170,9 @@ def pick_window(rng: np.random.Generator, sample: Sample, side: int) -> Window:
 
 
 def rescale(bands: Floats32, classes: Bytes, side: int) -> tuple[Floats32, Bytes]:
-    """Scale the bands and classes of a square; each pixel gets the class that covers most of it.
+    """Scale the bands `(band, row, col)` and classes of a square to `side` pixels.
 
-    Args:
-        bands: The bands, `(band, row, col)`.
-        classes: The classes, `(row, col)`.
-        side: The side of the result, in pixels.
+    Each pixel gets the class that covers most of it.
     """
     if bands.shape[-1] == side:
         return bands, classes

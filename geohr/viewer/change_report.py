@@ -18,7 +18,6 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 from rasterio.vrt import WarpedVRT
 
@@ -32,10 +31,11 @@ from geohr.scene.files import open_raster, settings
 from geohr.scene.vectors import is_vector
 from geohr.viewer.pictures import Stretch, overview, shown_bands
 from geohr.viewer.report import (
-    LINE_PIXELS,
     SIDE,
     figure,
     grid,
+    in_crs,
+    outlined,
     section,
     shown,
     table,
@@ -128,50 +128,22 @@ def draw(found: ChangeLayer, scene: Scene | None) -> Bytes:
     """Outlines in the colours of their kinds, on the later scene or on white."""
     if scene is not None and scene.crs is not None:
         picture = overview(scene, SIDE)
-        return outlined(picture.pixels, picture.bounds, found, parse_crs(scene.crs.to_wkt()))
+        return drawn_on(picture.pixels, picture.bounds, found, parse_crs(scene.crs.to_wkt()))
     if len(found.shapes) == 0:
         return np.full((SIDE // 4, SIDE, 4), 255, np.uint8)
     west, south, east, north = shapely.total_bounds(found.shapes)
     longest = max(east - west, north - south)
     height, width = (max(int(SIDE * each / longest), 1) for each in (north - south, east - west))
     white = np.full((height, width, 4), 255, np.uint8)
-    return outlined(white, (west, south, east, north), found, found.crs)
+    return drawn_on(white, (west, south, east, north), found, found.crs)
 
 
-def outlined(pixels: Bytes, bounds: Bounds, found: ChangeLayer, crs: pyproj.CRS) -> Bytes:
-    """A picture with outlines on it."""
-    if len(found.shapes) == 0:
-        return pixels
-    height, width = pixels.shape[:2]
-    transform = from_bounds(*bounds, width, height)
-    lines = shapely.buffer(
-        shapely.boundary(in_crs(found.shapes, found.crs, crs)), LINE_PIXELS / 2 * abs(transform.a)
-    )
-    number = {kind: place for place, kind in enumerate(COLOURS, start=1)}
-    drawn = rasterize(
-        [(line, number[kind]) for line, kind in zip(lines, found.kinds, strict=True)],
-        out_shape=(height, width),
-        transform=transform,
-        dtype=np.uint8,
-    )
-    picture = pixels.copy()
-    for kind, place in number.items():
-        picture[drawn == place] = (*rgb(COLOURS[kind]), 255)
-    return picture
-
-
-def in_crs(shapes: Any, crs: pyproj.CRS, target: pyproj.CRS) -> Any:
-    """Shapes in another CRS."""
-    if crs == target:
-        return shapes
-    change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
-    return shapely.transform(shapes, lambda points: np.column_stack(change.transform(*points.T)))
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """The numbers of a colour such as #1a9641."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    return red, green, blue
+def drawn_on(pixels: Bytes, bounds: Bounds, found: ChangeLayer, crs: pyproj.CRS) -> Bytes:
+    """A picture with outlines in the colours of their kinds."""
+    kinds = list(COLOURS)
+    which = [kinds.index(kind) for kind in found.kinds]
+    shapes = in_crs(found.shapes, found.crs, crs)
+    return outlined(pixels, bounds, shapes, which, list(COLOURS.values()))
 
 
 def legend() -> str:
@@ -285,7 +257,7 @@ def crop(scene: Scene, found: ChangeLayer, index: int) -> Bytes:
         found.crs,
         found.facts,
     )
-    return outlined(picture, box, one, crs)
+    return drawn_on(picture, box, one, crs)
 
 
 def option_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

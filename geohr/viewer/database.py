@@ -34,12 +34,7 @@ def quote(name: str) -> str:
 
 
 def to_blob(shape: shapely.Geometry, srs_id: int) -> bytes:
-    """A geometry as a GeoPackage stores it.
-
-    Args:
-        shape: Not empty.
-        srs_id: The number of its CRS in the file.
-    """
+    """A geometry, not empty, as a GeoPackage stores it."""
     west, south, east, north = shape.bounds
     box = struct.pack("<4d", west, east, south, north)
     wkb: bytes = shapely.to_wkb(shape, byte_order=1)

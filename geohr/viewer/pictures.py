@@ -51,11 +51,9 @@ class Stretch:
         return cls(tuple(low.tolist()), tuple(np.maximum(high, low + 1e-9).tolist()))
 
     def apply(self, pixels: Pixels, valid: Mask) -> Bytes:
-        """The picture of one band or three.
+        """The picture of one band or three, `(band, row, col)`.
 
-        Args:
-            pixels: `(band, row, col)`.
-            valid: `(row, col)`, True = valid.
+        `valid` is `(row, col)`, True = valid.
         """
         low, high = (np.array(each)[:, None, None] for each in (self.low, self.high))
         shown = np.where(valid, (pixels.astype(np.float64) - low) * (255 / (high - low)), 0)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyogrio
+import pyproj
 import shapely
 from numpy.typing import NDArray
 from pyogrio.raw import read
-from rasterio.enums import MergeAlg
 from rasterio.features import rasterize
 from rasterio.transform import from_bounds
 
@@ -28,6 +28,7 @@ from geohr._runtime.files import written_whole
 from geohr._runtime.messages import amount
 from geohr.api.segment import Summary
 from geohr.encoding import Bytes
+from geohr.geobox import Bounds
 from geohr.geodesy import parse_crs
 from geohr.models.card import Card
 from geohr.models.model import Model, bundled_models
@@ -149,37 +150,43 @@ def read_found(layer: ObjectTable) -> ResultLayer:
     )
 
 
-def draw(
-    pixels: Bytes,
-    bounds: tuple[float, float, float, float],
-    found: ResultLayer,
-    crs: str,
-    scene: Scene,
-) -> Bytes:
+def draw(pixels: Bytes, bounds: Bounds, found: ResultLayer, crs: str, scene: Scene) -> Bytes:
     """The picture with outlines in the colours of their confidence."""
-    if len(found.shapes) == 0:
-        return pixels
-    import geopandas
-
-    outlines = geopandas.GeoSeries(shapely.boundary(found.shapes), crs=parse_crs(crs))
+    shapes = found.shapes
     if scene.crs is not None:
-        outlines = outlines.to_crs(scene.crs)
+        shapes = in_crs(shapes, parse_crs(crs), parse_crs(scene.crs.to_wkt()))
+    lows = [low for low, _ in CONFIDENCE_COLOURS[1:]]
+    steps = np.digitize(np.nan_to_num(found.confidence), lows).tolist()
+    return outlined(pixels, bounds, shapes, steps, [colour for _, colour in CONFIDENCE_COLOURS])
+
+
+def outlined(
+    pixels: Bytes, bounds: Bounds, shapes: Any, which: Sequence[int], colours: Sequence[str]
+) -> Bytes:
+    """A picture of these bounds with an outline for each shape, in the colour of its number."""
+    if len(shapes) == 0:
+        return pixels
     height, width = pixels.shape[:2]
     transform = from_bounds(*bounds, width, height)
-    outlines = outlines.buffer(LINE_PIXELS / 2 * abs(transform.a))
-    lows = [low for low, _ in CONFIDENCE_COLOURS[1:]]
-    steps = np.digitize(np.nan_to_num(found.confidence), lows) + 1
+    lines = shapely.buffer(shapely.boundary(shapes), LINE_PIXELS / 2 * abs(transform.a))
     drawn = rasterize(
-        zip(outlines, steps.tolist(), strict=True),
+        [(line, number + 1) for line, number in zip(lines, which, strict=True)],
         out_shape=(height, width),
         transform=transform,
-        merge_alg=MergeAlg.replace,
         dtype="uint8",
     )
     picture = pixels.copy()
-    for step, (_, colour) in enumerate(CONFIDENCE_COLOURS, start=1):
-        picture[drawn == step] = (*(int(colour[at : at + 2], 16) for at in (1, 3, 5)), 255)
+    for number, colour in enumerate(colours, start=1):
+        picture[drawn == number] = (*bytes.fromhex(colour[1:]), 255)
     return picture
+
+
+def in_crs(shapes: Any, crs: pyproj.CRS, target: pyproj.CRS) -> Any:
+    """Shapes in another CRS."""
+    if crs == target:
+        return shapes
+    change = pyproj.Transformer.from_crs(crs, target, always_xy=True)
+    return shapely.transform(shapes, lambda points: np.column_stack(change.transform(*points.T)))
 
 
 def overview_rows(scene: Scene, found: ResultLayer) -> list[tuple[str, str]]:

@@ -269,12 +269,12 @@ def test_a_driver_that_is_killed_goes_on(
         *("--dask", two_workers, "--block", "1x1", "--quiet"),
     ]
     process = subprocess.Popen(command)
-    wait_for_block(tmp_path, 20, process)
+    wait_for_block(tmp_path, 5, process)
     process.kill()
     process.wait()
     assert contents(tmp_path) == {}
     again = run(two_workers, scene, tmp_path, model, block_size=BlockSize(1, 1))
-    assert again.reused >= 20
+    assert again.reused > 0
     assert contents(tmp_path) == whole
 
 

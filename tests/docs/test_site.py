@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import Geohr
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = ROOT / "examples"
@@ -25,14 +27,14 @@ def blocks(page: str, *kinds: str) -> list[tuple[str, str]]:
     return [(kind, code) for kind, code in BLOCK.findall(text) if kind in kinds]
 
 
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder like a checkout as far as the pages are concerned, with a result."""
-    folder = tmp_path_factory.mktemp("docs")
-    shutil.copytree(EXAMPLES / "data", folder / "examples" / "data")
-    command = ["segment", "examples/data/kampala.tif", "--out", "buildings.gpkg"]
-    subprocess.run([sys.executable, "-m", "geohr_cli", *command], cwd=folder, check=True)
-    return folder
+@pytest.fixture
+def workplace(tmp_path: Path, geohr: Geohr, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: like a checkout as far as the pages are concerned, with a result."""
+    shutil.copytree(EXAMPLES / "data", tmp_path / "examples" / "data")
+    monkeypatch.chdir(tmp_path)
+    ended = geohr("segment", "examples/data/kampala.tif", "--out", "buildings.gpkg")
+    assert ended.code == 0, ended.err
+    return tmp_path
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ def test_every_error_has_its_place_on_the_page_of_exit_codes() -> None:
             assert f"`{kind.__name__}`" in text
 
 
-def test_the_code_of_the_pages_runs(workplace: Path) -> None:
+def test_the_code_of_the_pages_runs(workplace: Path, geohr: Geohr) -> None:
     for page in PAGES:
         session = ""
         for kind, code in blocks(page, "console", "python"):
@@ -73,9 +75,8 @@ def test_the_code_of_the_pages_runs(workplace: Path) -> None:
                 assert arguments[0] == "geohr"
                 if arguments[1] == "view" and "--html" not in arguments:
                     continue  # it would serve for ever; tests/view drives it
-                subprocess.run(
-                    [sys.executable, "-m", "geohr_cli", *arguments[1:]], cwd=workplace, check=True
-                )
+                ended = geohr(*arguments[1:])
+                assert ended.code == 0, ended.err
         subprocess.run([sys.executable, "-c", session], cwd=workplace, check=True)
     made = {each.name for each in workplace.iterdir()}
     assert {"buildings.html", "buildings_utm.gpkg"} <= made

@@ -16,7 +16,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geohr._runtime.messages import amount
+from geohr._runtime.messages import amount, first_line
 from geohr.api.segment import Summary
 from tests.command import Geohr
 from tests.makers import noise, one_class_card, random_model, write_scene
@@ -272,6 +272,11 @@ def test_each_command_has_help_with_an_example(geohr: Geohr, command: str) -> No
     ended = geohr(command, "--help")
     assert ended.code == 0
     assert f"Example: geohr {command}" in ended.out
+
+
+def test_an_error_is_told_by_its_first_line_or_its_kind() -> None:
+    assert first_line(ValueError("\n no ink.\nand no paper")) == "no ink"
+    assert first_line(OSError()) == "OSError"
 
 
 def test_the_package_runs_as_a_module() -> None:

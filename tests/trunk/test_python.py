@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import geopandas
@@ -16,6 +17,7 @@ import geohr
 import geohr.api.xarray
 from geohr._runtime.messages import as_keywords
 from geohr._runtime.progress import heard
+from geohr.api.keywords import SegmentKeywords
 from geohr.errors import InputError, UsageError
 from tests.makers import one_class_card, random_model, write_scene
 
@@ -51,6 +53,11 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def same(one: geopandas.GeoDataFrame, other: geopandas.GeoDataFrame) -> bool:
     return len(one) == 1 and one.crs == other.crs and one.geometry.equals(other.geometry)
+
+
+def test_an_editor_knows_each_option_as_a_keyword() -> None:
+    fields = [each.name for each in dataclasses.fields(geohr.SegmentOptions)]
+    assert [*SegmentKeywords.__annotations__] == fields
 
 
 def test_options_are_keywords(scene: Path) -> None:

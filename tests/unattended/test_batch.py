@@ -19,8 +19,10 @@ import shapely
 
 from geohr._runtime.locks import locked
 from geohr._runtime.stop import Stop
+from geohr.engines import open_predictor
 from geohr.errors import InterruptedRunError
-from geohr.options import SegmentOptions
+from geohr.models.model import Model
+from geohr.options import EngineOptions, SegmentOptions
 from geohr.workflows.batch.manifest import Entry
 from geohr.workflows.batch.options import BatchOptions
 from geohr.workflows.batch.run import run_batch
@@ -42,6 +44,12 @@ BROKEN = {
     "bands": makers.filled(noise(64, 64, bands=1)),
     "vrt": makers.virtual("scene.tif"),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(model: Path, cache: None) -> None:
+    """Compile the model in this process, so that those that segment need no torch."""
+    open_predictor(Model.load(model), 64, EngineOptions(backend="openvino"))
 
 
 def make_drop(folder: Path, *, good: int, broken: int) -> Path:

@@ -269,11 +269,15 @@ def test_clean_leaves_outputs_that_a_run_with_blocks_elsewhere_is_making(
     assert sorted(path.name for path in out.iterdir()) == [NAMES[0], "a.qml", "a.sld"]
 
 
+SLOW = replace(OPTIONS, tta=True)
+"""Eight predictions a window: long enough for a run to be met in the midst of it."""
+
+
 def command(scene: Path, out: Path, model: Path) -> list[str]:
-    """The command line in a process of its own."""
+    """The command line of a slow run in a process of its own."""
     return [
         *(sys.executable, "-m", "geohr_cli", "segment", str(scene), "--out", str(out / "a.tif")),
-        *("--model", str(model), "--tile", "32", "--backend", "openvino"),
+        *("--model", str(model), "--tile", "32", "--backend", "openvino", "--tta"),
     ]
 
 
@@ -292,14 +296,14 @@ def test_kills_leave_nothing_but_blocks(
     tmp_path: Path, model: Path, folders: tuple[Path, Path]
 ) -> None:
     whole, out = folders
-    scene = write_scene(tmp_path / "scene.tif", noise(200, 200))
-    segment_to_files(scene, [whole / NAMES[1]], model=model, options=OPTIONS)
+    scene = write_scene(tmp_path / "scene.tif", noise(260, 260))
+    segment_to_files(scene, [whole / NAMES[1]], model=model, options=SLOW)
     process = subprocess.Popen(command(scene, out, model), env=environment())
     wait_for(f"{WORK_FOLDER}/*/*/block-000002.npz", out, process)
     process.kill()
     process.wait()
     assert contents(out) == {}
-    again = segment_to_files(scene, [out / NAMES[1]], model=model, options=OPTIONS)
+    again = segment_to_files(scene, [out / NAMES[1]], model=model, options=SLOW)
     assert again.reused >= 3
     assert contents(out) == contents(whole)
 
@@ -334,6 +338,7 @@ def test_a_second_signal_ends_a_run_at_once(
     large = write_scene(tmp_path / "large.tif", noise(4000, 4000))
     arguments = command(large, out, model)
     arguments[arguments.index("32")] = "2048"
+    arguments[arguments.index("openvino")] = "torch"
     process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
     wait_for(f"{WORK_FOLDER}/*/*/journal.jsonl", out, process)
     process.terminate()

@@ -54,11 +54,7 @@ class Reply:
 
 
 class Pace:
-    """The moments at which requests may start, shared by all threads.
-
-    Args:
-        rate: Requests a second.
-    """
+    """The moments at which requests may start, so many a second, shared by all threads."""
 
     def __init__(self, rate: float) -> None:
         self._gap = 1 / rate

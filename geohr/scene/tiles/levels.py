@@ -66,9 +66,7 @@ class TileLevel:
 def square_levels(crs: CRS, side: int = SIDE) -> tuple[TileLevel, ...]:
     """The levels of a square world that is halved at each: WebMercatorQuad for EPSG:3857.
 
-    Args:
-        crs: A CRS; one in degrees gets a world of 360 degrees.
-        side: The side of a tile in pixels.
+    Tiles have `side` pixels; a CRS in degrees gets a world of 360 degrees.
     """
     half = 180.0 if crs.is_geographic else MERCATOR_HALF
     levels = []

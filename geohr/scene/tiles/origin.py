@@ -101,11 +101,7 @@ class HttpOrigin:
 
 
 class HttpTiles:
-    """Tiles of a service, each asked for once and kept.
-
-    Args:
-        origin: Which service.
-    """
+    """Tiles of a service, each asked for once and kept."""
 
     def __init__(self, origin: HttpOrigin) -> None:
         self._origin = origin

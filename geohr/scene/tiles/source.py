@@ -106,11 +106,7 @@ class TileSource:
 
 
 class TileReader:
-    """Tiles read as one raster.
-
-    Args:
-        source: Which tiles.
-    """
+    """Tiles read as one raster."""
 
     def __init__(self, source: TileSource) -> None:
         self._source = source

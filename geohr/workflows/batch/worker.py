@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty
-from types import TracebackType
 from typing import Self
 
 from geohr._runtime.child import Child, Parent
@@ -91,12 +90,7 @@ class Worker:
         """The worker itself; nothing is started yet."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the process."""
         self._end()
 

@@ -20,7 +20,6 @@ from geohr._runtime.stores import is_object
 from geohr.encoding import PROBABILITY_MAX
 from geohr.inference.job import Job
 from geohr.outputs.stac import FIRST_AERIAL, MEDIA_TYPES, box_of, footprint, zoned
-from geohr.outputs.write import rgb
 from geohr.scene.provenance import stamp
 from geohr.workflows.cells.files import CLASSES, PROBABILITIES, objects_name
 from geohr.workflows.cells.plan import Cell, CellPlan, Zone
@@ -86,7 +85,7 @@ def _vrt(
     """The text of a virtual raster over the rasters of cells."""
     card = job.card
     if kind == CLASSES:
-        colours = {number: rgb(each.colour) for number, each in enumerate(card.classes, start=1)}
+        colours = {number: each.rgb for number, each in enumerate(card.classes, start=1)}
         bands = [VrtBand("class", 1.0, colours)]
     else:
         bands = [VrtBand(each.name, 1 / PROBABILITY_MAX, None) for each in card.classes]

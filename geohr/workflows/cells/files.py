@@ -83,12 +83,7 @@ class CellFiles:
                 self._bring(folder, classes=is_class)
 
     def push(self, start: int, probabilities: Bytes) -> None:
-        """Take rows of the windows of the cell.
-
-        Args:
-            start: First row, counted from that of the cell's first window.
-            probabilities: `(class, row, col)`.
-        """
+        """Take rows `(class, row, col)` from `start` on, counted from the cell's first window."""
         view, job = self._view, self._view.job
         came = Window(
             start + view.corner[0], view.corner[1], probabilities.shape[1], probabilities.shape[2]

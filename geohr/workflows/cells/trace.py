@@ -106,9 +106,7 @@ class CellTracer:
     def push(self, classes: Bytes, scores: Bytes) -> Polygons:
         """Take the next rows of the reach; the objects that are finished with them.
 
-        Args:
-            classes: `(row, col)` class ids.
-            scores: `(class, row, col)` probabilities.
+        Class ids are `(row, col)`, probabilities `(class, row, col)`.
         """
         return self._take(*self._parted(classes, scores))
 
