@@ -36,6 +36,8 @@ def test_the_page_has_each_way_in_and_out() -> None:
     assert {*(f"models {way}" for way in ways), "train", "export"} <= set(verbs)
 
 
+# A reader is warned of what is odd about a scene, and the command goes on.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.full
 def test_the_commands_of_the_page_as_written(
     hub: LocalHub, geohr_online: Geohr, tmp_path: Path
