@@ -20,7 +20,7 @@ POLL_SECONDS = 0.05
 def locked(path: Path, *, what: str, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock file, made with its folder where it is missing, and removed afterwards.
 
-    Another run, which is writing `what`, is waited for so many seconds.
+    If another run is writing `what`, wait up to `wait` seconds for it to end.
 
     Raises:
         LockedError: When another run holds it.

@@ -179,7 +179,7 @@ def complete(
 ) -> tuple[Card, tuple[str, ...]]:
     """A card from known entries, and the names of those that were assumed.
 
-    The network gives so many channels, 0 where it gives class ids; messages name `path`.
+    `channels` is 0 for a network that gives class ids; error messages name `path`.
 
     Raises:
         UsageError: For what must be said.

@@ -123,7 +123,7 @@ class Plan:
         )
 
     def describe_cluster(self, workers: int) -> str:
-        """The time on a cluster of so many workers of one core: that of all cores here, shared out.
+        """The time on a cluster of one-core workers: that of all cores here, divided among them.
 
         Starting workers, sharing files and writing outputs come on top of it.
         """

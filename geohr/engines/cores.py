@@ -15,7 +15,7 @@ _callers: int | None = None
 
 
 def share_cores(callers: int) -> None:
-    """Say that engines opened from now on get one core for each of so many calling threads."""
+    """Let engines opened from now on share the cores among `callers` calling threads."""
     global _callers
     _callers = callers
 

@@ -157,7 +157,7 @@ def cut_edges(job: Job, strips: Sequence[Strip]) -> tuple[Edge, ...]:
 
 
 def cut_strips(job: Job, rows: int | None = None) -> tuple[Strip, ...]:
-    """The job's window cut into strips of so many rows; by default few, and finer at the end.
+    """The job's window cut into strips of `rows` rows; by default few, and finer at the end.
 
     Where touching objects are parted, `rows` is a multiple of `geohr.polygons.watershed.SQUARE`.
     """

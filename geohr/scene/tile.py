@@ -28,7 +28,7 @@ class Tile:
 
 
 def reach(window: Window, shape: tuple[int, int]) -> Window:
-    """The part of a scene, of so many rows and columns, that fills a window with reflections."""
+    """The part of a scene of `shape` (height, width) that fills a window with reflections."""
     rows = reflect(window.row, window.row_stop, shape[0])
     cols = reflect(window.col, window.col_stop, shape[1])
     return Window(int(rows.min()), int(cols.min()), int(np.ptp(rows)) + 1, int(np.ptp(cols)) + 1)

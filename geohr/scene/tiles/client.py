@@ -54,7 +54,7 @@ class Reply:
 
 
 class Pace:
-    """The moments at which requests may start, so many a second, shared by all threads."""
+    """The moments at which requests may start, at a fixed rate, shared by all threads."""
 
     def __init__(self, rate: float) -> None:
         self._gap = 1 / rate

@@ -97,7 +97,7 @@ def run_passes(batch: Batch, named: Sequence[str]) -> None:
     """Process the scenes that there are or, with `watch`, those that come until it is over.
 
     Raises:
-        InputError: When there is no scene, and none is waited for.
+        InputError: When there is no scene, and the run does not wait for any.
         InterruptedRunError: When the batch was asked to stop.
     """
     watch = batch.options.watch
@@ -131,7 +131,7 @@ def sources_of(named: Sequence[str], batch: Batch, *, at_least: int) -> list[Bat
 def one_pass(batch: Batch, sources: Sequence[BatchInput], *, last: bool) -> None:
     """Process all scenes that have stopped growing.
 
-    In the last pass those that grow are waited for once, and then left to the next run.
+    The last pass waits once for scenes that grow, and then leaves them to the next run.
     """
     check_outputs(batch, sources)
     settle, growing = batch.options.settle, []
