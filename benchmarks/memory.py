@@ -83,7 +83,7 @@ def measure(scene: Path, model: Path | None) -> None:
                 "before": before,
                 "peak": peak(),
                 "seconds": time.perf_counter() - started,
-                "objects": written.objects,
+                "objects": written.found.objects.total(),
             }
         )
     )
