@@ -63,7 +63,8 @@ def seconds(path: Path, folder: Path, names: tuple[str, ...]) -> tuple[float, fl
             probs=folder / PROBS if PROBS in names else None,
         ),
     )
-    return time.perf_counter() - started, time.process_time() - worked, written.found.objects.total()
+    taken, cpu = time.perf_counter() - started, time.process_time() - worked
+    return taken, cpu, written.found.objects.total()
 
 
 def main() -> None:
