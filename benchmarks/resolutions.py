@@ -84,8 +84,13 @@ def read_truth(image: str, labels: str) -> Truth:
     return Truth(classes, scene)
 
 
-def resample(truth: Truth, crs: str, gsd: float, path: Path) -> Path:
-    """A copy of the scene in another CRS, `gsd` true metres a pixel."""
+def resample(
+    truth: Truth, crs: str, gsd: float, path: Path, shift: tuple[float, float] = (0, 0)
+) -> Path:
+    """A copy of the scene in another CRS, `gsd` true metres a pixel.
+
+    Its first pixel begins `shift` pixels left of and above the scene.
+    """
     scene = truth.scene
     bounds = array_bounds(scene.height, scene.width, scene.transform)
     west, south, east, north = rasterio.warp.transform_bounds(scene.crs, crs, *bounds)
@@ -95,6 +100,7 @@ def resample(truth: Truth, crs: str, gsd: float, path: Path) -> Path:
         pixel = gsd / 111_320
     elif known.to_epsg() == 3857:
         pixel = gsd * scene.transform.a / (scene.gsd or 1)
+    west, north = west - shift[0] * pixel, north + shift[1] * pixel
     width, height = math.ceil((east - west) / pixel), math.ceil((north - south) / pixel)
     profile = {
         "driver": "GTiff", "dtype": scene.dtype, "count": len(scene.bands), "crs": crs,
