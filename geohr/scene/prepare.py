@@ -207,12 +207,15 @@ def mosaic(scenes: Sequence[Scene]) -> Scene:
     )
     height = max(each.window.row_stop for each in parts)
     width = max(each.window.col_stop for each in parts)
+    geobox = first.geobox.window(Window(top, left, height, width))
     return replace(
         first,
         path=display_name([scene.path for scene in scenes]),
-        geobox=first.geobox.window(Window(top, left, height, width)),
+        geobox=geobox,
         source=MosaicSource(parts, width),
         band_names=(),
+        # In Web Mercator it is another one in the middle of the mosaic than in its first scene.
+        gsd=ground_sampling_distance(geobox),
     )
 
 

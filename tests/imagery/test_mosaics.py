@@ -93,6 +93,26 @@ def test_scenes_in_several_crss_are_one_mosaic_in_that_of_the_first(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("local_predictor")
+def test_pieces_in_web_mercator_have_the_resolution_of_the_scene(tmp_path: Path) -> None:
+    pixels = noise(400, 60)
+    north = 6_500_000.0
+    whole = write_scene(
+        tmp_path / "whole.tif", pixels, crs="EPSG:3857", transform=Affine(500, 0, 0, 0, -500, north)
+    )
+    halves = [
+        write_scene(
+            tmp_path / f"{row}.tif",
+            pixels[:, row : row + 200],
+            crs="EPSG:3857",
+            transform=Affine(500, 0, 0, 0, -500, north - 500 * row),
+        )
+        for row in (0, 200)
+    ]
+    scene, mosaic = open_view(whole, ViewOptions()), open_view(halves, ViewOptions())
+    assert mosaic.gsd == scene.gsd
+    assert Scene.open(halves[0]).gsd != scene.gsd
+
+
 def test_a_mosaic_gives_what_the_scene_gives(tmp_path: Path, model: Path, geohr: Geohr) -> None:
     pixels = noise(300, 260)
     whole = write_scene(tmp_path / "whole.tif", pixels)

@@ -122,7 +122,7 @@ def _on_own_grid(
     names: Sequence[str], opened: Sequence[Scene], options: SegmentOptions
 ) -> ZoneDraft:
     """Scenes on the pixel grid of the first, as `geohr segment` reads them."""
-    first = opened[0]
+    first = made = opened[0]
     windows = [Window(0, 0, first.height, first.width)]
     whole = windows[0]
     if len(opened) > 1:
@@ -131,7 +131,7 @@ def _on_own_grid(
         windows = [each.window for each in made.source.parts]
         offset = ~first.transform @ made.transform
         whole = Window(round(offset.f), round(offset.c), made.height, made.width)
-    gsd = first.gsd if options.scene_gsd is None else options.scene_gsd
+    gsd = made.gsd if options.scene_gsd is None else options.scene_gsd
     return ZoneDraft(
         _zone("", names, opened, windows, (first.geobox, whole), gsd, options), tuple(opened), None
     )
