@@ -38,7 +38,7 @@ from geohr.training.options import AdaptOptions
 
 FOLDS = 3
 """Parts of the labelled ground, each left out once: so many fits share the minutes."""
-SHARE = 0.5
+SHARE = 0.7
 """Share of the fitted weights in the mean of old and fitted ones: alone they forget too much."""
 # Square metres of labelled ground: what is fitted to less can be worse without being seen to be.
 GROUND_MIN = 1000.0

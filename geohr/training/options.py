@@ -161,7 +161,7 @@ class AdaptOptions(ViewOptions):
     )
     minutes: float = opt(10.0, "Minutes that fitting may take.", low=0.1, high=10_000)
     steps: int = opt(
-        60,
+        150,
         "Optimiser steps of each fit; fewer where the minutes end before.",
         low=1,
         high=100_000,
