@@ -3,8 +3,7 @@
     for each rectangle:  patch = trace_patch(classes, scores, place, tracing)  # `rectangles`
     joiner = PatchJoiner(eight=...);  closed = joiner.add([patch, ...])          # in any order
 
-What comes out are the closed objects that `Tracer` finds in all rows, bit for bit. (The strips of
-`geohr.polygons.strips` are full rows, and so need less to be known of each other.)
+What comes out are the closed objects that `Tracer` finds in all rows, bit for bit.
 
 Outlines are directed, and each of their unit sides belongs to the rectangle that has the pixel on
 its left. A rectangle sees the pixels around it, so that it knows how an outline goes on across its
@@ -15,26 +14,49 @@ likewise. What two rectangles number alike is one: nothing else is needed to joi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 import numpy as np
 
 from geohr.encoding import Bools, Floats, Ints
-from geohr.polygons.objects import ClosedObjects, OpenObjects, concatenated
-from geohr.polygons.open_outlines import OpenOutlines
-from geohr.polygons.rings import RaggedArray, canonical, cycles, join, split_touching
+from geohr.polygons.objects import ClosedObjects, OpenObjects, Statistics, concatenated
+from geohr.polygons.rings import (
+    SUBPIXEL,
+    RaggedArray,
+    canonical,
+    cycles,
+    join,
+    split_touching,
+    unpack,
+)
 from geohr.polygons.runs import Step, connected
+
+# Fields of a patch that are several arrays each.
+_RAGGED = ("rings", "shapes", "strands")
 
 
 @dataclass(frozen=True)
-class Patch(OpenOutlines):
+class Patch:
     """The objects of a rectangle that may go on beyond it, numbered within it.
 
-    Strands begin and end at unit sides that are numbered over the whole scene: at their first
-    one, and at the one that follows their last.
+    Pixels that share sides form a part of an object; an object has several where corners join
+    them.
     """
 
+    statistics: Statistics
+    """The statistics of the objects."""
+    rings: tuple[RaggedArray, Ints]
+    """Closed rings, and the part of each."""
+    shapes: tuple[RaggedArray, Ints]
+    """Closed parts of open objects, and the object of each."""
+    strands: RaggedArray
+    """Pieces of outline that begin and end at the edge."""
+    begin: Ints
+    """The number of the first unit side of each strand over the whole scene, `(strand,)`."""
+    end: Ints
+    """The number of the unit side that follows the last one of each strand, `(strand,)`."""
     object_of_part: Ints
     """The object of each part, `(part,)`."""
     strand_part: Ints
@@ -48,10 +70,58 @@ class Patch(OpenOutlines):
     corner_object: Ints
     """The object of each corner, `(corner,)`."""
 
+    @classmethod
+    def _plain(cls) -> list[str]:
+        """The names of fields that are one array each."""
+        return [each.name for each in fields(cls) if each.name not in ("statistics", *_RAGGED)]
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The fields as named arrays."""
+        arrays = {name: getattr(self, name) for name in self._plain()}
+        arrays |= self.statistics.to_arrays("open_")
+        for name, items in zip(_RAGGED, (self.rings[0], self.shapes[0], self.strands), strict=True):
+            arrays |= {f"{name}_flat": items.flat, f"{name}_offsets": items.offsets}
+        return arrays | {"rings_of": self.rings[1], "shapes_of": self.shapes[1]}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Read what `to_arrays` made."""
+        rings, shapes, strands = (
+            RaggedArray(arrays[f"{name}_flat"], arrays[f"{name}_offsets"]) for name in _RAGGED
+        )
+        return cls(
+            statistics=Statistics.from_arrays(arrays, "open_"),
+            rings=(rings, arrays["rings_of"]),
+            shapes=(shapes, arrays["shapes_of"]),
+            strands=strands,
+            **{name: arrays[name] for name in cls._plain()},
+        )
+
     def boxes(self, width: int) -> Floats:
-        """The boxes of all that is open; see `OpenOutlines.boxes_between`."""
-        begin, end = (np.divmod(number // 4, width + 1) for number in (self.begin, self.end))
-        return self.boxes_between(begin, end)
+        """`(item, 4)` left, top, right and bottom of all that is open, in pixels of the scene.
+
+        `width` is that of the scene.
+        """
+        strands = _boxes(self.strands)
+        for number in (self.begin, self.end):
+            # A strand goes straight from such a side, within a pixel, to its first vertex.
+            row, col = np.divmod(number // 4, width + 1)
+            strands[:, :2] = np.minimum(strands[:, :2], np.stack([col, row], axis=1) - 1)
+            strands[:, 2:] = np.maximum(strands[:, 2:], np.stack([col, row], axis=1) + 1)
+        return np.concatenate([_boxes(self.rings[0]), _boxes(self.shapes[0]), strands])
+
+
+def _boxes(items: RaggedArray) -> Floats:
+    """`(item, 4)` left, top, right, bottom of vertices in pixels; infinite where there is none."""
+    boxes = np.tile([np.inf, np.inf, -np.inf, -np.inf], (len(items), 1))
+    filled = np.flatnonzero(items.lengths)
+    if len(filled):
+        y, x = unpack(items.flat)
+        starts = items.offsets[:-1][filled]
+        for column, each in enumerate((x, y)):
+            boxes[filled, column] = np.minimum.reduceat(each, starts) / SUBPIXEL
+            boxes[filled, column + 2] = np.maximum.reduceat(each, starts) / SUBPIXEL
+    return boxes
 
 
 def concatenated_patches(patches: Sequence[Patch]) -> Patch:

@@ -36,6 +36,7 @@ from geohr.polygons.runs import (
     touching,
 )
 from geohr.polygons.tracer import TraceSettings
+from geohr.polygons.watershed import squares, with_margin
 
 # Kinds of contacts: a level side, an upright side, a saddle, the two diagonals of a vertex.
 _LEVEL, _UPRIGHT, _SADDLE, _FALLING, _RISING = range(5)
@@ -52,6 +53,20 @@ def is_thinned(tracing: TraceSettings) -> bool:
 def halo(tracing: TraceSettings) -> int:
     """Columns on both sides of a rectangle, whose classes its outlines depend on."""
     return DEPTH_MAX + 1 if is_thinned(tracing) else 1
+
+
+def beside(place: Window, tracing: TraceSettings) -> Window:
+    """A rectangle with the row above and below and the halo; it may reach beyond the scene."""
+    columns = halo(tracing)
+    height, width = place.height + 2, place.width + 2 * columns
+    return Window(place.row - 1, place.col - columns, height, width)
+
+
+def reach(place: Window, tracing: TraceSettings) -> Window:
+    """The pixels of the scene that the outlines of a rectangle depend on."""
+    scene = tracing.geobox.extent
+    near = beside(place, tracing).within(scene)
+    return with_margin(squares(near, scene), scene) if tracing.parts else near
 
 
 def trace_patch(

@@ -15,12 +15,12 @@ from geohr.geobox import Window
 from geohr.outputs.cog import RasterWriter
 from geohr.outputs.write import class_raster, share_raster, vector_writer
 from geohr.polygons import Polygons
+from geohr.polygons.fragments import RectangleTracer
 from geohr.scene import Scene, SceneReader
 from geohr.scene.warped import LATTICE
 from geohr.stitching.mosaic import classify
 from geohr.workflows.cells.plan import Cell, CellPlan
 from geohr.workflows.cells.scene import CellView, on_own_grid
-from geohr.workflows.cells.trace import CellTracer
 
 # Folders of what cells write, and the extensions of their files.
 OBJECTS, FRAGMENTS = "objects", "fragments"
@@ -51,7 +51,7 @@ class CellFiles:
         self._stack = ExitStack()
         self._rasters: list[tuple[str, Any, bool]] = []
         self._vector: Any = None
-        self._tracer: CellTracer | None = None
+        self._tracer: RectangleTracer | None = None
         self.objects = 0
         """Objects that were finished."""
 
@@ -72,12 +72,13 @@ class CellFiles:
             if job.polygons:
                 path = self._path(OBJECTS, ".parquet")
                 self._vector = stack.enter_context(vector_writer(job, path))
-                self._tracer = CellTracer(job.trace_settings, self._view.place, self._view.reach)
+                settings = job.trace_settings
+                self._tracer = RectangleTracer(settings, self._view.place, self._view.reach)
             yield
             if self._tracer is not None:
-                polygons, fragments = self._tracer.finish()
+                polygons, _, fragment = self._tracer.finish()
                 self._write(polygons)
-                self._path(FRAGMENTS, ".npz").write_bytes(fragments.to_bytes())
+                np.savez_compressed(self._path(FRAGMENTS, ".npz"), **fragment.to_arrays())
         if not self._own:
             for folder, _, is_class in self._rasters:
                 self._bring(folder, classes=is_class)
@@ -98,7 +99,8 @@ class CellFiles:
             scores[:, ~area.mask(part.shifted(job.window.row, job.window.col))] = NODATA
         classes = classify(scores, job.options.threshold)
         if self._tracer is not None:
-            self._write(self._tracer.push(classes, scores))
+            polygons, _ = self._tracer.push(classes, scores)
+            self._write(polygons)
         inside = view.place if self._own else view.reach
         if part.intersects(inside):
             rows = part.within(inside).relative_to(part).slices
