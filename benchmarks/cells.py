@@ -333,9 +333,9 @@ def fill(path: Path, pixels: int) -> None:
                 made, range(reach.row, reach.row_stop), range(reach.col, reach.col_stop)
             )
             tracer = RectangleTracer(job.trace_settings, place, reach)
-            first, _ = tracer.push(classify(scores, job.options.threshold), scores)
-            rest, _, fragment = tracer.finish()
-            polygons = concatenate([first, rest])
+            done = tracer.push(classify(scores, job.options.threshold), scores)
+            rest, fragment = tracer.finish()
+            polygons = concatenate([each for each, _ in (*done, *rest)])
             with vector_writer(job, target) as writer:
                 writer.write(polygons)
             kinds[kind] = (fragment, target, len(polygons), place)

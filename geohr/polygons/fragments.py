@@ -1,8 +1,8 @@
 """Rectangles of a scene traced from their rows, what each leaves open, and how that is joined.
 
     tracer = RectangleTracer(tracing, place, reach)             # for each rectangle, anywhere
-    finished = [tracer.push(classes, scores), ...]
-    *last, fragment = tracer.finish()
+    done = tracer.push(classes, scores)
+    rest, fragment = tracer.finish()
     FragmentJoiner(tracing).add([fragment, ...], stop=...)      # rows of rectangles, downwards
 
 Strips of full rows (`geohr.polygons.strips`) and cells (`geohr.workflows.cells`) are such
@@ -20,13 +20,15 @@ import numpy as np
 from geohr.encoding import NODATA, Bytes
 from geohr.geobox import Window
 from geohr.polygons.borders import FixedParts, SettledWalls, WallDrawings, WallJoiner, settle
-from geohr.polygons.frames import frame_rows
+from geohr.polygons.frames import slab_stop
 from geohr.polygons.objects import ClosedObjects, Statistics, together
 from geohr.polygons.patches import Patch, PatchJoiner
-from geohr.polygons.rectangles import beside, trace_patch
+from geohr.polygons.rectangles import beside, framed, reach, trace_patch
 from geohr.polygons.table import Polygons
 from geohr.polygons.tracer import TraceSettings
-from geohr.polygons.watershed import squares, with_margin
+
+# Objects with their statistics, in canonical order.
+Drawn = tuple[Polygons, Statistics]
 
 
 @dataclass(frozen=True)
@@ -70,86 +72,83 @@ class RectangleTracer:
     Args:
         tracing: The settings of the whole scene.
         place: The rectangle in the scene.
-        reach: The pixels that come, which hold those of `reach`.
+        coming: The pixels that come; `geohr.polygons.rectangles.reach` names those that must.
 
     Raises:
         InputError: When metres are asked for and there is no CRS.
     """
 
-    def __init__(self, tracing: TraceSettings, place: Window, reach: Window) -> None:
+    def __init__(self, tracing: TraceSettings, place: Window, coming: Window) -> None:
         self._tracing = tracing
         self._place = place
         self._attributes = tracing.attributes()
         self._joiner = PatchJoiner(eight=tracing.options.connectivity == 8)
         self._closed: list[ClosedObjects] = []
         self._next = place.row
-        self._splitter = None
         # What comes next, and what is taken of it.
-        self._coming, self._taken = reach, reach
+        self._coming, self._taken = coming, reach(place, tracing)
+        parted = framed(place, tracing)
+        self._splitter = tracing.splitter(parted.row, (parted.col, parted.col_stop))
         # Classes and probabilities `(1 + class, row, col)` that are still needed, and their corner.
         self._held: list[Bytes] = []
-        self._corner = (reach.row, reach.col)
-        if tracing.parts:
-            scene = tracing.geobox.extent
-            parted = squares(beside(place, tracing).within(scene), scene)
-            self._splitter = tracing.splitter(parted.row, (parted.col, parted.col_stop))
-            self._taken = with_margin(parted, scene)
-            self._corner = (parted.row, parted.col)
+        self._corner = (parted.row, parted.col)
 
-    def push(self, classes: Bytes, scores: Bytes) -> tuple[Polygons, Statistics]:
+    def push(self, classes: Bytes, scores: Bytes) -> list[Drawn]:
         """Take the next rows of the reach; the objects that are finished with them.
 
         Class ids are `(row, col)`, probabilities `(class, row, col)`.
         """
-        if self._splitter is None:
-            return self._take(classes, scores)
         came, taken = self._coming, self._taken
         self._coming = came.shifted(len(classes), 0)
         rows = slice(max(0, taken.row - came.row), max(0, taken.row_stop - came.row))
         cols = slice(taken.col - came.col, taken.col_stop - came.col)
-        return self._take(*self._splitter.push(classes[rows, cols], scores[:, rows, cols]))
+        classes, scores = classes[rows, cols], scores[:, rows, cols]
+        if self._splitter is None:
+            return self._take(classes, scores)
+        return self._take(*self._splitter.push(classes, scores))
 
-    def finish(self) -> tuple[Polygons, Statistics, Fragment]:
+    def finish(self) -> tuple[list[Drawn], Fragment]:
         """The objects that are left, and what joins the rectangle to its neighbours."""
-        polygons, statistics = Polygons.none(), Statistics.none()
+        last: list[Drawn] = []
         if self._splitter is not None and self._taken.row_stop == self._tracing.geobox.height:
-            polygons, statistics = self._take(*self._splitter.finish())
+            last = self._take(*self._splitter.finish())
         patch, walls = self._joiner.rest(), SettledWalls.none()
         if self._tracing.options.regularize:
             around = patch.boxes(self._tracing.geobox.width)
             walls = settle(together(self._closed), around, self._place, self._attributes)
-            polygons, statistics = walls.polygons, walls.statistics
-        return polygons, statistics, Fragment(patch, walls.waiting, walls.fixed)
+            last = [(walls.polygons, walls.statistics)]
+        return last, Fragment(patch, walls.waiting, walls.fixed)
 
-    def _take(self, classes: Bytes, scores: Bytes) -> tuple[Polygons, Statistics]:
+    def _take(self, classes: Bytes, scores: Bytes) -> list[Drawn]:
         """Trace the slabs that rows complete."""
         self._held.append(np.concatenate([classes[None], scores]))
         known = self._corner[0] + sum(each.shape[1] for each in self._held)
-        end, most = self._place.row_stop, frame_rows(self._place.width)
-        closed = []
+        end, closed = self._place.row_stop, []
         while self._next < end:
-            slab = replace(self._place, row=self._next, height=min(most, end - self._next))
-            if known < min(slab.row_stop + 1, self._tracing.geobox.height):
+            stop = min(slab_stop(self._next, self._place.width), end)
+            slab = replace(self._place, row=self._next, height=stop - self._next)
+            if known < min(stop + 1, self._tracing.geobox.height):
                 break
-            pixels = self._framed(slab)
+            pixels = self._around(slab)
             patch = trace_patch(pixels[0], pixels[1:], slab, self._tracing)
             closed.append(self._joiner.add([patch]))
-            self._next = slab.row_stop
+            self._next = stop
         if self._tracing.options.regularize:
             self._closed += closed
-            return Polygons.none(), Statistics.none()
-        return self._attributes.polygons(together(closed), has_scores=True, open_from=0)
+            return []
+        draw = self._attributes.polygons
+        return [draw(each, has_scores=True, open_from=0) for each in closed]
 
-    def _framed(self, slab: Window) -> Bytes:
+    def _around(self, slab: Window) -> Bytes:
         """A slab and what is beside it, nodata beyond the scene; lets go of the rows above."""
-        rows = np.concatenate(self._held, axis=1)
+        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=1)
         held, near = Window(*self._corner, *rows.shape[1:]), beside(slab, self._tracing)
-        framed = np.full((len(rows), near.height, near.width), NODATA, np.uint8)
+        pixels = np.full((len(rows), near.height, near.width), NODATA, np.uint8)
         there = near.within(held)
-        framed[:, *there.relative_to(near).slices] = rows[:, *there.relative_to(held).slices]
+        pixels[:, *there.relative_to(near).slices] = rows[:, *there.relative_to(held).slices]
         gone = max(slab.row_stop - 1 - held.row, 0)
         self._held, self._corner = [rows[:, gone:]], (held.row + gone, held.col)
-        return framed
+        return pixels
 
 
 class FragmentJoiner:
@@ -167,7 +166,7 @@ class FragmentJoiner:
 
     def add(
         self, fragments: Sequence[Fragment], *, stop: int, drawn: WallDrawings | None = None
-    ) -> tuple[Polygons, Statistics]:
+    ) -> Drawn:
         """Join the next row of rectangles; what is whole with it, in canonical order.
 
         Args:

@@ -42,6 +42,15 @@ def frame_rows(width: int) -> int:
     return int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
 
 
+def slab_stop(start: int, width: int) -> int:
+    """The row at which a slab of a rectangle ends that begins in a row.
+
+    It is one of those at which neighbours are cut, too, which may be wider or narrower.
+    """
+    step = FRAME_ROWS[0]
+    return -(-(start + frame_rows(width)) // step) * step
+
+
 class Frames:
     """Works through rows frame by frame.
 

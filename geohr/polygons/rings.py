@@ -92,6 +92,7 @@ class RaggedArray:
 
 def join(parts: list[RaggedArray]) -> RaggedArray:
     """Items of all parts, in order."""
+    parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
     if not parts:

@@ -114,6 +114,11 @@ class Step:
     """Whether each component may still grow, `(count,)`."""
 
     @property
+    def of_node(self) -> Ints:
+        """The component of each node, and then that of each formerly open one."""
+        return np.concatenate([self.of_run, self.of_old])
+
+    @property
     def renumber(self) -> Ints:
         """`(count,)` the number by which the next step knows an open component."""
         return np.cumsum(self.open) - 1

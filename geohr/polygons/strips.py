@@ -21,11 +21,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from geohr.encoding import Bytes
+from geohr.encoding import Bytes, Ints
 from geohr.geobox import Window
 from geohr.polygons.borders import WallDrawings
 from geohr.polygons.fragments import Fragment, FragmentJoiner, RectangleTracer
-from geohr.polygons.objects import Statistics, concatenated
+from geohr.polygons.objects import concatenated
 from geohr.polygons.patches import PatchJoiner
 from geohr.polygons.table import Polygons, concatenate, from_arrays, to_arrays
 from geohr.polygons.tracer import TraceSettings
@@ -42,13 +42,15 @@ class StripPolygons:
         stop: The first row that is traced with the strip below.
         fragment: What joins the strip to those above and below.
         polygons: The finished objects inside the strip.
-        statistics: The statistics of the polygons.
+        first: `(polygon,)` the first pixel of each one's object.
+        bottom: `(polygon,)` the last row of each one's object.
     """
 
     stop: int
     fragment: Fragment
     polygons: Polygons
-    statistics: Statistics
+    first: Ints
+    bottom: Ints
 
     def to_arrays(self) -> dict[str, Any]:
         """The fields as named arrays."""
@@ -56,7 +58,8 @@ class StripPolygons:
             "stop": np.array(self.stop),
             **self.fragment.to_arrays(),
             **to_arrays(self.polygons),
-            **self.statistics.to_arrays("done_"),
+            "first": self.first,
+            "bottom": self.bottom,
         }
 
     @classmethod
@@ -66,7 +69,8 @@ class StripPolygons:
             int(arrays["stop"].item()),
             Fragment.from_arrays(arrays),
             from_arrays(arrays),
-            Statistics.from_arrays(arrays, "done_"),
+            arrays["first"],
+            arrays["bottom"],
         )
 
 
@@ -87,20 +91,18 @@ def trace_strip(
     height, width = tracing.geobox.shape
     top, bottom = max(start - 1, 0), stop if stop == height else stop - 1
     if top == bottom:  # the first strip, of a single row
-        return StripPolygons(bottom, Fragment.none(), Polygons.none(), Statistics.none())
+        nothing = np.zeros(0, np.int64)
+        return StripPolygons(bottom, Fragment.none(), Polygons.none(), nothing, nothing)
     first, end = tracing.reach(start, stop)
     tracer = RectangleTracer(
         tracing, Window(top, 0, bottom - top, width), Window(first, 0, end - first, width)
     )
-    done = [tracer.push(*rows) for rows in chunks]
-    polygons, statistics, fragment = tracer.finish()
-    done.append((polygons, statistics))
-    return StripPolygons(
-        bottom,
-        fragment,
-        concatenate([each for each, _ in done]),
-        concatenated([each for _, each in done]),
-    )
+    done = [drawn for rows in chunks for drawn in tracer.push(*rows)]
+    rest, fragment = tracer.finish()
+    done += rest
+    statistics = concatenated([each for _, each in done])
+    polygons = concatenate([each for each, _ in done])
+    return StripPolygons(bottom, fragment, polygons, statistics.first, statistics.bottom)
 
 
 def draw_edge(upper: Fragment, lower: Fragment, tracing: TraceSettings) -> WallDrawings:
@@ -121,6 +123,6 @@ class StripJoiner:
         `drawn` is what `draw_edge` made of its upper edge.
         """
         polygons, statistics = self._fragments.add([traced.fragment], stop=traced.stop, drawn=drawn)
-        both = concatenated([statistics, traced.statistics])
-        order = np.lexsort((both.first, both.bottom))
+        first = np.concatenate([statistics.first, traced.first])
+        order = np.lexsort((first, np.concatenate([statistics.bottom, traced.bottom])))
         return concatenate([polygons, traced.polygons]).take(order)

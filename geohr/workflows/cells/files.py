@@ -14,8 +14,7 @@ from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes
 from geohr.geobox import Window
 from geohr.outputs.cog import RasterWriter
 from geohr.outputs.write import class_raster, share_raster, vector_writer
-from geohr.polygons import Polygons
-from geohr.polygons.fragments import RectangleTracer
+from geohr.polygons.fragments import Drawn, RectangleTracer
 from geohr.scene import Scene, SceneReader
 from geohr.scene.warped import LATTICE
 from geohr.stitching.mosaic import classify
@@ -76,8 +75,8 @@ class CellFiles:
                 self._tracer = RectangleTracer(settings, self._view.place, self._view.reach)
             yield
             if self._tracer is not None:
-                polygons, _, fragment = self._tracer.finish()
-                self._write(polygons)
+                rest, fragment = self._tracer.finish()
+                self._write(rest)
                 np.savez_compressed(self._path(FRAGMENTS, ".npz"), **fragment.to_arrays())
         if not self._own:
             for folder, _, is_class in self._rasters:
@@ -99,8 +98,7 @@ class CellFiles:
             scores[:, ~area.mask(part.shifted(job.window.row, job.window.col))] = NODATA
         classes = classify(scores, job.options.threshold)
         if self._tracer is not None:
-            polygons, _ = self._tracer.push(classes, scores)
-            self._write(polygons)
+            self._write(self._tracer.push(classes, scores))
         inside = view.place if self._own else view.reach
         if part.intersects(inside):
             rows = part.within(inside).relative_to(part).slices
@@ -116,10 +114,11 @@ class CellFiles:
             store.put(objects_name(name), self._path(OBJECTS, ".parquet"))
             store.put(f"{FRAGMENTS}/{name}.npz", self._path(FRAGMENTS, ".npz"))
 
-    def _write(self, polygons: Polygons) -> None:
+    def _write(self, done: list[Drawn]) -> None:
         """Append objects to their file."""
-        self.objects += len(polygons)
-        self._vector.write(self._view.job.to_crs(polygons))
+        for polygons, _ in done:
+            self.objects += len(polygons)
+            self._vector.write(self._view.job.to_crs(polygons))
 
     def _raster(self, folder: str, place: Window) -> RasterWriter:
         """A raster of classes or probabilities, of pixels on the scene's own grid."""
