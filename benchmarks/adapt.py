@@ -83,21 +83,20 @@ class Place:
         polygons = shapely.make_valid(
             np.array([shapely.geometry.shape(each) for each, _ in found], object)
         )
-        return polygons[shapely.area(polygons) >= OBJECT_M2]
+        return large(polygons)
 
     @cached_property
     def parcels(self) -> NDArray[np.object_]:
         """What is drawn as one object: a true object, or a parcel of a row of houses."""
-        large = shapely.area(self.objects) > BLOCK_M2
+        blocks = shapely.area(self.objects) > BLOCK_M2
         west, south, east, north = shapely.total_bounds(self.objects)
         cells = [
             shapely.box(x, y, x + PARCEL, y + PARCEL)
             for x in np.arange(west, east, PARCEL)
             for y in np.arange(south, north, PARCEL)
         ]
-        parts = shapely.intersection(self.objects[large][:, None], np.array(cells, object)).ravel()
-        whole = np.concatenate([self.objects[~large], parts])
-        return whole[shapely.area(whole) >= OBJECT_M2]
+        parts = shapely.intersection(self.objects[blocks][:, None], np.array(cells, object)).ravel()
+        return large(np.concatenate([self.objects[~blocks], parts]))
 
     @cached_property
     def ground(self) -> Any:
@@ -133,6 +132,12 @@ class Place:
         known = rest(found, areas), rest(self.objects, areas)
         pairs = len(match(known[1], known[0]).iou)
         return float(pixels), float(f1(pairs, len(known[0]) - pairs, len(known[1]) - pairs))
+
+
+def large(polygons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Those that count as objects."""
+    kept: NDArray[np.object_] = polygons[shapely.area(polygons) >= OBJECT_M2]
+    return kept
 
 
 def drawn(
@@ -171,7 +176,8 @@ def random_squares(place: Place, random: np.random.Generator) -> NDArray[np.obje
         for y in np.arange(south, north, WINDOW_M)
     ]
     held = np.unique(shapely.STRtree(squares).query(place.parcels, predicate="intersects")[1])
-    return np.array(squares, object)[random.permutation(held)]
+    shuffled: NDArray[np.object_] = np.array(squares, object)[random.permutation(held)]
+    return shuffled
 
 
 def first_of(place: Place, squares: NDArray[np.object_], wanted: int) -> NDArray[np.object_]:

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 from affine import Affine
+from numpy.typing import NDArray
 from rasterio.windows import Window as RasterWindow
 
 if TYPE_CHECKING:
@@ -83,9 +84,9 @@ def run_killed(chosen: argparse.Namespace, folder: Path) -> None:
     exact(folder / "mosaic.vrt", scenes[0])
     one = folder / "one"
     one.mkdir()
-    outputs = ["--out", one / "b.parquet", "--out", one / "classes.tif", "--probs", one / "p.tif"]
+    outputs: list[str | Path] = ["--out", one / "b.parquet", "--out", one / "classes.tif"]
     started = time.monotonic()
-    geohr("segment", folder / "mosaic.vrt", *outputs, *options)
+    geohr("segment", folder / "mosaic.vrt", *outputs, "--probs", one / "p.tif", *options)
     alone = time.monotonic() - started
     print(f"| one run over the VRT | {alone:.0f} s |", flush=True)
     with moto_server() as server:
@@ -287,16 +288,16 @@ PERIOD = 1024
 """Pixels after which the made raster repeats."""
 
 
-def blobs() -> np.ndarray[Any, Any]:
+def blobs() -> NDArray[np.uint8]:
     """Probabilities `(1, row, col)` of blobs that repeat in both directions."""
     from scipy import ndimage
 
     noise = np.random.default_rng(0).normal(size=(PERIOD, PERIOD))
     smooth = ndimage.gaussian_filter(noise, 8, mode="wrap")
-    return np.clip(smooth / smooth.std() * 50 + 110, 0, 254).astype(np.uint8)[None]
+    return np.asarray(np.clip(smooth / smooth.std() * 50 + 110, 0, 254), np.uint8)[None]
 
 
-def part_of(made: np.ndarray[Any, Any], rows: range, cols: range) -> np.ndarray[Any, Any]:
+def part_of(made: NDArray[np.uint8], rows: range, cols: range) -> NDArray[np.uint8]:
     """A part of the raster that repeats."""
     return made[:, np.array(rows)[:, None] % PERIOD, np.array(cols)[None] % PERIOD]
 

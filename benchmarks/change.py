@@ -15,7 +15,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import geopandas
 import numpy as np
@@ -138,7 +137,9 @@ def rates(counts: Counter[tuple[str, str, str]], *, kind: str = "", size: str = 
     return f"{told + missed} | {true + false} | {false} | {precision} | {recall} |"
 
 
-def measure(arguments: Any) -> dict[tuple[str, str, float], Counter[tuple[str, str, str]]]:
+def measure(
+    arguments: argparse.Namespace,
+) -> dict[tuple[str, str, float], Counter[tuple[str, str, str]]]:
     """Counts by masks, method and shift."""
     totals: dict[tuple[str, str, float], Counter[tuple[str, str, str]]] = {}
     for metres in arguments.shifts:
@@ -148,7 +149,8 @@ def measure(arguments: Any) -> dict[tuple[str, str, float], Counter[tuple[str, s
                 if pair is None:
                     continue
                 out = Path(folder) / "changes.gpkg"
-                compare(*(Date(str(each)) for each in pair.labels), out, options=OPTIONS)
+                old, new = (Date(str(each)) for each in pair.labels)
+                compare(old, new, out, options=OPTIONS)
                 found = {("good masks", "geohr change"): changes_of(out)}
                 found["good masks", "difference"] = difference(*pair.labels, image)
                 if not arguments.good_masks_only:

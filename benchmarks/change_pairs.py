@@ -191,7 +191,7 @@ def take_out(
 ) -> bool:
     """Put ground in the place of a building; False where no ground is large enough."""
     target, mask = around(numbers, index, box, 6)
-    place = free_place(numbers, *mask.shape, random)
+    place = free_place(numbers, mask.shape[0], mask.shape[1], random)
     if place is not None:
         blend(image, target, place, mask, image.copy())
     return place is not None
@@ -207,7 +207,7 @@ def put_in(
 ) -> tuple[int, int] | None:
     """Put a copy of a building on free ground; by how many rows and columns it moved."""
     (rows, cols), mask = around(numbers, index, box, 3)
-    place = free_place(numbers, *mask.shape, random)
+    place = free_place(numbers, mask.shape[0], mask.shape[1], random)
     if place is None:
         return None
     target = (

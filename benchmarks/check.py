@@ -93,7 +93,7 @@ def read_truth(labels: Path, crs: object) -> NDArray[np.object_]:
             )
     else:
         table = geopandas.read_file(labels).geometry
-    shapes = shapely.make_valid(table.to_crs(crs).to_numpy())
+    shapes: NDArray[np.object_] = shapely.make_valid(table.to_crs(crs).to_numpy())
     return shapes[areas(shapes, crs) >= OBJECT_M2]
 
 
@@ -136,7 +136,7 @@ def point_errors(
     points = judgements - judgements // 2
     shares = truth.missed_m2 / truth.windows.ground
     hits = random.multinomial(points, np.append(shares, max(1 - shares.sum(), 0)), draws)[:, :-1]
-    missed = (hits / np.maximum(shares, 1e-12) / points).sum(axis=1)
+    missed: NDArray[np.float64] = (hits / np.maximum(shares, 1e-12) / points).sum(axis=1)
     right = random.hypergeometric(
         int(truth.right.sum()), int((1 - truth.right).sum()), wanted, draws
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from geohr._runtime.threads import mapped
+from geohr.encoding import Batch
 from geohr.engines import open_predictor
 from geohr.engines.calibration import Calibration
+from geohr.engines.predictor import Predictor
 from geohr.models.model import resolve_model
 from geohr.options import EngineOptions
 from geohr.scene import Scene
@@ -28,11 +31,11 @@ from geohr.tiling.normalize import Normalizer
 SAMPLE = Path(__file__).parents[1] / "examples" / "data" / "kampala.tif"
 SIDE = 2048
 ENGINES = (
-    ("torch", "float32"),
-    ("onnx", "float32"),
-    ("openvino", "float32"),
-    ("openvino", "bfloat16"),
-    ("openvino", "int8"),
+    EngineOptions(backend="torch"),
+    EngineOptions(backend="onnx"),
+    EngineOptions(backend="openvino"),
+    EngineOptions(backend="openvino", precision="bfloat16"),
+    EngineOptions(backend="openvino", precision="int8"),
 )
 
 
@@ -40,6 +43,11 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def predict(predictor: Predictor, batches: Sequence[Batch]) -> object:
+    """Scores of all batches, on as many threads as the engine takes."""
+    return list(mapped(predictor.predict, batches, workers=predictor.workers))
 
 
 def main() -> None:
@@ -57,17 +65,13 @@ def main() -> None:
     operations = counter.get_total_flops()
     matrix = torch.randn(SIDE, SIDE)
     work: dict[str, tuple[Callable[[], object], int]] = {"matrix": (lambda: matrix @ matrix, 1)}
-    for backend, precision in ENGINES:
-        options = EngineOptions(backend=backend, precision=precision)  # type: ignore[arg-type]
+    for options in ENGINES:
         predictor = open_predictor(model, tile, options, calibration=calibration)
         windows = 4 * predictor.workers
         batch = np.zeros((predictor.batch, len(model.card.bands), tile, tile), np.float32)
-
-        def run(predictor=predictor, batch=batch, windows=windows) -> object:  # type: ignore[no-untyped-def]
-            return list(mapped(predictor.predict, [batch] * windows, workers=predictor.workers))
-
+        run = partial(predict, predictor, [batch] * windows)
         run()
-        work[f"{backend} {precision}"] = (run, windows * predictor.batch)
+        work[f"{options.backend} {options.precision}"] = (run, windows * predictor.batch)
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(args.rounds):
         for name, (run_once, count) in work.items():

@@ -17,8 +17,9 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openvino
 import segmentation_models_pytorch as smp
@@ -43,7 +44,9 @@ FRAMEWORKS = (
 OTHERS = "lightning keras"
 TILE = 64
 NAMES = ("background", "road", "roof")
-SAID: dict[str, Any] = {"classes": NAMES, "gsd": (0.2, 0.3), "tile": TILE}
+SAID = ImportOptions(classes=NAMES, gsd=(0.2, 0.3), tile=TILE)
+Engine = Literal["openvino", "onnx", "torch"]
+ENGINES: tuple[Engine, ...] = ("onnx", "openvino")
 Row = tuple[str, str, str, float]
 """Format, tool, how it was loaded, largest difference."""
 
@@ -115,11 +118,13 @@ def openmmlab_rows(folder: Path, python: Path) -> Iterator[Row]:
         )
 
 
-def scores(path: Path, folder: Path, pixels: Tensor, backend: str, **said: Any) -> Any:
+def scores(
+    path: Path, folder: Path, pixels: Tensor, backend: Engine, said: ImportOptions = SAID
+) -> Any:
     """What a file gives after `models import`, on an engine."""
     out = folder / f"{path.stem}.in.safetensors"
-    model = import_model(path, out, options=ImportOptions(**SAID, **said), overwrite=True).model
-    options = EngineOptions(backend=backend, device="cpu", batch=1)  # type: ignore[arg-type]
+    model = import_model(path, out, options=said, overwrite=True).model
+    options = EngineOptions(backend=backend, device="cpu", batch=1)
     return open_predictor(model, TILE, options).predict(pixels.numpy())
 
 
@@ -132,11 +137,11 @@ def graph_rows(folder: Path) -> Iterator[Row]:
     for exporter in (False, True):
         path = folder / f"torch{exporter}.onnx"
         torch.onnx.export(theirs, (pixels,), path, dynamo=exporter, external_data=False)
-        for engine in ("onnx", "openvino"):
+        for engine in ENGINES:
             tool = f"torch {torch.__version__.partition('+')[0]}, dynamo={exporter}"
             yield "ONNX", tool, engine, difference(scores(path, folder, pixels, engine), wanted)
     for name, script in (("trace", torch.jit.trace(theirs, pixels)), ("script", scripted(theirs))):
-        script.save(folder / f"{name}.pt")  # type: ignore[no-untyped-call]
+        script.save(folder / f"{name}.pt")
         found = scores(folder / f"{name}.pt", folder, pixels, "torch")
         yield "TorchScript", f"torch.jit.{name}", "torch", difference(found, wanted)
     for half in (False, True):
@@ -158,14 +163,12 @@ def other_rows(folder: Path, python: Path) -> Iterator[Row]:
     """A checkpoint of Lightning's trainer, and graphs of Keras, whose channels are last."""
     run(python, "lightning_fit.py", folder)
     told = torch.load(folder / "lightning.answer.pth", weights_only=True)
-    found = scores(
-        folder / "lightning.ckpt", folder, told["pixels"], "torch",
-        architecture="unet", encoder="resnet18",
-    )  # fmt: skip
+    said = replace(SAID, architecture="unet", encoder="resnet18")
+    found = scores(folder / "lightning.ckpt", folder, told["pixels"], "torch", said)
     yield "checkpoint", "Lightning's trainer", "torch", difference(found, told["answer"])
     run(python, "keras_graph.py", folder)
     told = torch.load(folder / "keras.answer.pth", weights_only=True)
-    for engine in ("onnx", "openvino"):
+    for engine in ENGINES:
         found = scores(folder / "keras.onnx", folder, told["pixels"], engine)
         yield "ONNX", "Keras, channels last", engine, difference(found, told["answer"])
 

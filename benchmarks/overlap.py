@@ -31,12 +31,11 @@ def read_truth(scene: Path, labels: Path) -> NDArray[np.uint8]:
     """Labels `(row, col)` on the scene's grid, from a raster or from outlines."""
     if labels.suffix == ".tif":
         with rasterio.open(labels) as raster:
-            classes: NDArray[np.uint8] = raster.read(1)
-        return classes
+            return np.asarray(raster.read(1), np.uint8)
     with rasterio.open(scene) as raster:
         shape, transform = raster.shape, raster.transform
     drawn = rasterize(geopandas.read_file(labels).geometry, out_shape=shape, transform=transform)
-    return drawn.astype(np.uint8)
+    return np.asarray(drawn, np.uint8)
 
 
 def measure(

@@ -41,6 +41,7 @@ from geohr.inference.prepare import prepare
 from geohr.models.model import Model, resolve_model
 from geohr.options import SegmentOptions
 from geohr.stitching.seams import SeamMeter
+from geohr.tiling.grid import Grid
 
 PEERS = {
     "torchgeo": ("torchgeo==0.8.1 requests", "torchgeo_loop.py"),
@@ -75,6 +76,9 @@ class Raw(nn.Module):
         model: Network and card.
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(self, model: Model) -> None:
         super().__init__()
         card = model.card
@@ -90,17 +94,6 @@ class Raw(nn.Module):
         """Map `(n, band, row, col)` to scores `(n, 1, row, col)`."""
         scores: Tensor = self.scored((pixels - self.offset) / self.scale)
         return scores
-
-
-@dataclass(frozen=True)
-class Lines:
-    """The windows of a peer, as far as a seam score asks."""
-
-    height: int
-    width: int
-    row_starts: tuple[int, ...]
-    col_starts: tuple[int, ...]
-    tile: int = TILE
 
 
 @dataclass(frozen=True)
@@ -215,8 +208,8 @@ def run_geohr(case: Case, precision: Precision, number: int) -> Measured:
     """One run of `geohr segment`, polygons and mask at once."""
     mask = case.folder / f"geohr-{precision}.tif"
     log = case.folder / f"geohr-{precision}.log"
-    idle_script = [sys.executable, str(SCRIPTS / "geohr_idle.py")]
-    _, idle, _ = timed([*idle_script, str(case.scene), str(case.model), precision], log)
+    idle_command = [sys.executable, "-m", "benchmarks.idle"]
+    _, idle, _ = timed([*idle_command, str(case.scene), str(case.model), precision], log)
     command = [sys.executable, "-m", "geohr_cli", "segment", str(case.scene), "--overwrite"]
     command += ["--out", str(mask), "--out", str(mask.with_suffix(".gpkg"))]
     command += ["--model", str(case.model), "--precision", precision, "--min-area", "0"]
@@ -280,8 +273,10 @@ def seam_score(path: Path, stride: int) -> float | None:
     """Of a mask whose windows begin at multiples of `stride`."""
     with rasterio.open(path) as raster:
         height, width = raster.height, raster.width
-        starts = [tuple(range(0, max(n - TILE, 0) + stride, stride)) for n in (height, width)]
-        meter = SeamMeter(Lines(height, width, starts[0], starts[1]))  # type: ignore[arg-type]
+        rows, cols = (tuple(range(0, max(n - TILE, 0) + stride, stride)) for n in (height, width))
+        meter = SeamMeter(
+            Grid(height, width, TILE, TILE - stride, given_rows=rows, given_cols=cols)
+        )
         for start in range(0, height, ROWS):
             window = Window(0, start, width, min(ROWS, height - start))
             mask = (raster.read(1, window=window) == 1).astype(np.uint8)

@@ -60,7 +60,7 @@ def way_of(model: Model, way: str) -> Model:
         model.card,
         gsd_best=(float(low), float(high)),
         readings=(float(coarse),) if coarse else (),
-        join=join or "mean",
+        join="larger" if join == "larger" else "mean",
     )
     return Model(model.network, card)
 

@@ -320,7 +320,7 @@ def train(
         loss = cross_entropy(logits.float(), target) + dice(logits.float(), target)
         if taught_by is not None:
             loss = loss + 2 * distillation(logits.float(), said.float()) + seen
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         state.optimizer.step()
         state.optimizer.zero_grad()

@@ -101,5 +101,5 @@ def to_torchscript(model: Model, shape: Shape, path: Path) -> None:
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export, whose files older tools do not read.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(ScoreNetwork.of(model), torch.zeros(shape))  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(ScoreNetwork.of(model), torch.zeros(shape))
         traced.save(path)

@@ -261,7 +261,7 @@ def open_torchscript(path: Path, device: str) -> ForeignNetwork:
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export; the files are there.
         warnings.simplefilter("ignore")
-        network = torch.jit.load(path, map_location=place).eval()  # type: ignore[no-untyped-call]
+        network = torch.jit.load(path, map_location=place).eval()
     inputs = len(list(network.graph.inputs())) - 1
 
     def run(pixels: Batch) -> Any:

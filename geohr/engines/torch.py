@@ -148,7 +148,7 @@ def predictor_of_file(path: Path, *, batch: int) -> TorchPredictor:
     with warnings.catch_warnings():
         # Deprecated in favour of torch.export, whose files older tools do not read.
         warnings.simplefilter("ignore")
-        network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+        network = torch.jit.load(path, map_location="cpu")
     return TorchPredictor(network, device="cpu", precision="float32", batch=batch)
 
 

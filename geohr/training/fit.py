@@ -134,7 +134,7 @@ def fit(
             logits = learner(pixels).float()
         loss = total_loss(logits, target, LOSSES)
         loss = loss + options.guide * guidance(logits, former, target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(learner.parameters(), GRADIENT_NORM_MAX)
         optimizer.step()
         optimizer.zero_grad()

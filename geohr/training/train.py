@@ -254,7 +254,7 @@ def step(run: TrainingJob, state: State, passes: Sequence[tuple[Tensor, Tensor]]
         check_target(target, len(run.card.classes))
         pixels = pixels.to(run.device, memory_format=torch.channels_last)
         loss = pass_loss(run, pixels, target.to(run.device)) / len(passes)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         total += float(loss.detach())
     # The same in all processes: either all go on, or all refuse.
     total = run.team.average(total, state.network, state.optimizer)

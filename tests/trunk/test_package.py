@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -210,3 +211,9 @@ def test_functions_stay_functions_after_their_modules_are_imported() -> None:
         "print(callable(geohr.segment), callable(geohr.predict))"
     )
     assert run(code).strip() == "True True"
+
+
+def test_benchmarks_and_recipes_import() -> None:
+    for folder in ("benchmarks", "recipes"):
+        for path in (ROOT.parent / folder).glob("[a-z]*.py"):
+            importlib.import_module(f"{folder}.{path.stem}")
