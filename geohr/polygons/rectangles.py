@@ -292,8 +292,8 @@ class _Rectangle:
             upper, lower = column + one, column + other
             label = self.field.label(line - 1, upper)
             same = (label == self.field.label(line, lower)) & np.isin(label, self.labels)
-            for row, beside in ((line - 1, lower), (line, upper)):
-                same &= self.field.label(row, beside) != label
+            for row, col in ((line - 1, lower), (line, upper)):
+                same &= self.field.label(row, col) != label
             up, low = self.is_own(line - 1, upper), self.is_own(line, lower)
             at = same & (up != low)
             row, col = np.where(up, line - 1, line)[at], np.where(up, upper, lower)[at]
