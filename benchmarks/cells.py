@@ -308,19 +308,19 @@ def fill(path: Path, pixels: int) -> None:
     from geohr.models.model import resolve_model
     from geohr.outputs.write import vector_writer
     from geohr.polygons import concatenate
+    from geohr.polygons.fragments import Fragment, RectangleTracer
     from geohr.stitching.mosaic import classify
     from geohr.workflows.cells.files import FRAGMENTS, objects_name
     from geohr.workflows.cells.plan import read_plan
     from geohr.workflows.cells.run import CellResult
     from geohr.workflows.cells.scene import cell_view, zone_job
-    from geohr.workflows.cells.trace import CellFragments, CellTracer
 
     plan, made = read_plan(path), blobs()
     zone = plan.zones[0]
     job = zone_job(plan, zone, zone.scenes, resolve_model(plan.model))
     store = plan.store
     assert isinstance(store, FolderStore)
-    kinds: dict[tuple[int, ...], tuple[CellFragments, Path, int, Window]] = {}
+    kinds: dict[tuple[int, ...], tuple[Fragment, Path, int, Window]] = {}
     repeat, last = PERIOD // pixels, len(zone.rows) - 2
     for cell in plan.cells:
         place = cell.place(zone)
@@ -333,24 +333,23 @@ def fill(path: Path, pixels: int) -> None:
             scores = part_of(
                 made, range(reach.row, reach.row_stop), range(reach.col, reach.col_stop)
             )
-            tracer = CellTracer(job.trace_settings, place, reach)
-            first = tracer.push(classify(scores, job.options.threshold), scores)
-            polygons, fragments = tracer.finish()
-            polygons = concatenate([first, polygons])
+            tracer = RectangleTracer(job.trace_settings, place, reach)
+            done = tracer.push(classify(scores, job.options.threshold), scores)
+            rest, fragment = tracer.finish()
+            polygons = concatenate([each for each, _ in (*done, *rest)])
             with vector_writer(job, target) as writer:
                 writer.write(polygons)
-            kinds[kind] = (fragments, target, len(polygons), place)
+            kinds[kind] = (fragment, target, len(polygons), place)
         else:
             target.hardlink_to(kinds[kind][1])
-        fragments, _, count, origin = kinds[kind]
-        patch = moved(fragments.patch, origin, place, job.geobox.width)
+        fragment, _, count, origin = kinds[kind]
+        patch = moved(fragment.patch, origin, place, job.geobox.width)
         result = CellResult(cell.name, count, 1, cell.km2, 1.0, "made", time.time())
-        for name, content in (
-            (f"{FRAGMENTS}/{cell.name}.npz", replace(fragments, patch=patch).to_bytes()),
-            (plan.marker(cell), json.dumps(vars(result)).encode()),
-        ):
-            (store.root / name).parent.mkdir(exist_ok=True)
-            (store.root / name).write_bytes(content)
+        paths = [store.root / each for each in (f"{FRAGMENTS}/{cell.name}.npz", plan.marker(cell))]
+        for each in paths:
+            each.parent.mkdir(exist_ok=True)
+        np.savez_compressed(paths[0], **replace(fragment, patch=patch).to_arrays())
+        paths[1].write_text(json.dumps(vars(result)), encoding="utf-8")
 
 
 def moved(patch: Patch, origin: Window, place: Window, width: int) -> Patch:

@@ -1,236 +1,187 @@
-"""What the strips of a scene's rows leave open at their edges, and how it is joined.
+"""Rectangles of a scene traced from their rows, what each leaves open, and how that is joined.
 
-A fragment knows its neighbours only by runs: those of the row above its strip's first row, and
-those of its own last row, which are the runs above the fragment that follows. An outline comes down
-into a strip at the start of a run and goes up out of it at a run's end.
+    tracer = RectangleTracer(tracing, place, reach)             # for each rectangle, anywhere
+    done = tracer.push(classes, scores)
+    rest, fragment = tracer.finish()
+    FragmentJoiner(tracing).add([fragment, ...], stop=...)      # rows of rectangles, downwards
+
+Strips of full rows (`geohr.polygons.strips`) and cells (`geohr.workflows.cells`) are such
+rectangles. What comes out are the polygons that `Tracer` makes of all rows, bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 
-from geohr.encoding import Bools, Floats, Ints
-from geohr.polygons.frames import Frames
-from geohr.polygons.objects import ClosedObjects, OpenObjects
-from geohr.polygons.open_outlines import OpenOutlines
-from geohr.polygons.rings import Chains, Links, Open, RaggedArray, canonical, join, split_touching
-from geohr.polygons.runs import Runs, Step, connected
+from geohr.encoding import NODATA, Bytes
+from geohr.geobox import Window
+from geohr.polygons.borders import FixedParts, SettledWalls, WallDrawings, WallJoiner, settle
+from geohr.polygons.frames import slab_stop
+from geohr.polygons.objects import ClosedObjects, Statistics, together
+from geohr.polygons.patches import Patch, PatchJoiner
+from geohr.polygons.rectangles import beside, framed, reach, trace_patch
+from geohr.polygons.table import Polygons
+from geohr.polygons.tracer import TraceSettings
+
+# Objects with their statistics, in canonical order.
+Drawn = tuple[Polygons, Statistics]
 
 
 @dataclass(frozen=True)
-class Fragment(OpenOutlines):
-    """The objects that cross the upper or lower edge of a strip.
+class Fragment:
+    """What joins a rectangle to its neighbours.
 
-    Strands begin and end at runs; those of the row above are numbered first.
+    Attributes:
+        patch: The objects that cross its edges.
+        waiting: Drawn objects inside that may have to yield to those beyond the edges.
+        fixed: Parts of finished objects that these may have to yield to.
     """
 
-    group_of_part: Ints
-    """The object of each part, `(part,)`."""
-    above: Ints
-    """The part of each run of the row above, `(run,)`."""
-    below: Ints
-    """The part of each run of the last row, `(run,)`."""
-
-    def boxes(self, rows: tuple[int, int], above: Runs, below: Runs) -> Floats:
-        """The boxes of all that is open; see `OpenOutlines.boxes_between`.
-
-        Args:
-            rows: The row above the strip's first row, and its last row.
-            above: The runs of the row above the strip.
-            below: The runs of its last row.
-        """
-        counts = len(above.start), len(below.start)
-        row, upper = np.repeat(rows, counts), np.repeat([True, False], counts)
-        start = np.concatenate([above.start, below.start])
-        stop = np.concatenate([above.stop, below.stop])
-        # Outlines come down at the start of a run and go up at its end.
-        came, went = np.where(upper, start, stop), np.where(upper, stop, start)
-        return self.boxes_between(
-            (row[self.begin], came[self.begin]), (row[self.end], went[self.end])
-        )
-
-    def select(self, objects: Bools) -> Fragment:
-        """Some of the objects, `(object,)` True for those."""
-        part = objects[self.group_of_part]
-        number, group = np.cumsum(part) - 1, np.cumsum(objects) - 1
-        run_part = np.concatenate([self.above, self.below])
-        run = part[run_part]
-        run_number = np.cumsum(run) - 1
-        strand = np.flatnonzero(run[self.begin])
-        rings, shapes = part[self.rings[1]], objects[self.shapes[1]]
-        return Fragment(
-            statistics=self.statistics.take(objects),
-            group_of_part=group[self.group_of_part[part]],
-            above=number[self.above[part[self.above]]],
-            below=number[self.below[part[self.below]]],
-            rings=(self.rings[0].take(np.flatnonzero(rings)), number[self.rings[1][rings]]),
-            shapes=(self.shapes[0].take(np.flatnonzero(shapes)), group[self.shapes[1][shapes]]),
-            strands=self.strands.take(strand),
-            begin=run_number[self.begin[strand]],
-            end=run_number[self.end[strand]],
-        )
+    patch: Patch
+    waiting: WallDrawings
+    fixed: FixedParts
 
     @classmethod
-    def of(cls, frames: Frames) -> Self:
-        """The fragment that frames leave open after all their rows."""
-        parts, groups = frames.parts, frames.groups or frames.parts
-        objects = frames.objects
-        count = max(parts.above.max(initial=-1), parts.below.max(initial=-1)) + 1
-        group_of_part = np.zeros(count, np.int64)
-        group_of_part[parts.above] = groups.above
-        group_of_part[parts.below] = groups.below
-        strands = list(_strands(frames))
+    def none(cls) -> Self:
+        """Nothing crosses an edge."""
+        return cls(PatchJoiner(eight=False).rest(), WallDrawings.none(), FixedParts.none())
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The fields as named arrays."""
+        return {**self.patch.to_arrays(), **self.waiting.to_arrays(), **self.fixed.to_arrays()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Any]) -> Self:
+        """Read what `to_arrays` made."""
         return cls(
-            statistics=objects.statistics,
-            group_of_part=group_of_part,
-            above=parts.above,
-            below=parts.below,
-            rings=objects.rings.take(np.ones(count, np.bool_)),
-            shapes=objects.shapes.take(np.ones(len(objects.statistics), np.bool_)),
-            strands=join([RaggedArray(each, np.array([0, len(each)])) for _, _, each in strands]),
-            begin=np.array([begin for begin, _, _ in strands], np.int64),
-            end=np.array([end for _, end, _ in strands], np.int64),
+            Patch.from_arrays(arrays),
+            WallDrawings.from_arrays(arrays),
+            FixedParts.from_arrays(arrays),
         )
 
 
-class Joiner:
-    """Joins the fragments of a scene, from top to bottom; `eight` joins by corners, too."""
+class RectangleTracer:
+    """Traces a rectangle from rows, in memory of one slab of rows and the objects still open.
 
-    def __init__(self, *, eight: bool) -> None:
-        self._eight = eight
-        self._objects = OpenObjects()
-        self._part_of_run = np.zeros(0, np.int64)
-        self._group_of_part = np.zeros(0, np.int64)
-        self._outlines: list[Open] = []
-
-    @property
-    def first(self) -> int:
-        """The first pixel of all open objects."""
-        return self._objects.first
-
-    def add(self, fragment: Fragment) -> ClosedObjects:
-        """Join the next fragment; the objects that close with it, of those that were open above."""
-        part = _step(
-            (len(fragment.group_of_part), fragment.above, fragment.below),
-            (len(self._group_of_part), self._part_of_run),
-        )
-        group = None
-        if self._eight:
-            of_part = fragment.group_of_part
-            group = _step(
-                (len(fragment.statistics), of_part[fragment.above], of_part[fragment.below]),
-                (len(self._objects.statistics), self._group_of_part[self._part_of_run]),
-            )
-        objects = group or part
-        group_of_node = objects.of_run[fragment.group_of_part]
-        closed, strand = self._link(fragment)
-        simple, origin = split_touching(closed)
-        part_of_ring = part.of_run[fragment.above[fragment.begin[strand]]][origin]
-        known, known_part = fragment.rings
-        shapes, shape_group = fragment.shapes
-        whole = self._objects.take(
-            (
-                join([canonical(simple), known]),
-                np.concatenate([part_of_ring, part.of_run[known_part]]),
-            ),
-            fragment.statistics,
-            part=part,
-            group=group,
-            group_of_node=group_of_node,
-            shapes=(shapes, objects.of_run[shape_group]),
-        )
-        below = part.renumber[part.of_run[fragment.below]]
-        self._part_of_run = below
-        self._group_of_part = np.zeros(int(part.open.sum()), np.int64)
-        self._group_of_part[below] = objects.renumber[group_of_node[fragment.below]]
-        return whole
-
-    def _link(self, fragment: Fragment) -> tuple[RaggedArray, Ints]:
-        """Rings that close where the fragment meets what is above, and a strand of each."""
-        above, strands = len(fragment.above), len(fragment.begin)
-        came = np.array([each.column_in for each in self._outlines], np.int64)
-        went = np.array([each.column_out for each in self._outlines], np.int64)
-        outline_at, strand_at = np.empty(above, np.int64), np.empty(above, np.int64)
-        outline_at[came] = strands + np.arange(len(came))
-        down = np.flatnonzero(fragment.begin < above)
-        strand_at[fragment.begin[down]] = down
-        up = np.flatnonzero(fragment.end < above)
-        successor = np.full(strands + len(came), -1)
-        successor[up] = outline_at[fragment.end[up]]
-        successor[strands:] = strand_at[went]
-        flat, ends = fragment.strands.flat, fragment.strands.offsets.tolist()
-        pieces = [Open(0, 0, [flat[start:stop]]) for start, stop in pairwise(ends)]
-        chains = Chains([*pieces, *self._outlines])
-        links = Links(
-            np.zeros((0, 1), np.int64),
-            successor,
-            np.concatenate([fragment.begin, came]) - above,
-            np.concatenate([fragment.end, went]) - above,
-        )
-        closed = chains.link(links)
-        self._outlines = chains.open
-        return closed
-
-
-def closed_between(upper: Fragment, lower: Fragment, *, eight: bool) -> ClosedObjects:
-    """The objects that cross the edge between two strips, and end within the two.
-
-    Objects are joined by corners, too, if `eight`.
-    """
-    count = len(upper.statistics)
-    root = connected(
-        count + len(lower.statistics),
-        upper.group_of_part[upper.below],
-        count + lower.group_of_part[lower.above],
-    )
-    goes_on = np.zeros(len(root), np.bool_)
-    goes_on[root[upper.group_of_part[upper.above]]] = True
-    goes_on[root[count + lower.group_of_part[lower.below]]] = True
-    ends = ~goes_on[root]
-    joiner = Joiner(eight=eight)
-    joiner.add(upper.select(ends[:count]))
-    return joiner.add(lower.select(ends[count:]))
-
-
-def _step(new: tuple[int, Ints, Ints], old: tuple[int, Ints]) -> Step:
-    """Join the components of a fragment to the open ones above it.
+    Walls are drawn at the end, so that then all objects of the rectangle are held.
 
     Args:
-        new: The number of components in the fragment, and those of the runs above and below.
-        old: The number of open components, and those of the same runs above the fragment.
+        tracing: The settings of the whole scene.
+        place: The rectangle in the scene.
+        coming: The pixels that come; `geohr.polygons.rectangles.reach` names those that must.
+
+    Raises:
+        InputError: When metres are asked for and there is no CRS.
     """
-    count, above, below = new
-    root = connected(count + old[0], above, count + old[1])
-    is_root = root == np.arange(len(root))
-    number = (np.cumsum(is_root) - 1)[root]
-    still_open = np.zeros(int(is_root.sum()), np.bool_)
-    still_open[number[below]] = True
-    return Step(len(still_open), number[:count], number[count:], still_open)
+
+    def __init__(self, tracing: TraceSettings, place: Window, coming: Window) -> None:
+        self._tracing = tracing
+        self._place = place
+        self._attributes = tracing.attributes()
+        self._joiner = PatchJoiner(eight=tracing.options.connectivity == 8)
+        self._closed: list[ClosedObjects] = []
+        self._next = place.row
+        # What comes next, and what is taken of it.
+        self._coming, self._taken = coming, reach(place, tracing)
+        parted = framed(place, tracing)
+        self._splitter = tracing.splitter(parted.row, (parted.col, parted.col_stop))
+        # Classes and probabilities `(1 + class, row, col)` that are still needed, and their corner.
+        self._held: list[Bytes] = []
+        self._corner = (parted.row, parted.col)
+
+    def push(self, classes: Bytes, scores: Bytes) -> list[Drawn]:
+        """Take the next rows of the reach; the objects that are finished with them.
+
+        Class ids are `(row, col)`, probabilities `(class, row, col)`.
+        """
+        came, taken = self._coming, self._taken
+        self._coming = came.shifted(len(classes), 0)
+        rows = slice(max(0, taken.row - came.row), max(0, taken.row_stop - came.row))
+        cols = slice(taken.col - came.col, taken.col_stop - came.col)
+        classes, scores = classes[rows, cols], scores[:, rows, cols]
+        if self._splitter is None:
+            return self._take(classes, scores)
+        return self._take(*self._splitter.push(classes, scores))
+
+    def finish(self) -> tuple[list[Drawn], Fragment]:
+        """The objects that are left, and what joins the rectangle to its neighbours."""
+        last: list[Drawn] = []
+        if self._splitter is not None and self._taken.row_stop == self._tracing.geobox.height:
+            last = self._take(*self._splitter.finish())
+        patch, walls = self._joiner.rest(), SettledWalls.none()
+        if self._tracing.options.regularize:
+            around = patch.boxes(self._tracing.geobox.width)
+            walls = settle(together(self._closed), around, self._place, self._attributes)
+            last = [(walls.polygons, walls.statistics)]
+        return last, Fragment(patch, walls.waiting, walls.fixed)
+
+    def _take(self, classes: Bytes, scores: Bytes) -> list[Drawn]:
+        """Trace the slabs that rows complete."""
+        self._held.append(np.concatenate([classes[None], scores]))
+        known = self._corner[0] + sum(each.shape[1] for each in self._held)
+        end, closed = self._place.row_stop, []
+        while self._next < end:
+            stop = min(slab_stop(self._next, self._place.width), end)
+            slab = replace(self._place, row=self._next, height=stop - self._next)
+            if known < min(stop + 1, self._tracing.geobox.height):
+                break
+            pixels = self._around(slab)
+            patch = trace_patch(pixels[0], pixels[1:], slab, self._tracing)
+            closed.append(self._joiner.add([patch]))
+            self._next = stop
+        if self._tracing.options.regularize:
+            self._closed += closed
+            return []
+        draw = self._attributes.polygons
+        return [draw(each, has_scores=True, open_from=0) for each in closed]
+
+    def _around(self, slab: Window) -> Bytes:
+        """A slab and what is beside it, nodata beyond the scene; lets go of the rows above."""
+        rows = self._held[0] if len(self._held) == 1 else np.concatenate(self._held, axis=1)
+        held, near = Window(*self._corner, *rows.shape[1:]), beside(slab, self._tracing)
+        pixels = np.full((len(rows), near.height, near.width), NODATA, np.uint8)
+        there = near.within(held)
+        pixels[:, *there.relative_to(near).slices] = rows[:, *there.relative_to(held).slices]
+        gone = max(slab.row_stop - 1 - held.row, 0)
+        self._held, self._corner = [rows[:, gone:]], (held.row + gone, held.col)
+        return pixels
 
 
-def _strands(frames: Frames) -> Iterator[tuple[int, int, Ints]]:
-    """The pieces of open outlines: the runs where each begins and ends, and its vertices."""
-    above, last = len(frames.parts.above), frames.carried_runs()
-    for chains in frames.chains.values():
-        for outline in chains.open:
-            came = above + int(np.searchsorted(last.stop, outline.column_in))
-            went = above + int(np.searchsorted(last.start, outline.column_out))
-            yield from _between_marks(np.concatenate(outline.parts), came, went)
-        for ring in chains.marked:
-            turned = np.roll(ring, -int(np.flatnonzero(ring < 0)[0]))
-            mark = int(~turned[0])
-            yield from _between_marks(turned[1:], mark, mark)
+class FragmentJoiner:
+    """Joins the fragments of a scene's rectangles, given in rows from top to bottom."""
 
+    def __init__(self, tracing: TraceSettings) -> None:
+        self._attributes = tracing.attributes()
+        self._width = tracing.geobox.width
+        self._patches = PatchJoiner(eight=tracing.options.connectivity == 8)
+        self._walls = WallJoiner(self._attributes) if tracing.options.regularize else None
 
-def _between_marks(path: Ints, came: int, went: int) -> Iterator[tuple[int, int, Ints]]:
-    """Cut one path at its marks; see `_strands`."""
-    places = np.flatnonzero(path < 0)
-    marks = (~path[places]).tolist()
-    starts, stops = [0, *(places + 1)], [*places, len(path)]
-    for begin, end, start, stop in zip([came, *marks], [*marks, went], starts, stops, strict=True):
-        yield begin, end, path[start:stop]
+    def __len__(self) -> int:
+        """The number of objects that are still open."""
+        return len(self._patches)
+
+    def add(
+        self, fragments: Sequence[Fragment], *, stop: int, drawn: WallDrawings | None = None
+    ) -> Drawn:
+        """Join the next row of rectangles; what is whole with it, in canonical order.
+
+        Args:
+            fragments: Those of the row.
+            stop: The row of the scene after the rectangles' last.
+            drawn: Objects that are whole with it, and drawn already.
+        """
+        whole = self._patches.add([each.patch for each in fragments])
+        if self._walls is None:
+            return self._attributes.polygons(whole, has_scores=True, open_from=0)
+        drawn = drawn or WallDrawings.none()
+        missing = ~np.isin(whole.statistics.first, drawn.statistics.first)
+        return self._walls.draw(
+            whole.select(missing),
+            WallDrawings.together([*(each.waiting for each in fragments), drawn]),
+            FixedParts.concatenated([each.fixed for each in fragments]),
+            open_from=min(self._patches.first // self._width, stop),
+        )

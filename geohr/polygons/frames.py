@@ -1,26 +1,14 @@
-"""Rows gathered into frames, and the objects that each frame completes.
-
-Rows may begin anywhere in a scene: what lies above is then known by its last row alone. Objects of
-that row stay open, and their outlines are carried with a mark where the part above belongs.
-"""
+"""Rows gathered into frames, and the objects that each frame completes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.options import PolygonOptions
-from geohr.polygons.objects import (
-    NOWHERE,
-    ClosedObjects,
-    OpenObjects,
-    Statistics,
-    of_runs,
-    run_scores,
-)
+from geohr.polygons.objects import ClosedObjects, OpenObjects, of_runs, run_scores
 from geohr.polygons.outlines import (
     Crossings,
     link_edges,
@@ -54,16 +42,13 @@ def frame_rows(width: int) -> int:
     return int(np.clip(FRAME_PIXELS // width, *FRAME_ROWS))
 
 
-@dataclass(frozen=True)
-class Above:
-    """The row above the first one, which is all that is known of what lies above."""
+def slab_stop(start: int, width: int) -> int:
+    """The row at which a slab of a rectangle ends that begins in a row.
 
-    row: int
-    """The row, counted from the top of the scene."""
-    classes: Bytes
-    """The class ids of the row, `(col,)`."""
-    probabilities: Bytes | None
-    """The probabilities of the row, `(class, col)`, or None where rows have none."""
+    It is one of those at which neighbours are cut, too, which may be wider or narrower.
+    """
+    step = FRAME_ROWS[0]
+    return -(-(start + frame_rows(width)) // step) * step
 
 
 class Frames:
@@ -74,7 +59,6 @@ class Frames:
         options: Outline, connectivity, simplification.
         background: The class id that is not traced; 255 (nodata) never is.
         threshold: The probability at which contours run between a class and the background.
-        above: The row above the first one; None at the top of the scene.
     """
 
     def __init__(
@@ -84,7 +68,6 @@ class Frames:
         options: PolygonOptions,
         background: int,
         threshold: float,
-        above: Above | None = None,
     ) -> None:
         self._contour = options.outline == "contour"
         self._thinned = options.tolerance > 0 and not options.regularize
@@ -98,19 +81,12 @@ class Frames:
         self._background = background
         self._traced = np.ones(256, np.bool_)
         self._traced[[background, NODATA]] = False
-        self.top = -1 if above is None else above.row
-        """The scene's row that is the frame's first, which is carried from the frame before."""
-        if above is not None:
-            self._frame[0, 1:-1] = above.classes
-            if above.probabilities is not None:
-                self._hold_scores(len(above.probabilities))[:, 0] = above.probabilities
-        carried = self.carried_runs()
-        self.parts = Components(len(carried.start))
-        self.groups = Components(len(carried.start)) if options.connectivity == 8 else None
-        self.objects = OpenObjects(_unknown(carried, self.top))
-        self.chains = {
-            label: Chains.below(carried, label) for label in np.unique(carried.label).tolist()
-        }
+        # The scene's row that is the frame's first, which is carried from the frame before.
+        self._top = -1
+        self._parts = Components()
+        self._groups = Components() if options.connectivity == 8 else None
+        self._objects = OpenObjects()
+        self._chains: dict[int, Chains] = {}
 
     def push(self, classes: Bytes, probabilities: Bytes | None) -> Iterator[ClosedObjects]:
         """Take rows `(row, col)`; the objects that each full frame completes.
@@ -128,29 +104,19 @@ class Frames:
             self._filled += stop - start
             start = stop
             if self._filled == self._rows:
-                yield self.step(last=False)
+                yield self._step(last=False)
 
     def finish(self) -> ClosedObjects:
         """The objects that end at the scene's last row, which was the last that came."""
         self._frame[self._filled + 1] = NODATA
-        return self.step(last=True)
-
-    @property
-    def waiting(self) -> int:
-        """The number of rows that came since the last step."""
-        return self._filled
+        return self._step(last=True)
 
     @property
     def open_from(self) -> int:
         """The first row of what is still to come."""
-        return min(self.objects.first // self._width, self.top + 1)
+        return min(self._objects.first // self._width, self._top + 1)
 
-    def carried_runs(self) -> Runs:
-        """The runs of the last row worked on."""
-        row = self._frame[:1]
-        return find_runs(row, row[:, 1:] != row[:, :-1], self._traced)
-
-    def step(self, *, last: bool) -> ClosedObjects:
+    def _step(self, *, last: bool) -> ClosedObjects:
         """Work on the carried row, the rows that wait and, at the end, a closing row."""
         rows = self._filled + last
         frame = self._frame[: rows + 1]
@@ -171,26 +137,26 @@ class Frames:
         pairs = touching(runs, stride, 4)
         more = saddle_pairs(saddles, field, runs, self._traced)
         pairs = np.concatenate([pairs[0], more[0]]), np.concatenate([pairs[1], more[1]])
-        part = self.parts.step(runs, pairs, rows)
+        part = self._parts.step(runs, pairs, rows)
         group = None
-        if self.groups is not None:
-            group = self.groups.step(runs, touching(runs, stride, 8), rows)
+        if self._groups is not None:
+            group = self._groups.step(runs, touching(runs, stride, 8), rows)
         crossings = Crossings.of(frame, change) if self._thinned else None
         rings, run = self._closed_rings(field, found, saddles, crossings, runs)
-        whole = self.objects.take(
+        whole = self._objects.take(
             (rings, part.of_run[run]),
             of_runs(
                 runs,
                 scores=scores,
                 at_nodata=beside_nodata(frame, runs),
-                top=self.top,
+                top=self._top,
                 width=self._width,
             ),
             part=part,
             group=group,
             group_of_node=(group or part).of_run,
         )
-        self.top += self._filled
+        self._top += self._filled
         self._frame[0] = self._frame[self._filled]
         if self._scores is not None:
             self._scores[:, 0] = self._scores[:, self._filled]
@@ -214,8 +180,8 @@ class Frames:
         """Simple, canonical rings that close in the frame, and a run inside each."""
         rings, inside = [RaggedArray.empty()], [np.zeros(0, np.int64)]
         traced = {label for label in found.labels if self._traced[label]}
-        for label in sorted(traced | self.chains.keys()):
-            chains = self.chains.setdefault(label, Chains())
+        for label in sorted(traced | self._chains.keys()):
+            chains = self._chains.setdefault(label, Chains())
             if self._contour or self._thinned:
                 closed, pixel = self._trace_edges(chains, field, saddles, crossings, runs, label)
             else:
@@ -230,7 +196,7 @@ class Frames:
     ) -> tuple[RaggedArray, Ints]:
         """Closed rings along the pixels' sides, and a pixel inside each."""
         side = sides(found, label)
-        rings, piece = chains.link(link_sides(side, above=chains.columns, top=self.top))
+        rings, piece = chains.link(link_sides(side, above=chains.columns, top=self._top))
         row, column = side.owner
         return rings, (row * (self._width + 1) + column)[piece]
 
@@ -251,26 +217,12 @@ class Frames:
             saddles,
             label=label,
             above=chains.columns,
-            top=self.top,
+            top=self._top,
             contour=self._contour,
             crossings=crossings,
         )
         rings, piece = chains.link(links)
         return rings, owner(edges, piece, field.stride)
-
-
-def _unknown(runs: Runs, row: int) -> Statistics:
-    """Statistics of objects of which only a run in the row above is known; it counts elsewhere."""
-    count = len(runs.start)
-    nothing = np.zeros(count, np.int64)
-    return Statistics(
-        label=runs.label,
-        first=np.full(count, NOWHERE),
-        bottom=np.full(count, row),
-        pixels=nothing,
-        score_sum=nothing,
-        at_nodata=np.zeros(count, np.bool_),
-    )
 
 
 def beside_nodata(frame: Bytes, runs: Runs) -> Bools:

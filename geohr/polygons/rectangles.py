@@ -10,7 +10,7 @@ import numpy as np
 
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.geobox import Window
-from geohr.polygons.frames import beside_nodata
+from geohr.polygons.frames import FRAME_ROWS, beside_nodata
 from geohr.polygons.objects import Statistics, combine, of_runs, run_scores
 from geohr.polygons.outlines import Crossings, UnitEdges, link_edges, owner, unit_edges
 from geohr.polygons.patches import Patch, segments
@@ -36,9 +36,11 @@ from geohr.polygons.runs import (
     touching,
 )
 from geohr.polygons.tracer import TraceSettings
+from geohr.polygons.watershed import squares, with_margin
 
-# Kinds of contacts: a level side, an upright side, a saddle, the two diagonals of a vertex.
-_LEVEL, _UPRIGHT, _SADDLE, _FALLING, _RISING = range(5)
+# Kinds of contacts and corners: a level side, an upright side, the two diagonals of a vertex. They
+# are even, and the numbers of unit sides, doubled, are made odd.
+_LEVEL, _UPRIGHT, _FALLING, _RISING = range(0, 8, 2)
 _KINDS = 8
 # The direction of a unit side that goes up, as `geohr.polygons.outlines` counts them.
 _UP = 2
@@ -52,6 +54,26 @@ def is_thinned(tracing: TraceSettings) -> bool:
 def halo(tracing: TraceSettings) -> int:
     """Columns on both sides of a rectangle, whose classes its outlines depend on."""
     return DEPTH_MAX + 1 if is_thinned(tracing) else 1
+
+
+def beside(place: Window, tracing: TraceSettings) -> Window:
+    """A rectangle with the row above and below and the halo; it may reach beyond the scene."""
+    columns = halo(tracing)
+    height, width = place.height + 2, place.width + 2 * columns
+    return Window(place.row - 1, place.col - columns, height, width)
+
+
+def framed(place: Window, tracing: TraceSettings) -> Window:
+    """The pixels of the scene that a rectangle is traced from; whole squares that are parted."""
+    scene = tracing.geobox.extent
+    near = beside(place, tracing).within(scene)
+    return squares(near, scene) if tracing.parts else near
+
+
+def reach(place: Window, tracing: TraceSettings) -> Window:
+    """The pixels of the scene that the outlines of a rectangle depend on."""
+    near = framed(place, tracing)
+    return with_margin(near, tracing.geobox.extent) if tracing.parts else near
 
 
 def trace_patch(
@@ -70,8 +92,8 @@ def trace_patch(
     frame[:, 1:-1] = classes
     rectangle = _Rectangle.of(frame, scores, place, tracing)
     pieces = [_outlines(rectangle, label) for label in rectangle.labels]
-    saddle_pairs, saddle_keys, saddle_run = rectangle.joined_at_saddles()
-    sides, side_run = rectangle.contacts()
+    saddle_pairs = rectangle.joined_at_saddles()
+    contacts, contact_run = rectangle.contacts()
     runs = rectangle.runs
     stride = place.width + 1
     one, other = touching(runs, stride, 4)
@@ -107,8 +129,8 @@ def trace_patch(
         end=_gathered([each.end for each in pieces]),
         object_of_part=object_of_part,
         strand_part=part_of_run[_gathered([each.strand_run for each in pieces])],
-        contacts=np.concatenate([sides, saddle_keys]),
-        contact_part=part_of_run[np.concatenate([side_run, saddle_run])],
+        contacts=contacts,
+        contact_part=part_of_run[contact_run],
         corners=corners,
         corner_object=object_of_run[corner_run],
     )
@@ -149,7 +171,6 @@ class _Rectangle:
     place: Window
     beside: int
     tracing: TraceSettings
-    change: Bools
     all_runs: Runs
     runs: Runs
     saddles: Saddles
@@ -166,9 +187,7 @@ class _Rectangle:
         traced[[tracing.background, NODATA]] = False
         change = frame[:, 1:] != frame[:, :-1]
         beside = (frame.shape[1] - 2 - place.width) // 2
-        inner = np.full((len(frame), place.width + 2), NODATA, np.uint8)
-        inner[1:-1, 1:-1] = frame[1:-1, beside + 1 : beside + 1 + place.width]
-        saddles = Saddles.none()
+        runs, saddles = find_runs(frame, change, traced), Saddles.none()
         if tracing.options.outline == "contour":
             saddles = find_saddles(field, candidates(frame, change))
         return cls(
@@ -176,9 +195,8 @@ class _Rectangle:
             place,
             beside,
             tracing,
-            change,
-            find_runs(frame, change, traced),
-            find_runs(inner, inner[:, 1:] != inner[:, :-1], traced),
+            runs,
+            _within(runs, change.shape[1], beside, place),
             saddles,
             Crossings.of(frame, change) if is_thinned(tracing) else None,
         )
@@ -229,47 +247,39 @@ class _Rectangle:
         """The run of each of its own pixels."""
         return self.runs.at(row * (self.place.width + 1) + column - self.beside)
 
-    def joined_at_saddles(self) -> tuple[tuple[Ints, Ints], Ints, Ints]:
-        """Pairs of runs that a saddle joins; numbers of saddles at the edge, and a run of each."""
+    def joined_at_saddles(self) -> tuple[Ints, Ints]:
+        """Pairs of runs that a saddle joins."""
         stride, saddles = self.field.stride, self.saddles
         through = np.flatnonzero(np.isin(saddles.joined, self.labels))
         line, column = np.divmod(saddles.vertex[through], stride)
         falling = self.field.label(line - 1, column - 1) == saddles.joined[through]
         upper, lower = column - falling, column - ~falling
-        up, down = self.is_own(line - 1, upper), self.is_own(line, lower)
-        both = up & down
-        pairs = self.run_at(line[both] - 1, upper[both]), self.run_at(line[both], lower[both])
-        one = up != down
-        row, own = np.where(up, line - 1, line)[one], np.where(up, upper, lower)[one]
-        keys = self.number(line[one], column[one]) * _KINDS + _SADDLE
-        return pairs, keys, self.run_at(row, own)
+        both = self.is_own(line - 1, upper) & self.is_own(line, lower)
+        return self.run_at(line[both] - 1, upper[both]), self.run_at(line[both], lower[both])
 
     def contacts(self) -> tuple[Ints, Ints]:
-        """Sides that the rectangle's runs share with pixels of their class beyond the edge."""
-        frame, height, width = self.own, self.place.height, self.place.width
-        columns, rows = np.arange(width) + self.beside, np.arange(height) + 1
-        found: list[tuple[Ints, Ints, Ints]] = []
-        for line, beside in ((1, 1), (height + 1, height)):
-            at = self._stretches(frame[line - 1, 1:-1], frame[line, 1:-1])
-            number = self.number(np.full(len(at), line), columns[at])
-            found.append((number * _KINDS + _LEVEL, np.full(len(at), beside), columns[at]))
-        for column, own in ((0, 0), (width, width - 1)):
-            at = self._stretches(frame[1:-1, column], frame[1:-1, column + 1])
-            number = self.number(rows[at], np.full(len(at), column + self.beside))
-            found.append(
-                (number * _KINDS + _UPRIGHT, rows[at], np.full(len(at), own + self.beside))
-            )
-        keys, row, col = (np.concatenate(each) for each in zip(*found, strict=True))
-        return keys, self.run_at(row, col)
+        """Sides that the rectangle's runs share with pixels of their class beyond the edge.
 
-    def _stretches(self, one: Bytes, other: Bytes) -> Ints:
-        """Where stretches begin in which two lines of pixels have one class that is traced."""
-        same = np.where((one == other) & np.isin(one, self.labels), one, 0).astype(np.int64)
-        before = np.concatenate([[0], same[:-1]])
-        return np.flatnonzero((same > 0) & (same != before))
+        Only the first of each edge counts, and upright ones where the neighbour may be cut in two.
+        Where an object goes on at any other side, it does so at the side before it as well, or an
+        outline crosses the edge between them.
+        """
+        height, width = self.place.height, self.place.width
+        rows = np.arange(height)
+        rows = rows[(rows == 0) | ((rows + self.place.row) % FRAME_ROWS[0] == 0)]
+        # Above, below, to the left and to the right.
+        counts = [1, 1, len(rows), len(rows)]
+        down, right = np.repeat([-1, 1, 0, 0], counts), np.repeat([0, 0, -1, 1], counts)
+        row = np.concatenate([[0, height - 1], rows, rows]) + 1
+        column = np.where(right > 0, width - 1, 0) + self.beside
+        label = self.field.label(row, column)
+        at = (label == self.field.label(row + down, column + right)) & np.isin(label, self.labels)
+        number = self.number(row + (down > 0), column + (right > 0))
+        keys = number * _KINDS + np.where(down == 0, _UPRIGHT, _LEVEL)
+        return keys[at], self.run_at(row[at], column[at])
 
     def corners(self) -> tuple[Ints, Ints]:
-        """Corners that the rectangle's runs share with pixels of their class beyond the edge."""
+        """Corners by which alone the rectangle's runs go on beyond the edge."""
         height, width, left = self.place.height, self.place.width, self.beside
         across, down = np.arange(width + 1) + left, np.arange(height + 1) + 1
         line = np.concatenate(
@@ -282,12 +292,24 @@ class _Rectangle:
             upper, lower = column + one, column + other
             label = self.field.label(line - 1, upper)
             same = (label == self.field.label(line, lower)) & np.isin(label, self.labels)
+            for row, col in ((line - 1, lower), (line, upper)):
+                same &= self.field.label(row, col) != label
             up, low = self.is_own(line - 1, upper), self.is_own(line, lower)
             at = same & (up != low)
             row, col = np.where(up, line - 1, line)[at], np.where(up, upper, lower)[at]
             keys.append(self.number(line[at], column[at]) * _KINDS + kind)
             runs.append(self.run_at(row, col))
         return np.concatenate(keys), np.concatenate(runs)
+
+
+def _within(runs: Runs, stride: int, beside: int, place: Window) -> Runs:
+    """The parts of a frame's runs that are a rectangle's own, in rows of its own width."""
+    row = runs.row * stride + beside
+    start, stop = (np.clip(each - row, 0, place.width) for each in (runs.start, runs.stop))
+    own = np.flatnonzero((start < stop) & (runs.row > 0) & (runs.row <= place.height))
+    row = runs.row[own]
+    base = row * (place.width + 1)
+    return Runs(start[own] + base, stop[own] + base, runs.label[own], row)
 
 
 def _outlines(rectangle: _Rectangle, label: int) -> _Pieces:

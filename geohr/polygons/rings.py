@@ -7,13 +7,11 @@ share them to the bit, and a ring is one array.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from geohr.encoding import Bools, Floats, Ints
-from geohr.polygons.runs import Runs
 
 # The number of steps in a pixel.
 SUBPIXEL = 64
@@ -94,6 +92,7 @@ class RaggedArray:
 
 def join(parts: list[RaggedArray]) -> RaggedArray:
     """Items of all parts, in order."""
+    parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
     if not parts:
@@ -169,40 +168,17 @@ def cycles(successor: Ints, priority: Ints) -> tuple[Ints, Ints]:
 
 
 class Chains:
-    """Links the pieces of one class; holds the outlines that are still open.
+    """Links the pieces of one class; holds the outlines that are still open."""
 
-    Args:
-        outlines: Those that are open from the start.
-
-    Attributes:
-        open: Outlines that are still open.
-        marked: Rings that are closed but for the parts above the first row.
-    """
-
-    def __init__(self, outlines: Sequence[Open] = ()) -> None:
-        self.open: list[Open] = list(outlines)
-        self.marked: list[Ints] = []
-
-    @classmethod
-    def below(cls, runs: Runs, label: int) -> Chains:
-        """Outlines below a row of which the parts above are not known.
-
-        They are taken to go round each run from its end back to its start, which is no vertex
-        but a mark: the run's number, inverted, so that it is negative.
-        """
-        return cls(
-            [
-                Open(int(runs.stop[run]), int(runs.start[run]), [np.array([~run])])
-                for run in np.flatnonzero(runs.label == label)
-            ]
-        )
+    def __init__(self) -> None:
+        self._open: list[Open] = []
 
     @property
     def columns(self) -> tuple[Ints, Ints]:
         """Columns of the open outlines' ends, in and out."""
         return (
-            np.array([each.column_in for each in self.open], np.int64),
-            np.array([each.column_out for each in self.open], np.int64),
+            np.array([each.column_in for each in self._open], np.int64),
+            np.array([each.column_out for each in self._open], np.int64),
         )
 
     def link(self, links: Links) -> tuple[RaggedArray, Ints]:
@@ -236,15 +212,12 @@ class Chains:
         # The lowest piece of a cycle: sides come before pieces at a corner.
         least = np.minimum.reduceat(nodes, offsets[:-1])
         pieces = least[is_plain].tolist()
-        before, self.open = self.open, []
+        before, self._open = self._open, []
         for cycle in np.flatnonzero(~is_plain):
             members = nodes[offsets[cycle] : offsets[cycle + 1]]
             ends = (np.flatnonzero(is_tail[members]) + 1).tolist()
             if not ends:
                 whole = np.concatenate(_parts(links.vertices, members, before))
-                if (whole < 0).any():
-                    self.marked.append(whole)
-                    continue
                 rings.append(RaggedArray(whole, np.array([0, len(whole)])))
                 pieces.append(int(least[cycle]))
             for start, stop in zip([0, *ends], ends, strict=False):
@@ -253,7 +226,7 @@ class Chains:
                 if len(parts) > _PIECES_MAX:
                     parts = [np.concatenate(parts)]
                 came, went = links.column_in[path[0]], links.column_out[path[-1]]
-                self.open.append(Open(int(came), int(went), parts))
+                self._open.append(Open(int(came), int(went), parts))
         return join(rings), np.array(pieces, np.int64)
 
 

@@ -100,10 +100,9 @@ def connected(count: int, first: Ints, second: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class Step:
-    """The components after more nodes: after the runs of a frame, or after a fragment.
+    """The components after more nodes: after the runs of a frame, or after patches.
 
-    Components of a step are numbered 0.. in the order of their first node; then come those that
-    are held and have none.
+    Components of a step are numbered 0.. in the order of their first node.
     """
 
     count: int
@@ -115,25 +114,23 @@ class Step:
     """Whether each component may still grow, `(count,)`."""
 
     @property
+    def of_node(self) -> Ints:
+        """The component of each node, and then that of each formerly open one."""
+        return np.concatenate([self.of_run, self.of_old])
+
+    @property
     def renumber(self) -> Ints:
         """`(count,)` the number by which the next step knows an open component."""
         return np.cumsum(self.open) - 1
 
 
 class Components:
-    """Numbers the components of the frames' runs; holds those that are still open.
+    """Numbers the components of the frames' runs; holds those that are still open."""
 
-    Args:
-        above: Runs in the row above the first one whose components are not known. Each counts as
-            one of its own that stays open for good: it is held.
-    """
-
-    def __init__(self, above: int = 0) -> None:
-        self.above = np.arange(above)
-        """`(run,)` the open component of each run above the first row."""
-        self.below = np.arange(above)
-        """`(run,)` the open component of each run in the last row."""
-        self._held = np.ones(above, np.bool_)
+    def __init__(self) -> None:
+        # The open component of each run in the last row, `(run,)`, and how many are open.
+        self._below = np.zeros(0, np.int64)
+        self._open = 0
 
     def step(self, runs: Runs, pairs: tuple[Ints, Ints], last_row: int) -> Step:
         """Take the next frame, whose row 0 is the last row of the frame before.
@@ -143,8 +140,8 @@ class Components:
             pairs: The pairs of runs that touch.
             last_row: The frame's last row.
         """
-        carried = self.below
-        first_run = np.full(len(self._held), -1)
+        carried = self._below
+        first_run = np.zeros(self._open, np.int64)
         first_run[carried[::-1]] = np.arange(len(carried))[::-1]
         root = connected(
             len(runs.start),
@@ -153,20 +150,11 @@ class Components:
         )
         is_root = root == np.arange(len(root))
         of_run = (np.cumsum(is_root) - 1)[root]
-        bare = first_run < 0
-        count = int(is_root.sum() + bare.sum())
-        of_old = np.empty(len(first_run), np.int64)
-        of_old[~bare] = of_run[first_run[~bare]]
-        of_old[bare] = np.arange(count - int(bare.sum()), count)
-        held = np.zeros(count, np.bool_)
-        held[of_old[self._held]] = True
         ending = of_run[np.searchsorted(runs.row, last_row) :]
-        still_open = held.copy()
+        still_open = np.zeros(int(is_root.sum()), np.bool_)
         still_open[ending] = True
-        step = Step(count, of_run, of_old, still_open)
-        self.above = step.renumber[of_old[self.above]]
-        self.below = step.renumber[ending]
-        self._held = held[still_open]
+        step = Step(len(still_open), of_run, of_run[first_run], still_open)
+        self._below, self._open = step.renumber[ending], int(still_open.sum())
         return step
 
 

@@ -13,7 +13,7 @@ from geohr.geobox import GeoBox
 from geohr.models.card import INSTANCE_AREA
 from geohr.options import PolygonOptions
 from geohr.polygons.attributes import AttributeBuilder
-from geohr.polygons.frames import Above, Frames
+from geohr.polygons.frames import Frames
 from geohr.polygons.objects import ClosedObjects
 from geohr.polygons.regularize import Regularizer
 from geohr.polygons.rings import SIDE_MAX
@@ -61,21 +61,20 @@ class TraceSettings:
         return self.options.instances is not None and self.options.instances < 1
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """The rows that objects of the strip `[start, stop)` depend on.
+        """The rows that `geohr.polygons.strips.trace_strip` needs for the strip `[start, stop)`.
 
         Its first row is a multiple of `geohr.polygons.watershed.SQUARE`.
         """
-        above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (1, 0)
+        above, below = (SQUARE + MARGIN, MARGIN) if self.parts else (2, 0)
         return max(0, start - above), min(self.geobox.height, stop + below)
 
-    def frames(self, above: Above | None = None) -> Frames:
+    def frames(self) -> Frames:
         """A new `Frames`, which finds objects in rows."""
         return Frames(
             self.geobox.width,
             options=self.options,
             background=self.background,
             threshold=self.threshold,
-            above=above,
         )
 
     def splitter(self, start: int = 0, columns: tuple[int, int] | None = None) -> Splitter | None:

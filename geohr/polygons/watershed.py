@@ -19,12 +19,25 @@ from scipy import ndimage
 from geohr import geodesy
 from geohr.encoding import NODATA, PROBABILITY_MAX, Bools, Bytes, Ints
 from geohr.errors import InputError, UsageError
-from geohr.geobox import GeoBox
+from geohr.geobox import GeoBox, Window
 
 # The side, in pixels, of the squares that are processed at a time.
 SQUARE = 512
 # The width, in pixels, of the margin that is read around a square: more than half a building.
 MARGIN = 256
+
+
+def squares(pixels: Window, scene: Window) -> Window:
+    """The squares of a scene that hold some of its pixels."""
+    row, col = (each // SQUARE * SQUARE for each in (pixels.row, pixels.col))
+    down, across = (-(-each // SQUARE) * SQUARE for each in (pixels.row_stop, pixels.col_stop))
+    return Window(row, col, down - row, across - col).within(scene)
+
+
+def with_margin(pixels: Window, scene: Window) -> Window:
+    """Squares of a scene with the pixels around them that `Splitter` takes, too."""
+    height, width = pixels.height + 2 * MARGIN, pixels.width + 2 * MARGIN
+    return Window(pixels.row - MARGIN, pixels.col - MARGIN, height, width).within(scene)
 
 
 class Splitter:

@@ -14,13 +14,12 @@ from geohr.encoding import NODATA, PROBABILITY_MAX, Bytes
 from geohr.geobox import Window
 from geohr.outputs.cog import RasterWriter
 from geohr.outputs.write import class_raster, share_raster, vector_writer
-from geohr.polygons import Polygons
+from geohr.polygons.fragments import Drawn, RectangleTracer
 from geohr.scene import Scene, SceneReader
 from geohr.scene.warped import LATTICE
 from geohr.stitching.mosaic import classify
 from geohr.workflows.cells.plan import Cell, CellPlan
 from geohr.workflows.cells.scene import CellView, on_own_grid
-from geohr.workflows.cells.trace import CellTracer
 
 # Folders of what cells write, and the extensions of their files.
 OBJECTS, FRAGMENTS = "objects", "fragments"
@@ -51,7 +50,7 @@ class CellFiles:
         self._stack = ExitStack()
         self._rasters: list[tuple[str, Any, bool]] = []
         self._vector: Any = None
-        self._tracer: CellTracer | None = None
+        self._tracer: RectangleTracer | None = None
         self.objects = 0
         """Objects that were finished."""
 
@@ -72,12 +71,13 @@ class CellFiles:
             if job.polygons:
                 path = self._path(OBJECTS, ".parquet")
                 self._vector = stack.enter_context(vector_writer(job, path))
-                self._tracer = CellTracer(job.trace_settings, self._view.place, self._view.reach)
+                settings = job.trace_settings
+                self._tracer = RectangleTracer(settings, self._view.place, self._view.reach)
             yield
             if self._tracer is not None:
-                polygons, fragments = self._tracer.finish()
-                self._write(polygons)
-                self._path(FRAGMENTS, ".npz").write_bytes(fragments.to_bytes())
+                rest, fragment = self._tracer.finish()
+                self._write(rest)
+                np.savez_compressed(self._path(FRAGMENTS, ".npz"), **fragment.to_arrays())
         if not self._own:
             for folder, _, is_class in self._rasters:
                 self._bring(folder, classes=is_class)
@@ -114,10 +114,11 @@ class CellFiles:
             store.put(objects_name(name), self._path(OBJECTS, ".parquet"))
             store.put(f"{FRAGMENTS}/{name}.npz", self._path(FRAGMENTS, ".npz"))
 
-    def _write(self, polygons: Polygons) -> None:
+    def _write(self, done: list[Drawn]) -> None:
         """Append objects to their file."""
-        self.objects += len(polygons)
-        self._vector.write(self._view.job.to_crs(polygons))
+        for polygons, _ in done:
+            self.objects += len(polygons)
+            self._vector.write(self._view.job.to_crs(polygons))
 
     def _raster(self, folder: str, place: Window) -> RasterWriter:
         """A raster of classes or probabilities, of pixels on the scene's own grid."""

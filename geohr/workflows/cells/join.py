@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from geohr._runtime.file_store import FileStore, FolderStore, open_file_store
 from geohr._runtime.messages import amount, warn
@@ -17,15 +20,12 @@ from geohr.inference.pipeline import Progress
 from geohr.models.model import resolve_model
 from geohr.outputs.vector import VectorWriter
 from geohr.outputs.write import vector_writer
-from geohr.polygons import Polygons
-from geohr.polygons.borders import FixedParts, WallDrawings, WallJoiner
-from geohr.polygons.patches import PatchJoiner
+from geohr.polygons.fragments import Fragment, FragmentJoiner
 from geohr.workflows.cells.catalog import write_catalog
 from geohr.workflows.cells.files import FRAGMENTS, objects_name
 from geohr.workflows.cells.plan import Cell, CellPlan, Zone
 from geohr.workflows.cells.run import DONE, CellResult
 from geohr.workflows.cells.scene import zone_job
-from geohr.workflows.cells.trace import CellFragments
 
 # Files that are read or copied at the same time.
 THREADS = 16
@@ -188,33 +188,21 @@ def _joined(
     report: Progress,
 ) -> int:
     """Join rows of cells from top to bottom; how many objects are open at the end."""
-    tracing = job.trace_settings
-    attributes = tracing.attributes()
-    joiner = PatchJoiner(eight=tracing.options.connectivity == 8)
-    walls = WallJoiner(attributes) if tracing.options.regularize else None
-    width = tracing.geobox.width
+    joiner = FragmentJoiner(job.trace_settings)
     for row, fragments in _rows(plan, cells):
-        closed = joiner.add([each.patch for each in fragments])
-        polygons: Polygons
-        if walls is None:
-            polygons, _ = attributes.polygons(closed, has_scores=True, open_from=0)
-        else:
-            waiting = WallDrawings.together([each.waiting for each in fragments])
-            fixed = FixedParts.concatenated([each.fixed for each in fragments])
-            open_from = min(joiner.first // width, zone.rows[row + 1])
-            polygons, _ = walls.draw(closed, waiting, fixed, open_from=open_from)
+        polygons, _ = joiner.add(fragments, stop=zone.rows[row + 1])
         writer.write(job.to_crs(polygons))
         report(len(fragments), 0)
     return len(joiner)
 
 
-def _rows(plan: CellPlan, cells: Sequence[Cell]) -> Iterator[tuple[int, list[CellFragments]]]:
+def _rows(plan: CellPlan, cells: Sequence[Cell]) -> Iterator[tuple[int, list[Fragment]]]:
     """The fragments of rows of cells, each row read while the one before is joined."""
     by_row: dict[int, list[Cell]] = {}
     for cell in cells:
         by_row.setdefault(cell.row, []).append(cell)
 
-    def read(cell: Cell) -> CellFragments:
+    def read(cell: Cell) -> Fragment:
         name = f"{FRAGMENTS}/{cell.name}.npz"
         content = plan.store.read(name)
         address = plan.store.address(name)
@@ -223,7 +211,13 @@ def _rows(plan: CellPlan, cells: Sequence[Cell]) -> Iterator[tuple[int, list[Cel
                 f"{address}: is gone; remove {plan.store.address(plan.marker(cell))} and run the "
                 "cell again"
             )
-        return CellFragments.from_bytes(content, name=address)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                return Fragment.from_arrays(dict(arrays))
+        except Exception as error:  # zip, zlib and numpy each raise kinds of their own
+            raise InputError(
+                f"{address}: is damaged ({error}); remove it and its marker, and run the cell again"
+            ) from error
 
     rows = sorted(by_row)
     with ThreadPoolExecutor(THREADS) as pool:

@@ -14,8 +14,7 @@ from geohr.inference.job import Job
 from geohr.inference.prepare import cut_to_area
 from geohr.models.card import Card
 from geohr.models.model import Model
-from geohr.polygons.rectangles import halo
-from geohr.polygons.watershed import MARGIN, SQUARE
+from geohr.polygons.rectangles import reach
 from geohr.scene import Scene
 from geohr.scene.mosaic import MosaicSource, PlacedScene
 from geohr.scene.prepare import ResolutionRange, on_wanted_grid, open_scene, place, warp
@@ -156,41 +155,23 @@ def job_of(zone: Zone, scene: Scene, model: Model, *, polygons: bool) -> Job:
 
 def cell_view(job: Job, place_: Window, own_place: Window) -> CellView:
     """What a cell is made from; see `CellView`."""
-    reach = needed(job, place_, own_place)
-    window, grid = job.grid.part(reach.shifted(job.window.row, job.window.col))
+    near = needed(job, place_, own_place)
+    window, grid = job.grid.part(near.shifted(job.window.row, job.window.col))
     corner = (window.row - job.window.row, window.col - job.window.col)
-    return CellView(job, place_, own_place, reach, job.scene.crop(window), grid, corner)
+    return CellView(job, place_, own_place, near, job.scene.crop(window), grid, corner)
 
 
 def needed(job: Job, place_: Window, own_place: Window) -> Window:
     """The pixels that those of a cell depend on, among the pixels that outputs hold."""
     found = [place_]
     if job.polygons:
-        found.append(traced_from(job, place_))
+        found.append(reach(place_, job.trace_settings))
     if job.own_scene is not job.scene:
         found.append(resampled_from(job, own_place))
     top, left = min(each.row for each in found), min(each.col for each in found)
     bottom = max(each.row_stop for each in found)
     right = max(each.col_stop for each in found)
     return Window(top, left, bottom - top, right - left).within(job.geobox.extent)
-
-
-def traced_from(job: Job, place_: Window) -> Window:
-    """The pixels that the outlines of a cell depend on; it may reach beyond the outputs."""
-    beside = halo(job.trace_settings)
-    top, bottom = place_.row - 1, place_.row_stop + 1
-    left, right = place_.col - beside, place_.col_stop + beside
-    if job.trace_settings.parts:
-        top, bottom = squares(top, bottom, job.geobox.height)
-        left, right = squares(left, right, job.geobox.width)
-        top, left, bottom, right = top - MARGIN, left - MARGIN, bottom + MARGIN, right + MARGIN
-    return Window(top, left, bottom - top, right - left)
-
-
-def squares(first: int, stop: int, length: int) -> tuple[int, int]:
-    """The pixels along one axis of the squares in which touching objects are parted."""
-    first, stop = max(first, 0), min(stop, length)
-    return first // SQUARE * SQUARE, min(-(-stop // SQUARE) * SQUARE, length)
 
 
 def resampled_from(job: Job, own_place: Window) -> Window:
