@@ -170,7 +170,10 @@ def main() -> None:
     sizes = "under 40, 40 to 150, 150 to 500, from 500 m2"
     print(f"| place | IoU | boundary IoU | object F1 | found {sizes} |")
     print("|---|---|---|---|---|")
-    for name in arguments.places.split(","):
+    names = arguments.places.split(",")
+    if not set(names) <= set(PLACES):
+        parser.error(f"a place is one of {', '.join(PLACES)}; got {arguments.places}")
+    for name in names:
         print(
             f"| {name} | {row(model, PLACES[name](arguments.data, arguments.work))} |", flush=True
         )
