@@ -160,6 +160,9 @@ def main() -> None:
     if arguments.command == "manifest":
         write_without(arguments.data, arguments.place, arguments.out)
         return
+    names = arguments.places.split(",")
+    if not set(names) <= set(PLACES):
+        parser.error(f"a place is one of {', '.join(PLACES)}; got {arguments.places}")
     arguments.work.mkdir(parents=True, exist_ok=True)
     if arguments.card is None:
         model = resolve_model(arguments.model)
@@ -170,9 +173,6 @@ def main() -> None:
     sizes = "under 40, 40 to 150, 150 to 500, from 500 m2"
     print(f"| place | IoU | boundary IoU | object F1 | found {sizes} |")
     print("|---|---|---|---|---|")
-    names = arguments.places.split(",")
-    if not set(names) <= set(PLACES):
-        parser.error(f"a place is one of {', '.join(PLACES)}; got {arguments.places}")
     for name in names:
         print(
             f"| {name} | {row(model, PLACES[name](arguments.data, arguments.work))} |", flush=True
